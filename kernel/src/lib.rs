@@ -1,0 +1,16 @@
+//! The kernel of Quorate: whatever happens once per transaction, hash, trie node or signature.
+//!
+//! This file only exports; `src/quorate/_kernel.pyi` describes what Python sees. Nothing here decides.
+
+mod crypto;
+mod errors;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+fn _kernel(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    errors::export(m)?;
+    crypto::export(m)?;
+    Ok(())
+}

@@ -1,0 +1,225 @@
+"""The typed face of the kernel. Every call that does real work releases the GIL.
+
+`tests/test_kernel_face.py` keeps this file and the compiled module equal.
+"""
+
+from typing import final
+
+__version__: str
+
+# ---- errors
+
+class Invalid(ValueError):
+    """Somebody else's fault: malformed or unacceptable input. The message says found and expected."""
+
+class Unavailable(RuntimeError):
+    """Not here, or not now: an unknown block, pruned state, a full disk. Trying again may help."""
+
+class Corrupt(RuntimeError):
+    """What was read back is not what was written. Needs repair or a fresh copy."""
+
+class Reverted(Exception):
+    """An EVM execution reverted: `args == (message, output: bytes)`, message as geth words it."""
+
+class Rejected(ValueError):
+    """A transaction or call cannot run at all: `args == (message,)`, the conventional string."""
+
+# ---- hashes and keys (secp256k1; address = last 20 bytes of keccak256(public key))
+
+def keccak256(data: bytes) -> bytes: ...
+def public_key(secret: bytes) -> bytes:
+    """Return the 64-byte uncompressed public key (without 0x04)."""
+
+def address(secret: bytes) -> bytes: ...
+def sign(secret: bytes, digest: bytes) -> bytes:
+    """Return 65 bytes r, s (low), parity (0 or 1); deterministic (RFC 6979)."""
+
+def recover(digest: bytes, signature: bytes) -> bytes:
+    """Return the signer's address. Raises Invalid (also for high s)."""
+
+def recover_many(items: list[tuple[bytes, bytes]]) -> list[bytes | None]:
+    """`recover` over all cores; None where it would raise."""
+
+# ---- Merkle Patricia proofs
+
+def verify_proof(root: bytes, key: bytes, proof: list[bytes]) -> bytes | None:
+    """Return the value at keccak256(key) that the EIP-1186 proof shows, None if it shows absence. Raises Invalid."""
+
+def transaction_hash(raw: bytes) -> bytes: ...
+
+# ---- the ledger
+
+@final
+class Block:
+    """An executed block; heavy parts stay in the kernel."""
+
+    number: int
+    hash: bytes
+    parent: bytes
+    state_root: bytes
+    timestamp_ms: int
+    base_fee: int
+    gas_used: int
+    gas_limit: int
+    transactions: int
+    """How many were included."""
+    skipped: list[tuple[bytes, str]]
+    """(transaction hash, conventional error string) of each payload transaction that did not apply."""
+
+@final
+class Ledger:
+    """The writer's side of a store: a tree of executed blocks in memory over the final ones on disk.
+
+    One process may hold a path open as Ledger; any number may as View. Thread-safe.
+    """
+
+    genesis_hash: bytes
+    chain_id: int
+
+    @staticmethod
+    def open(path: str | None, genesis: bytes, map_bytes: int = 1 << 40) -> Ledger:
+        """Open or create. `genesis` is geth JSON; `None` keeps everything in memory.
+
+        Raises Invalid when the genesis is malformed or not the store's own (both hashes are named),
+        Corrupt when the store cannot be read, Unavailable when another process holds it.
+        """
+
+    def check(self, parent: bytes, payload: bytes, now_ms: int) -> None:
+        """Raise Invalid unless the payload may follow the executed block `parent`.
+
+        Judged: layout, parent hash, timestamp (later than the parent's, at most 10 s after `now_ms`), decodable
+        transactions with valid signatures and chain id, at most the block's gas limit and size. Senders are cached.
+        """
+
+    def execute(self, parent: bytes, payloads: list[bytes], parent_envelope: bytes) -> Block:
+        """Execute on top of the executed block `parent` and keep the result in the tree. Idempotent and deterministic.
+
+        Raises Unavailable for an unknown parent, Invalid for a payload that is not well-formed.
+        """
+
+    def block(self, block: bytes | int) -> Block | None:
+        """An executed block by hash, or a final one by height."""
+
+    def finalize(
+        self, block: bytes, envelope: bytes, certificate: bytes, payloads: list[bytes]
+    ) -> None:
+        """Make an executed child of the last final block final; forget its siblings' branches."""
+
+    def commit(self) -> int:
+        """Write all final blocks to disk in one durable transaction; return the durable height."""
+
+    def durable(self) -> int: ...
+    def final(self) -> int: ...
+    def storage(self, block: bytes, account: bytes, slots: list[bytes]) -> list[bytes]:
+        """32-byte storage values at an executed block."""
+
+    def storage_root(self, block: bytes, account: bytes) -> bytes: ...
+    def decision(self, height: int) -> tuple[bytes, bytes, list[bytes]] | None:
+        """(envelope hash, certificate, payloads) of a final height."""
+
+    def rollback(self, height: int) -> None:
+        """Forget everything above a height that is still stored (simulator: a crash loses unsynced writes)."""
+
+    def view(self) -> View: ...
+    def close(self) -> None: ...
+
+@final
+class Pool:
+    """Transactions that wait. Bounded in number, bytes and slots per account. Thread-safe."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        max_transactions: int = 5120 * 4,
+        max_bytes: int = 64 << 20,
+        account_slots: int = 64,
+        price_bump_percent: int = 10,
+        min_tip: int = 0,
+        allow_unprotected: bool = False,
+    ) -> None: ...
+    def add(self, raws: list[bytes]) -> list[tuple[bytes, str | None]]:
+        """Decode, recover (all cores), check and admit each; return (hash, None or the conventional error), in order."""
+
+    def take(self, parent: bytes, max_bytes: int, max_gas: int) -> bytes:
+        """Return a payload body: the best executable transactions over `parent`, by effective tip then arrival, nonces in order."""
+
+    def settle(self, block: bytes) -> list[tuple[bytes, str]]:
+        """Follow an executed block: drop what it includes, promote and re-check the rest; return (hash, reason) of what fell out."""
+
+    def unsettle(self, block: bytes) -> int:
+        """A block left the canonical branch: take its transactions back; return how many."""
+
+    def ready(self) -> bool:
+        """Whether `take` over the last settled block would return at least one transaction."""
+
+    def get(self, hash: bytes) -> bytes | None: ...
+    def raw(self, limit: int) -> list[bytes]:
+        """Up to `limit` executable raw transactions, for a peer that just connected."""
+
+    def nonce(self, account: bytes) -> int:
+        """The next nonce of an account, counting its executable waiting transactions."""
+
+    def counts(self) -> tuple[int, int, int]:
+        """(executable, queued behind a gap, bytes)."""
+
+    def content_json(self, account: bytes | None) -> bytes:
+        """txpool_content / contentFrom, as JSON."""
+
+    def transaction_json(self, hash: bytes) -> bytes | None: ...
+
+@final
+class View:
+    """Read-only snapshots of what is final and durable, for JSON-RPC. Safe in another process and from many threads.
+
+    Methods ending in `_json` return the JSON of a JSON-RPC result. `at` is a height or a block hash.
+    Raises Unavailable for an unknown block or state (message as geth words it).
+    """
+
+    genesis_hash: bytes
+    chain_id: int
+
+    @staticmethod
+    def open(path: str) -> View: ...
+    def head(self) -> int: ...
+    def block_hash(self, height: int) -> bytes | None: ...
+    def block_number(self, hash: bytes) -> int | None: ...
+    def base_fee(self, at: int | bytes) -> int: ...
+    def block_json(self, at: int | bytes, full: bool) -> bytes | None: ...
+    def header_json(self, at: int | bytes) -> bytes | None: ...
+    def block_transaction_count(self, at: int | bytes) -> int | None: ...
+    def block_receipts_json(self, at: int | bytes) -> bytes | None: ...
+    def transaction_json(self, hash: bytes) -> bytes | None: ...
+    def transaction_at_json(self, at: int | bytes, index: int) -> bytes | None: ...
+    def transaction_raw(self, hash: bytes) -> bytes | None: ...
+    def receipt_json(self, hash: bytes) -> bytes | None: ...
+    def logs_json(
+        self,
+        first: int,
+        last: int,
+        addresses: list[bytes],
+        topics: list[list[bytes] | None],
+        limit: int,
+    ) -> bytes:
+        """Logs of final blocks in [first, last]; raises Rejected when more than `limit` match."""
+
+    def block_logs(self, height: int) -> list[tuple[bytes, list[bytes], bytes]]:
+        """(address, topics, JSON of the log) in order, for subscriptions."""
+
+    def balance(self, at: int | bytes, account: bytes) -> int: ...
+    def nonce(self, at: int | bytes, account: bytes) -> int: ...
+    def code(self, at: int | bytes, account: bytes) -> bytes: ...
+    def storage(self, at: int | bytes, account: bytes, slot: bytes) -> bytes: ...
+    def proof_json(self, at: int | bytes, account: bytes, slots: list[bytes]) -> bytes:
+        """The EIP-1186 answer."""
+
+    def call(self, at: int | bytes, request: bytes, overrides: bytes | None, gas_cap: int) -> bytes:
+        """eth_call; `request` and `overrides` are the JSON of the parameters. Raises Reverted, Rejected, Invalid."""
+
+    def estimate_gas(
+        self, at: int | bytes, request: bytes, overrides: bytes | None, gas_cap: int
+    ) -> int: ...
+    def fee_history_json(self, count: int, newest: int, percentiles: list[float]) -> bytes: ...
+    def suggest_tip(self) -> int: ...
+    def decision(self, height: int) -> tuple[bytes, bytes, list[bytes]] | None: ...
+    def close(self) -> None: ...

@@ -1,0 +1,283 @@
+"""The contract of an engine: what goes into a replica, and what it may do.
+
+A protocol is a value that takes inputs and appends effects. It knows no clock, socket, disk,
+thread, event loop or randomness of its own; the host (`quorate.node`) carries the effects out,
+in the real world and in the simulator alike.
+
+Inputs: `start`, `receive`, `timeout`, `submit`, `checked`, `applied`; after each of them, or after
+several, the host calls `take` and carries out the effects in order.
+
+1. One input at a time, run to completion: no reentrance, no await, no callback.
+2. Effects happen in list order. Nothing after a `Persist` is visible to anyone before its record is
+   durable. Write before you speak is therefore the order of two lines.
+3. A message to oneself is reliable and ordered, and comes back as a later input: `Persist(x)` then
+   `Send(me, Ack)` is how a leader counts its own vote once it is durable.
+4. Links lose, repeat, delay and reorder. `sender` is authenticated, contents are not trusted. Each
+   engine's docstring states its assumption about links and who retransmits.
+5. A crash keeps a prefix of what was persisted. Restart is a new object and `start` with that prefix.
+   `Deliver` comes in order of height, without a gap, at least once a height across restarts.
+6. Bad remote input is dropped, counted in `dropped`, perhaps accused; never raised. An exception out
+   of a handler is our own bug and stops the node.
+7. `now` is integer nanoseconds and never goes back. Randomness is the injected stream. No `hash()`,
+   no `id()`, no iteration over a set, no floats where replicas must agree.
+8. Slow work is asked for by an effect and answered by a later input, so that it blocks no vote.
+9. Membership comes from the application: `applied(height)` brings the members for `height + 2`. A
+   replica does not enter a height whose members it does not know; that also bounds how far
+   agreement runs ahead of execution.
+
+The sets of inputs and effects are closed.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, TypeAlias
+
+from msgspec import Struct
+
+from quorate.base.rng import Rng
+from quorate.base.types import Address, Hash, Height, Member, Nanoseconds
+
+
+class Value(Struct, frozen=True, gc=False):
+    """Something immutable that is compared by its contents."""
+
+
+class Message(Value, frozen=True, array_like=True, gc=False):
+    """Something that replicas send each other; each subclass adds an integer `tag` below 100."""
+
+
+class Record(Value, frozen=True, array_like=True, gc=False):
+    """Something in the journal; each subclass adds an integer `tag`."""
+
+
+class Decision(Message, frozen=True, array_like=True, gc=False, tag=0):
+    """A finished height with its proof, for a replica that missed it (from a peer or from sync).
+
+    `payloads` is a list because HoneyBadger agrees on a set of proposals. A replica that receives
+    one for its current height verifies the certificate and delivers; any other is dropped.
+    """
+
+    height: Height
+    payloads: list[bytes]
+    certificate: bytes
+
+
+class Timer(Value, frozen=True, gc=False):
+    """The name of a timer; setting an equal one replaces it."""
+
+    kind: str
+    height: Height = 0
+    round: int = 0
+
+
+class Send(Value, frozen=True, gc=False):
+    """Send to one member; to oneself it is reliable and comes back as a later input."""
+
+    to: Address
+    message: Message
+
+
+class Broadcast(Value, frozen=True, gc=False):
+    """Send to every member, oneself included. With open membership: to all peers."""
+
+    message: Message
+
+
+class SetTimer(Value, frozen=True, gc=False):
+    timer: Timer
+    delay_ns: Nanoseconds
+
+
+class CancelTimer(Value, frozen=True, gc=False):
+    timer: Timer
+
+
+class Persist(Value, frozen=True, gc=False):
+    """Append to the journal; later effects wait until the record is durable."""
+
+    record: Record
+
+
+class Want(Value, frozen=True, gc=False):
+    """Ask the application for something to agree on at `height`, answered by `submit`.
+
+    `parent` is the hash of the envelope that was decided at `height - 1`. The answer comes when there
+    is something to agree on, perhaps much later or never; a later `Want` replaces an earlier one.
+    With `build=False` the replica only asks to be told that there is something: the answer is
+    `submit(now, NOTHING)`, and lets a replica that does not propose start its timeouts only when
+    somebody has to.
+    """
+
+    height: Height
+    parent: Hash
+    build: bool = True
+
+
+class Check(Value, frozen=True, gc=False):
+    """Ask the application whether a payload is acceptable at `height`, answered by `checked`."""
+
+    height: Height
+    payload: bytes
+
+
+class Deliver(Value, frozen=True, gc=False):
+    """The payloads of a height are final. The certificate convinces a stranger of it.
+
+    `envelope` is the hash of the decided envelope, which the application writes into the next block.
+    """
+
+    height: Height
+    payloads: list[bytes]
+    envelope: Hash
+    certificate: bytes
+
+
+class Head(Value, frozen=True, gc=False):
+    """A tentative tip moved, perhaps sideways (open engines): execute this branch, finality may differ."""
+
+    height: Height
+    payload: bytes
+    envelope: Hash
+    parent: Hash
+
+
+class Checkpoint(Value, frozen=True, gc=False):
+    """The journal may be cut: a restart from an application at `height` needs `records` and what follows.
+
+    The host writes `records` as the start of the new journal, once the application is durable at
+    `height`, and then forgets everything that was persisted before this effect.
+    """
+
+    height: Height
+    records: list[Record]
+
+
+class Accuse(Value, frozen=True, gc=False):
+    """Evidence that a stranger can verify that a member broke the protocol."""
+
+    who: Address
+    evidence: bytes
+
+
+Effect: TypeAlias = (
+    Send
+    | Broadcast
+    | SetTimer
+    | CancelTimer
+    | Persist
+    | Want
+    | Check
+    | Deliver
+    | Head
+    | Checkpoint
+    | Accuse
+)
+
+NOTHING = b""
+"""What `submit` carries to a replica that asked with `build=False`."""
+
+
+class Keys(ABC):
+    """The signing key of this replica and the verification of everybody's: pure functions.
+
+    Injected, so that the simulator can use cheap ones. `address` is the replica's identity.
+    """
+
+    address: Address
+
+    @abstractmethod
+    def sign(self, digest: Hash) -> bytes:
+        """Return the signature over a 32-byte digest (secp256k1: 65 bytes, r, s, parity)."""
+
+    @abstractmethod
+    def verify(self, address: Address, digest: Hash, signature: bytes) -> bool:
+        """Whether `signature` over `digest` was made by the key of `address`; never raises."""
+
+
+class Base(Value, frozen=True, gc=False):
+    """Where the application stands when a replica starts.
+
+    `height` is the last applied and durable height (0: genesis), `envelope` the hash of the envelope
+    decided there (genesis: the genesis block's hash), `certificate` its proof (genesis: empty), `payloads` its content.
+    `members` and `next_members` hold at `height + 1` and `height + 2`.
+    """
+
+    height: Height
+    envelope: Hash
+    certificate: bytes
+    payloads: list[bytes]
+    members: list[Member]
+    next_members: list[Member]
+
+
+class Situation(Value, frozen=True, gc=False):
+    """What `status`, `why-stalled` and metrics show of a replica; every field in plain words or numbers.
+
+    `missing` says which quorum is missing ("3 of 4 precommits for ..., have 2"), `silent` who has not been
+    heard in this step, `next_timeout` names the next timer and when it falls (absolute ns), if any.
+    """
+
+    height: Height
+    round: int
+    step: str
+    leader: Address | None
+    waiting_for: str
+    missing: str
+    silent: list[Address]
+    next_timeout: tuple[str, Nanoseconds] | None
+
+
+class Replica(ABC):
+    """One member's part of an engine. See the module's rules; `__init__` takes no input and has no effect.
+
+    `settings` is the engine's own frozen Struct with defaults (timeouts and the like); `chain` is the 32-byte
+    domain (hash of the genesis block) that every signature covers.
+    """
+
+    __slots__ = ("chain", "dropped", "keys", "me", "out", "rng")
+
+    WIRE: ClassVar[tuple[type[Message], ...]]
+    """The messages of this engine, `Decision` among them."""
+    RECORDS: ClassVar[tuple[type[Record], ...]]
+    HANDLERS: ClassVar[dict[type[Message], Callable[[Any, Nanoseconds, Address, Any], None]]]
+
+    def __init__(self, keys: Keys, chain: Hash, rng: Rng) -> None:
+        self.me, self.keys, self.chain, self.rng = keys.address, keys, chain, rng
+        self.out: list[Effect] = []
+        self.dropped: dict[str, int] = {}
+
+    @abstractmethod
+    def start(self, now: Nanoseconds, base: Base, journal: Iterable[Record]) -> None:
+        """Begin from the application's state and the records that survived, in the order of their writing."""
+
+    @abstractmethod
+    def timeout(self, now: Nanoseconds, timer: Timer) -> None:
+        """A timer fell. A timer that was cancelled or replaced never does."""
+
+    @abstractmethod
+    def submit(self, now: Nanoseconds, height: Height, payload: bytes) -> None:
+        """The answer to `Want(height)`; stale ones are ignored."""
+
+    @abstractmethod
+    def checked(self, now: Nanoseconds, height: Height, payload: bytes, valid: bool) -> None:
+        """The answer to `Check`; stale ones are ignored."""
+
+    @abstractmethod
+    def applied(self, now: Nanoseconds, height: Height, members: list[Member]) -> None:
+        """The application executed `height`; `members` hold at `height + 2`."""
+
+    @abstractmethod
+    def get_situation(self, now: Nanoseconds) -> Situation:
+        """Describe the state for people; changes nothing."""
+
+    def receive(self, now: Nanoseconds, sender: Address, message: Message) -> None:
+        self.HANDLERS[type(message)](self, now, sender, message)
+
+    def drop(self, reason: str) -> None:
+        """Count a message that was not acted upon."""
+        self.dropped[reason] = self.dropped.get(reason, 0) + 1
+
+    def take(self) -> list[Effect]:
+        """Return the effects since the last call, in order, and forget them."""
+        effects, self.out = self.out, []
+        return effects

@@ -1,0 +1,77 @@
+"""What a node needs of the thing that is agreed on: a ledger, a key-value store, opaque bytes.
+
+Methods marked *slow* may take milliseconds to seconds; the node calls them through its port, one at a time (`commit`:
+beside the others), never on the path of a vote. They must be deterministic except `build`, and must not look at a clock.
+"""
+
+from typing import Protocol
+
+from msgspec import Struct
+
+from quorate.base.types import Hash, Height, Member, Milliseconds
+
+
+class Executed(Struct, frozen=True, gc=False):
+    """What the node keeps of an executed height."""
+
+    height: Height
+    block: Hash
+    """Identity of the result; the next payload carries it, so replicas compare it at every height."""
+    timestamp_ms: Milliseconds
+    items: int
+    """How many transactions (operations) it holds; 0 means that nothing is left to certify."""
+    members: list[Member]
+    """Who agrees on `height + 2`."""
+    skipped: list[tuple[Hash, str]]
+
+
+class Application(Protocol):
+    """One ledger and its pool."""
+
+    genesis: Hash
+
+    def durable(self) -> Executed:
+        """The last height that survives a crash, genesis at first."""
+        ...
+
+    def decision(self, height: Height) -> tuple[Hash, bytes, list[bytes]] | None:
+        """(envelope hash, certificate, payloads) of a final height, durable or not; None if not (or no longer) held."""
+        ...
+
+    def members(self, height: Height) -> list[Member]:
+        """Who agrees on `height`, which is at most two above a final one."""
+        ...
+
+    def has_work(self) -> bool:
+        """Whether a payload built now would hold something."""
+        ...
+
+    def add(self, items: list[bytes]) -> list[tuple[Hash, str | None]]:
+        """Slow: admit items from clients or peers; (identity, None or why not) of each, in order."""
+        ...
+
+    def waiting(self, limit: int) -> list[bytes]:
+        """Items to tell a peer that has just connected."""
+        ...
+
+    def build(self, parent: Hash, now_ms: Milliseconds, max_bytes: int) -> bytes:
+        """Slow: a payload over the executed block `parent`, empty where nothing waits."""
+        ...
+
+    def check(self, parent: Hash, payload: bytes, now_ms: Milliseconds) -> str | None:
+        """Slow: None if the payload may follow the executed block `parent`, otherwise why not."""
+        ...
+
+    def execute(self, parent: Hash, payloads: list[bytes], parent_envelope: Hash) -> Executed:
+        """Slow: execute (idempotent; may be speculative, of several children of one parent)."""
+        ...
+
+    def finalize(
+        self, executed: Executed, envelope: Hash, certificate: bytes, payloads: list[bytes]
+    ) -> None:
+        """The executed child of the last final block is final."""
+        ...
+
+    def commit(self) -> Height:
+        """Slow: make everything final durable at once; the durable height."""
+        ...

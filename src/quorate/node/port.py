@@ -1,0 +1,61 @@
+"""What a node needs of its world. The simulator and the runtime differ only in this.
+
+Every call returns at once. Every callback (`done`) is made later, from the world's one loop, never from inside the
+call; calls into the node never overlap. A world may drop what `send` gave it, may delay anything, and may crash.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from quorate.base.types import Address, Height, Milliseconds, Nanoseconds
+from quorate.consensus.replica import Timer
+
+T = TypeVar("T")
+
+
+class Port(Protocol):
+    def now(self) -> Nanoseconds:
+        """Monotonic time."""
+        ...
+
+    def wall_ms(self) -> Milliseconds:
+        """Unix time, which may step and may be wrong."""
+        ...
+
+    def send(self, peer: Address, frame: bytes) -> None:
+        """Send to a connected peer, or drop: the queue to each peer is bounded."""
+        ...
+
+    def set_timer(self, timer: Timer, delay_ns: Nanoseconds) -> None:
+        """Call `node.timeout(timer)` after the delay; replaces an equal timer."""
+        ...
+
+    def cancel_timer(self, timer: Timer) -> None: ...
+
+    def append(self, records: list[bytes], done: Callable[[], None]) -> None:
+        """Append to the journal; `done` once all are durable. The node never has two under way."""
+        ...
+
+    def cut(self, records: list[bytes], done: Callable[[], None]) -> None:
+        """Replace the journal by these records, atomically; `done` once durable. Never beside an `append`."""
+        ...
+
+    def work(self, lane: str, call: Callable[[], T], done: Callable[[T], None]) -> None:
+        """Run a slow call off the loop. Calls of one lane run in order; lanes are `execute`, `commit`, `pool`, `read`."""
+        ...
+
+    def committed(self, height: Height) -> None:
+        """A height is durable and may be shown to clients."""
+        ...
+
+    def disconnect(self, peer: Address, reason: str) -> None:
+        """Drop the connection; the world decides when to try again."""
+        ...
+
+    def fail(self, reason: str) -> None:
+        """Stop this node for good, loudly: divergence, corruption or a bug. `reason` is one line for people."""
+        ...
+
+    def log(self, level: str, event: str, **fields: Any) -> None:
+        """`level` is debug, info, warning or error."""
+        ...
