@@ -2,8 +2,14 @@
 //!
 //! This file only exports; `src/quorate/_kernel.pyi` describes what Python sees. Nothing here decides.
 
+mod codec;
 mod crypto;
 mod errors;
+mod evm;
+mod genesis;
+mod payload;
+mod transaction;
+mod types;
 
 use pyo3::prelude::*;
 

@@ -1,8 +1,11 @@
 //! What the modules of the kernel pass to each other.
 
 use crate::errors::Result;
+use crate::genesis::ChainSpec;
+use crate::transaction::Senders;
 use alloy_consensus::{Header, ReceiptEnvelope};
 use alloy_primitives::{Address, B256, Bytes, U256};
+use std::sync::Arc;
 
 /// An account as execution sees it; its storage root belongs to the trie.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,4 +65,58 @@ pub struct Outcome {
     /// (transaction hash, conventional error string)
     pub skipped: Vec<(B256, String)>,
     pub changes: StateChanges,
+}
+
+/// The block that another one follows.
+#[derive(Debug, Clone, Copy)]
+pub struct Parent<'a> {
+    pub header: &'a Header,
+    pub hash: B256,
+    pub timestamp_ms: u64,
+}
+
+/// An executed block of the ledger's tree, as the pool looks at it.
+pub struct Executed {
+    pub header: Header,
+    pub hash: B256,
+    pub timestamp_ms: u64,
+    pub included: Vec<Included>,
+    pub skipped: Vec<(B256, String)>,
+}
+
+/// The ledger as the pool sees it. Implemented by what is inside `Ledger` (an `Arc` of it goes to the pool).
+pub trait Chain: Send + Sync {
+    fn spec(&self) -> &ChainSpec;
+    /// The cache that check and execution use as well.
+    fn senders(&self) -> &Senders;
+    /// The last final block.
+    fn final_hash(&self) -> B256;
+    /// An executed block, or None when it is unknown.
+    fn executed(&self, block: &B256) -> Result<Option<Arc<Executed>>>;
+    /// The state after an executed block.
+    fn state(&self, block: &B256) -> Result<Arc<dyn StateRead>>;
+}
+
+/// A durable block as it was stored.
+pub struct Stored {
+    pub header: Header,
+    pub hash: B256,
+    pub timestamp_ms: u64,
+    /// `codec::encode_body`.
+    pub body: Bytes,
+    /// `codec::encode_receipts`.
+    pub receipts: Bytes,
+}
+
+/// One snapshot of the store as JSON-RPC sees it. Implemented by what is inside `View`.
+pub trait History: Send + Sync {
+    fn spec(&self) -> &ChainSpec;
+    fn head(&self) -> Result<u64>;
+    fn block_number(&self, hash: &B256) -> Result<Option<u64>>;
+    /// Only the header, its hash and milliseconds: for what needs no transactions.
+    fn header(&self, number: u64) -> Result<Option<(Header, B256, u64)>>;
+    fn stored(&self, number: u64) -> Result<Option<Stored>>;
+    /// Where a transaction is: height and index.
+    fn locate(&self, transaction: &B256) -> Result<Option<(u64, u32)>>;
+    fn state(&self, number: u64) -> Result<Arc<dyn StateRead>>;
 }
