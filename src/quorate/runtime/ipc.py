@@ -1,8 +1,8 @@
-"""What a validator process says to its JSON-RPC process and to the command line, over a Unix socket.
+"""What a validator process says to its JSON-RPC process and to the command line.
 
-Frames: 4 bytes of length (big-endian, at most `MAX_FRAME`), then msgpack. A client sends requests with an id of its
-choice and gets one `Reply` or `Failure` for each, in any order; after `Subscribe` it also gets events. The socket lies in the
-validator's own folder, readable by its owner alone.
+Over a Unix socket in the validator's own folder, readable by its owner alone. Frames: 4 bytes of
+length (big-endian, at most `MAX_FRAME`), then msgpack. A client sends requests with an id of its
+choice and gets one `Reply` or `Failure` for each, in any order; after `Subscribe` also events.
 """
 
 from typing import TypeAlias
