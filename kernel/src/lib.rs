@@ -7,9 +7,11 @@ mod crypto;
 mod errors;
 mod evm;
 mod genesis;
+mod ledger;
 mod payload;
 mod transaction;
 mod types;
+mod view;
 
 use pyo3::prelude::*;
 
@@ -18,5 +20,7 @@ fn _kernel(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     errors::export(m)?;
     crypto::export(m)?;
+    ledger::export(m)?;
+    view::export(m)?;
     Ok(())
 }
