@@ -1,12 +1,27 @@
 //! Genesis files: geth's JSON with `config.quorate` = {engine, gas, validators} inside.
+//!
+//! Block 0 is post-merge. When the file names no fork after the merge, all up to Osaka hold from the start; otherwise each
+//! holds from the time that the file names. There are no blobs, withdrawals or consensus-layer requests, so those header
+//! fields are the empty ones.
 
 use crate::errors::{Error, Result};
-use crate::types::StateChanges;
+use crate::types::{Account, AccountChange, StateChanges};
 use alloy_consensus::Header;
-use alloy_primitives::Address;
+use alloy_consensus::constants::{EMPTY_OMMER_ROOT_HASH, EMPTY_ROOT_HASH, EMPTY_WITHDRAWALS, KECCAK_EMPTY};
+use alloy_eips::eip1559::INITIAL_BASE_FEE;
+use alloy_eips::eip7685::EMPTY_REQUESTS_HASH;
+use alloy_genesis::ChainConfig;
+use alloy_primitives::{Address, B64, B256, Bytes, U256, keccak256};
+use serde::Deserialize;
+
+const MIN_GAS_LIMIT: u64 = 5_000;
+const MAX_GAS_LIMIT: u64 = i64::MAX as u64;
+const MAX_EXTRA_BYTES: usize = 32;
+const MAX_VALIDATORS: usize = 1_024;
 
 /// How transactions pay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Gas {
     /// EIP-1559.
     Fees,
@@ -14,10 +29,36 @@ pub enum Gas {
     Free,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Validator {
     pub address: Address,
     pub power: u64,
+}
+
+/// `config.quorate`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Quorate {
+    engine: String,
+    gas: Gas,
+    validators: Vec<Validator>,
+}
+
+impl Default for Quorate {
+    fn default() -> Self {
+        Quorate { engine: "tendermint".into(), gas: Gas::Fees, validators: Vec::new() }
+    }
+}
+
+/// Rules of Ethereum, oldest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fork {
+    Paris,
+    Shanghai,
+    Cancun,
+    Prague,
+    Osaka,
 }
 
 /// What holds for every block of a chain.
@@ -28,6 +69,15 @@ pub struct ChainSpec {
     pub gas: Gas,
     /// As the genesis names them; the ledger's own contract holds later ones.
     pub validators: Vec<Validator>,
+    /// From which block timestamp (seconds) a fork holds, in order.
+    pub forks: Vec<(Fork, u64)>,
+}
+
+impl ChainSpec {
+    /// The rules of a block with this timestamp (seconds).
+    pub fn fork_at(&self, timestamp: u64) -> Fork {
+        self.forks.iter().rev().find(|(_, from)| *from <= timestamp).map_or(Fork::Paris, |(fork, _)| *fork)
+    }
 }
 
 /// A parsed genesis file.
@@ -41,6 +91,268 @@ pub struct Genesis {
 }
 
 /// Parse and check a genesis file. Raises Invalid naming found and expected.
-pub fn parse(_json: &[u8]) -> Result<Genesis> {
-    Err(Error::unavailable("genesis: not parsed yet"))
+pub fn parse(json: &[u8]) -> Result<Genesis> {
+    let malformed = |e: serde_json::Error| Error::invalid(format!("genesis: {e}, expected geth's genesis JSON"));
+    let mut value: serde_json::Value = serde_json::from_slice(json).map_err(malformed)?;
+    let quorate = normalize(&mut value)?;
+    let file: alloy_genesis::Genesis = serde_json::from_value(value).map_err(malformed)?;
+    let spec = chain_spec(&file.config, quorate)?;
+    let header = genesis_header(&file, &spec)?;
+    Ok(Genesis { spec, header, changes: allocation(file) })
+}
+
+/// Take `config.quorate` out and make sure that a chain id is there (Besu spells it in any case).
+fn normalize(value: &mut serde_json::Value) -> Result<Quorate> {
+    let config = value
+        .get_mut("config")
+        .and_then(|config| config.as_object_mut())
+        .ok_or_else(|| Error::invalid("genesis: no `config` object, expected geth's genesis JSON"))?;
+    if !config.contains_key("chainId") {
+        let other = config.keys().find(|key| key.eq_ignore_ascii_case("chainid")).cloned();
+        let id = other.and_then(|key| config.remove(&key));
+        config.insert(
+            "chainId".into(),
+            id.ok_or_else(|| Error::invalid("genesis: no `config.chainId`, expected a number"))?,
+        );
+    }
+    match config.remove("quorate") {
+        None => Ok(Quorate::default()),
+        Some(extras) => serde_json::from_value(extras).map_err(|e| {
+            Error::invalid(format!("genesis: config.quorate: {e}; expected {{engine, gas: fees|free, validators}}"))
+        }),
+    }
+}
+
+fn chain_spec(config: &ChainConfig, mut quorate: Quorate) -> Result<ChainSpec> {
+    if config.chain_id == 0 {
+        return Err(Error::invalid("genesis: config.chainId 0, expected a positive number"));
+    }
+    if quorate.validators.len() > MAX_VALIDATORS {
+        return Err(Error::invalid(format!(
+            "genesis: {} validators, expected at most {MAX_VALIDATORS}",
+            quorate.validators.len()
+        )));
+    }
+    quorate.validators.sort_by_key(|validator| validator.address);
+    for pair in quorate.validators.windows(2) {
+        if pair[0].address == pair[1].address {
+            return Err(Error::invalid(format!("genesis: validator {} twice, expected once", pair[0].address)));
+        }
+    }
+    if let Some(zero) = quorate.validators.iter().find(|v| v.power == 0 || v.power > u64::from(u32::MAX)) {
+        return Err(Error::invalid(format!(
+            "genesis: validator {} with power {}, expected 1 to {}",
+            zero.address,
+            zero.power,
+            u32::MAX
+        )));
+    }
+    Ok(ChainSpec {
+        chain_id: config.chain_id,
+        engine: quorate.engine,
+        gas: quorate.gas,
+        validators: quorate.validators,
+        forks: fork_times(config)?,
+    })
+}
+
+fn fork_times(config: &ChainConfig) -> Result<Vec<(Fork, u64)>> {
+    let before_merge = [
+        ("homesteadBlock", config.homestead_block),
+        ("daoForkBlock", config.dao_fork_block),
+        ("eip150Block", config.eip150_block),
+        ("eip155Block", config.eip155_block),
+        ("eip158Block", config.eip158_block),
+        ("byzantiumBlock", config.byzantium_block),
+        ("constantinopleBlock", config.constantinople_block),
+        ("petersburgBlock", config.petersburg_block),
+        ("istanbulBlock", config.istanbul_block),
+        ("muirGlacierBlock", config.muir_glacier_block),
+        ("berlinBlock", config.berlin_block),
+        ("londonBlock", config.london_block),
+        ("arrowGlacierBlock", config.arrow_glacier_block),
+        ("grayGlacierBlock", config.gray_glacier_block),
+        ("mergeNetsplitBlock", config.merge_netsplit_block),
+    ];
+    if let Some((name, Some(at))) = before_merge.into_iter().find(|(_, at)| at.is_some_and(|at| at != 0)) {
+        return Err(Error::invalid(format!("genesis: config.{name} {at}, expected 0 or absent")));
+    }
+    if config.terminal_total_difficulty.is_some_and(|ttd| !ttd.is_zero()) {
+        return Err(Error::invalid("genesis: config.terminalTotalDifficulty above 0, expected 0 or absent"));
+    }
+    if let Some(at) = config.amsterdam_time {
+        return Err(Error::invalid(format!("genesis: config.amsterdamTime {at}, expected no fork after Osaka")));
+    }
+    let named = [
+        (Fork::Shanghai, config.shanghai_time),
+        (Fork::Cancun, config.cancun_time),
+        (Fork::Prague, config.prague_time),
+        (Fork::Osaka, config.osaka_time),
+    ];
+    if named.iter().all(|(_, at)| at.is_none()) {
+        return Ok(named.map(|(fork, _)| (fork, 0)).to_vec());
+    }
+    let mut forks: Vec<(Fork, u64)> = Vec::new();
+    for (index, (fork, at)) in named.into_iter().enumerate() {
+        let Some(at) = at else { continue };
+        if forks.len() != index || forks.last().is_some_and(|(_, before)| *before > at) {
+            return Err(Error::invalid(format!(
+                "genesis: {fork:?} at {at}, expected after every older fork, none of them absent"
+            )));
+        }
+        forks.push((fork, at));
+    }
+    Ok(forks)
+}
+
+fn genesis_header(file: &alloy_genesis::Genesis, spec: &ChainSpec) -> Result<Header> {
+    if !(MIN_GAS_LIMIT..=MAX_GAS_LIMIT).contains(&file.gas_limit) {
+        return Err(Error::invalid(format!(
+            "genesis: gasLimit {}, expected {MIN_GAS_LIMIT} to {MAX_GAS_LIMIT}",
+            file.gas_limit
+        )));
+    }
+    if file.extra_data.len() > MAX_EXTRA_BYTES {
+        return Err(Error::invalid(format!(
+            "genesis: extraData of {} bytes, expected at most {MAX_EXTRA_BYTES}",
+            file.extra_data.len()
+        )));
+    }
+    if file.timestamp > u64::MAX / 1_000 {
+        return Err(Error::invalid(format!("genesis: timestamp {}, expected seconds", file.timestamp)));
+    }
+    for (name, found) in [
+        ("difficulty", file.difficulty),
+        ("number", U256::from(file.number.unwrap_or_default())),
+        ("excessBlobGas", U256::from(file.excess_blob_gas.unwrap_or_default())),
+        ("blobGasUsed", U256::from(file.blob_gas_used.unwrap_or_default())),
+    ] {
+        if !found.is_zero() {
+            return Err(Error::invalid(format!("genesis: {name} {found}, expected 0")));
+        }
+    }
+    let fork = spec.fork_at(file.timestamp);
+    Ok(Header {
+        parent_hash: file.parent_hash.unwrap_or_default(),
+        nonce: B64::from(file.nonce),
+        timestamp: file.timestamp,
+        extra_data: file.extra_data.clone(),
+        gas_limit: file.gas_limit,
+        mix_hash: file.mix_hash,
+        beneficiary: file.coinbase,
+        base_fee_per_gas: Some(genesis_base_fee(file, spec)?),
+        ..empty_header(fork)
+    })
+}
+
+fn genesis_base_fee(file: &alloy_genesis::Genesis, spec: &ChainSpec) -> Result<u64> {
+    match (spec.gas, file.base_fee_per_gas) {
+        (Gas::Free, None | Some(0)) => Ok(0),
+        (Gas::Free, Some(found)) => {
+            Err(Error::invalid(format!("genesis: baseFeePerGas {found}, expected 0 with gas = free")))
+        }
+        (Gas::Fees, None) => Ok(INITIAL_BASE_FEE),
+        (Gas::Fees, Some(found)) => u64::try_from(found)
+            .map_err(|_| Error::invalid(format!("genesis: baseFeePerGas {found}, expected less than 2^64"))),
+    }
+}
+
+/// A header with the fields that a fork asks for, all of them of an empty block.
+pub fn empty_header(fork: Fork) -> Header {
+    let from = |first: Fork| fork >= first;
+    Header {
+        ommers_hash: EMPTY_OMMER_ROOT_HASH,
+        state_root: EMPTY_ROOT_HASH,
+        transactions_root: EMPTY_ROOT_HASH,
+        receipts_root: EMPTY_ROOT_HASH,
+        difficulty: U256::ZERO,
+        withdrawals_root: from(Fork::Shanghai).then_some(EMPTY_WITHDRAWALS),
+        blob_gas_used: from(Fork::Cancun).then_some(0),
+        excess_blob_gas: from(Fork::Cancun).then_some(0),
+        parent_beacon_block_root: from(Fork::Cancun).then_some(B256::ZERO),
+        requests_hash: from(Fork::Prague).then_some(EMPTY_REQUESTS_HASH),
+        ..Header::default()
+    }
+}
+
+fn allocation(file: alloy_genesis::Genesis) -> StateChanges {
+    let mut changes = StateChanges::default();
+    for (address, account) in file.alloc {
+        let code: Bytes = account.code.unwrap_or_default();
+        let code_hash = if code.is_empty() { KECCAK_EMPTY } else { keccak256(&code) };
+        if !code.is_empty() {
+            changes.codes.push((code_hash, code));
+        }
+        let storage = account.storage.unwrap_or_default();
+        changes.accounts.push(AccountChange {
+            address,
+            account: Some(Account { nonce: account.nonce.unwrap_or_default(), balance: account.balance, code_hash }),
+            storage_wiped: false,
+            slots: storage
+                .into_iter()
+                .map(|(slot, value)| (U256::from_be_bytes(slot.0), U256::from_be_bytes(value.0)))
+                .filter(|(_, value)| !value.is_zero())
+                .collect(),
+        });
+    }
+    changes.codes.sort_by_key(|(hash, _)| *hash);
+    changes.codes.dedup_by_key(|(hash, _)| *hash);
+    changes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn genesis(extra: &str) -> String {
+        format!(
+            r#"{{"config":{{"chainId":7{extra}}},"gasLimit":"0x1c9c380","timestamp":"0x10",
+                "alloc":{{"0x00000000000000000000000000000000000000aa":{{"balance":"0x5","code":"0x6001","storage":
+                {{"0x00":"0x01","0x01":"0x00"}}}}}}}}"#
+        )
+    }
+
+    #[test]
+    fn all_forks_hold_from_the_start_when_none_is_named() {
+        let genesis = parse(genesis("").as_bytes()).unwrap();
+        assert_eq!(genesis.spec.fork_at(0), Fork::Osaka);
+        assert_eq!(genesis.header.base_fee_per_gas, Some(INITIAL_BASE_FEE));
+        assert_eq!(genesis.header.requests_hash, Some(EMPTY_REQUESTS_HASH));
+        assert_eq!(genesis.changes.accounts[0].slots, vec![(U256::ZERO, U256::from(1))]);
+        assert_eq!(genesis.changes.codes.len(), 1);
+    }
+
+    #[test]
+    fn named_forks_hold_from_their_times() {
+        let spec = parse(genesis(r#","shanghaiTime":0,"cancunTime":100"#).as_bytes()).unwrap().spec;
+        assert_eq!((spec.fork_at(99), spec.fork_at(100)), (Fork::Shanghai, Fork::Cancun));
+    }
+
+    #[test]
+    fn free_gas_has_no_base_fee() {
+        let extra = r#","quorate":{"engine":"raft","gas":"free","validators":[]}"#;
+        let genesis = parse(genesis(extra).as_bytes()).unwrap();
+        assert_eq!(genesis.header.base_fee_per_gas, Some(0));
+        assert_eq!(genesis.spec.engine, "raft");
+    }
+
+    #[test]
+    fn refusals_name_found_and_expected() {
+        for (extra, words) in [
+            (r#","londonBlock":27"#, "config.londonBlock 27, expected 0 or absent"),
+            (r#","cancunTime":1"#, "Cancun at 1, expected after every older fork"),
+            (r#","quorate":{"gas":"cheap"}"#, "unknown variant `cheap`"),
+            (r#","quorate":{"gaz":"free"}"#, "unknown field `gaz`"),
+            (
+                r#","quorate":{"validators":[{"address":"0x00000000000000000000000000000000000000aa","power":0}]}"#,
+                "power 0, expected 1",
+            ),
+        ] {
+            let error = parse(genesis(extra).as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(words), "{error} lacks {words}");
+        }
+        assert!(parse(b"[]").unwrap_err().to_string().contains("config"));
+        assert!(parse(b"{").is_err());
+        assert!(parse(b"{\"config\":{}}").unwrap_err().to_string().contains("chainId"));
+    }
 }

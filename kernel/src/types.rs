@@ -82,6 +82,27 @@ pub struct Executed {
     pub timestamp_ms: u64,
     pub included: Vec<Included>,
     pub skipped: Vec<(B256, String)>,
+    /// (address, nonce, balance) of every account that the block changed; zeros where it is gone.
+    pub changed: Vec<(Address, u64, U256)>,
+}
+
+impl Executed {
+    /// Split what execution returned: the block, once its header is complete, and the changes of state.
+    pub fn new(outcome: Outcome, header: Header, hash: B256) -> (Executed, StateChanges) {
+        let fields = |change: &AccountChange| {
+            let (nonce, balance) = change.account.as_ref().map_or((0, U256::ZERO), |a| (a.nonce, a.balance));
+            (change.address, nonce, balance)
+        };
+        let executed = Executed {
+            header,
+            hash,
+            timestamp_ms: outcome.timestamp_ms,
+            included: outcome.included,
+            skipped: outcome.skipped,
+            changed: outcome.changes.accounts.iter().map(fields).collect(),
+        };
+        (executed, outcome.changes)
+    }
 }
 
 /// The ledger as the pool sees it. Implemented by what is inside `Ledger` (an `Arc` of it goes to the pool).
