@@ -14,8 +14,9 @@ several, the host calls `take` and carries out the effects in order.
    `Send(me, Ack)` is how a leader counts its own vote once it is durable.
 4. Links lose, repeat, delay and reorder. `sender` is authenticated, contents are not trusted. Each
    engine's docstring states its assumption about links and who retransmits.
-5. A crash keeps a prefix of what was persisted. Restart is a new object and `start` with that prefix.
-   `Deliver` comes in order of height, without a gap, at least once a height across restarts.
+5. A crash keeps a prefix of what was persisted. Restart is a new object and `start` with that
+   prefix. `Deliver` comes in order of height, without a gap, at least once a height across
+   restarts.
 6. Bad remote input is dropped, counted in `dropped`, perhaps accused; never raised. An exception out
    of a handler is our own bug and stops the node.
 7. `now` is integer nanoseconds and never goes back. Randomness is the injected stream. No `hash()`,
@@ -30,9 +31,9 @@ The sets of inputs and effects are closed.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, TypeAlias
+from typing import Annotated, Any, ClassVar, TypeAlias
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from quorate.base.rng import Rng
 from quorate.base.types import Address, Hash, Height, Member, Nanoseconds
@@ -50,14 +51,24 @@ class Record(Value, frozen=True, array_like=True, gc=False):
     """Something in the journal; each subclass adds an integer `tag`."""
 
 
+HeightNumber = Annotated[int, Meta(ge=0, le=2**62)]
+RoundNumber = Annotated[int, Meta(ge=0, lt=2**31)]
+AddressBytes = Annotated[bytes, Meta(min_length=20, max_length=20)]
+HashBytes = Annotated[bytes, Meta(min_length=32, max_length=32)]
+SignatureBytes = Annotated[bytes, Meta(min_length=65, max_length=65)]
+"""Types of message fields: decoding refuses what lies outside, so handlers need not look."""
+
+
 class Decision(Message, frozen=True, array_like=True, gc=False, tag=0):
     """A finished height with its proof, for a replica that missed it (from a peer or from sync).
 
     `payloads` is a list because HoneyBadger agrees on a set of proposals. A replica that receives
-    one for its current height verifies the certificate and delivers; any other is dropped.
+    one for the height after its last decision verifies the certificate and delivers, as soon as it
+    knows the members of that height (so one height ahead of `applied`); others are dropped, save
+    that an engine may hold the next one for a moment.
     """
 
-    height: Height
+    height: HeightNumber
     payloads: list[bytes]
     certificate: bytes
 
@@ -78,7 +89,11 @@ class Send(Value, frozen=True, gc=False):
 
 
 class Broadcast(Value, frozen=True, gc=False):
-    """Send to every member, oneself included. With open membership: to all peers."""
+    """Send to every connected peer and to oneself.
+
+    Peers that are not members (yet) follow by what they hear. An engine that has already counted
+    its own message drops the copy that comes back.
+    """
 
     message: Message
 
@@ -101,16 +116,18 @@ class Persist(Value, frozen=True, gc=False):
 class Want(Value, frozen=True, gc=False):
     """Ask the application for something to agree on at `height`, answered by `submit`.
 
-    `parent` is the hash of the envelope that was decided at `height - 1`. The answer comes when there
-    is something to agree on, perhaps much later or never; a later `Want` replaces an earlier one.
-    With `build=False` the replica only asks to be told that there is something: the answer is
-    `submit(now, NOTHING)`, and lets a replica that does not propose start its timeouts only when
-    somebody has to.
+    `parent` is the hash of the envelope that was decided at `height - 1`. The answer comes when
+    there is something to agree on, perhaps much later or never; a later `Want` replaces an earlier
+    one. With `build=False` the replica only asks to be told that there is something: the answer is
+    `submit(now, height, NOTHING)`, and lets a replica that does not propose start its timeouts only
+    when somebody has to. With `force=True` the height is under way (or a block is due): the answer
+    comes at once, with an empty payload where nothing waits.
     """
 
     height: Height
     parent: Hash
     build: bool = True
+    force: bool = False
 
 
 class Check(Value, frozen=True, gc=False):
@@ -123,7 +140,8 @@ class Check(Value, frozen=True, gc=False):
 class Deliver(Value, frozen=True, gc=False):
     """The payloads of a height are final. The certificate convinces a stranger of it.
 
-    `envelope` is the hash of the decided envelope, which the application writes into the next block.
+    `envelope` is the hash of the decided envelope, which the application writes into the next
+    block.
     """
 
     height: Height
@@ -133,7 +151,7 @@ class Deliver(Value, frozen=True, gc=False):
 
 
 class Head(Value, frozen=True, gc=False):
-    """A tentative tip moved, perhaps sideways (open engines): execute this branch, finality may differ."""
+    """A tentative tip moved, perhaps sideways (open engines): execute it, finality may differ."""
 
     height: Height
     payload: bytes
@@ -142,7 +160,7 @@ class Head(Value, frozen=True, gc=False):
 
 
 class Checkpoint(Value, frozen=True, gc=False):
-    """The journal may be cut: a restart from an application at `height` needs `records` and what follows.
+    """The journal may be cut: from an application at `height` a restart needs `records` and later.
 
     The host writes `records` as the start of the new journal, once the application is durable at
     `height`, and then forgets everything that was persisted before this effect.
@@ -197,9 +215,10 @@ class Keys(ABC):
 class Base(Value, frozen=True, gc=False):
     """Where the application stands when a replica starts.
 
-    `height` is the last applied and durable height (0: genesis), `envelope` the hash of the envelope
-    decided there (genesis: the genesis block's hash), `certificate` its proof (genesis: empty), `payloads` its content.
-    `members` and `next_members` hold at `height + 1` and `height + 2`.
+    `height` is the last applied and durable height (0: genesis), `envelope` the hash of the
+    envelope decided there (genesis: the genesis block's hash), `certificate` its proof (genesis:
+    empty), `payloads` its content (genesis: none). `members` and `next_members` hold at
+    `height + 1` and `height + 2`.
     """
 
     height: Height
@@ -213,8 +232,9 @@ class Base(Value, frozen=True, gc=False):
 class Situation(Value, frozen=True, gc=False):
     """What `status`, `why-stalled` and metrics show of a replica; every field in plain words or numbers.
 
-    `missing` says which quorum is missing ("3 of 4 precommits for ..., have 2"), `silent` who has not been
-    heard in this step, `next_timeout` names the next timer and when it falls (absolute ns), if any.
+    `missing` says which quorum is missing ("prevotes of round 2: power 2 of 3 needed, 1 more"),
+    `silent` who has not been heard in this step, `next_timeout` names the next timer and when it
+    falls (absolute ns), if any.
     """
 
     height: Height
@@ -228,10 +248,11 @@ class Situation(Value, frozen=True, gc=False):
 
 
 class Replica(ABC):
-    """One member's part of an engine. See the module's rules; `__init__` takes no input and has no effect.
+    """One member's part of an engine. See the module's rules; `__init__` has no effect.
 
-    `settings` is the engine's own frozen Struct with defaults (timeouts and the like); `chain` is the 32-byte
-    domain (hash of the genesis block) that every signature covers.
+    `settings` is the engine's own frozen Struct with defaults (timeouts and the like), the last
+    argument of every engine's `__init__`; `chain` is the 32-byte domain (hash of the genesis block)
+    that every signature covers.
     """
 
     __slots__ = ("chain", "dropped", "keys", "me", "out", "rng")
@@ -248,7 +269,7 @@ class Replica(ABC):
 
     @abstractmethod
     def start(self, now: Nanoseconds, base: Base, journal: Iterable[Record]) -> None:
-        """Begin from the application's state and the records that survived, in the order of their writing."""
+        """Begin from the application's state and the records that survived, oldest first."""
 
     @abstractmethod
     def timeout(self, now: Nanoseconds, timer: Timer) -> None:
