@@ -34,6 +34,7 @@ MAX_MEMORY_BYTES = 1 << 30
 MAX_PBKDF2_ROUNDS = 100_000_000
 MAX_FILE_BYTES = 64 << 10
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+"""Of the secp256k1 group: a private key is a number from 1 to below it."""
 
 
 def generate_secret() -> bytes:
@@ -211,7 +212,7 @@ def unlock(store: dict[str, Any], password: str | None) -> bytes:
 
 
 def read_address(store: dict[str, Any]) -> Address | None:
-    """Return the address that a key file's object names, without unlocking it; None if it names none."""
+    """Return the address that a key file's object names, without unlocking it, or None."""
     named = store.get("address")
     try:
         found = bytes.fromhex(str(named).removeprefix("0x"))

@@ -98,7 +98,7 @@ def cli(ctx: click.Context, debug: bool, verbose: int, quiet: bool) -> None:
 
     Every option is also an environment variable: --block-time is QUORATE_BLOCK_TIME.
     """
-    ctx.obj = {"debug": debug, "verbose": verbose}
+    ctx.obj = {"debug": debug, "verbose": verbose, "quiet": quiet}
     levels = [logging.WARNING, logging.INFO, logging.DEBUG]
     logging.basicConfig(
         stream=sys.stderr, format="%(levelname)s %(message)s", level=levels[min(verbose, 2)]
@@ -111,7 +111,7 @@ def main(args: list[str] | None = None) -> None:
 
 
 def run(args: list[str]) -> int:
-    """Run the command line `args`; return the exit code. Nothing but bugs gets out as an exception."""
+    """Run the command line `args`; return the exit code."""
     debug = "--debug" in args or bool(os.environ.get("QUORATE_DEBUG"))
     try:
         result: Any = cli.main(args, prog_name="quorate", standalone_mode=False)
@@ -137,7 +137,8 @@ def report(error: Exception) -> int:
         error.show()
         return error.exit_code
     if isinstance(error, click.ClickException):
-        message, code = error.format_message(), error.exit_code
+        message = error.format_message()
+        code = error.code if isinstance(error, output.Problem) else error.exit_code
     elif is_expected(error):
         message, code = describe(error), output.EXIT_FAILURE
     else:

@@ -1,8 +1,8 @@
 """From a mnemonic to account keys: BIP-39 seed, BIP-32 derivation, BIP-44 path of Ethereum.
 
-Sources: BIP-39 ("From mnemonic to seed"), BIP-32 ("Child key derivation"), SLIP-44 (coin type 60).
-The words are not checked against a word list: any sentence gives a seed, as BIP-39 says. This serves
-the well-known test mnemonic of development networks; keys of deployments are random.
+Sources: BIP-39 ("From mnemonic to seed"), BIP-32 ("Child key derivation"), SLIP-44 (coin 60).
+The words are not checked against a word list: any sentence gives a seed, as BIP-39 says. This
+serves the well-known test mnemonic of development networks; keys of deployments are random.
 """
 
 import hashlib
@@ -10,12 +10,11 @@ import hmac
 import unicodedata
 
 from quorate._kernel import public_key
+from quorate.cli.keystore import ORDER
 
 TEST_MNEMONIC = "test test test test test test test test test test test junk"
 """The one that every Ethereum development chain uses. Its keys are public."""
 
-ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
-"""Of the secp256k1 group."""
 HARDENED = 1 << 31
 SEED_ROUNDS = 2048
 

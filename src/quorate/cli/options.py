@@ -5,6 +5,7 @@ file, then the default.
 """
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -81,6 +82,6 @@ def read_password(file: Path | None, *, prompt: str | None, confirm: bool = Fals
     from_environment = os.environ.get(PREFIX + "PASSWORD")
     if from_environment:
         return from_environment
-    if prompt is None or not click.get_text_stream("stdin").isatty():
+    if prompt is None or not sys.stdin.isatty():
         return None
     return str(click.prompt(prompt, hide_input=True, confirmation_prompt=confirm, err=True))

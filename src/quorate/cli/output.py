@@ -22,7 +22,7 @@ class Problem(click.ClickException):
 
     def __init__(self, message: str, code: int = EXIT_FAILURE) -> None:
         super().__init__(message)
-        self.exit_code = code
+        self.code = code
 
 
 def fail(message: str, code: int = EXIT_FAILURE) -> NoReturn:
@@ -79,7 +79,7 @@ def emit_table(headers: list[str], rows: list[list[str]]) -> None:
 
 
 class Progress:
-    """A step of a start, with its elapsed time: redrawn on a terminal, one line a step elsewhere."""
+    """A step of a start and its elapsed time: redrawn on a terminal, elsewhere a line a step."""
 
     def __init__(self, steps: int) -> None:
         self.steps, self.step = steps, 0
