@@ -125,11 +125,12 @@ def derive(kdf: str, params: dict[str, Any], password: str) -> bytes:
         raise Corrupt(f"keystore: derived key of {size} bytes, expected 32 to 64")
     if kdf == "scrypt":
         n, r, p = int(params["n"]), int(params["r"]), int(params["p"])
-        if min(n, r, p) < 1 or n & (n - 1) or 128 * r * (n + p) > MAX_MEMORY_BYTES:
+        memory = 128 * r * (n + p + 2)
+        # RFC 7914, section 2: n is a power of two below 2**(16 r), which OpenSSL insists on.
+        if min(n, r, p) < 1 or n & (n - 1) or n >> min(16 * r, 64) or memory > MAX_MEMORY_BYTES:
             raise Corrupt(f"keystore: scrypt with n={n} r={r} p={p} is out of bounds")
-        memory = 128 * r * (n + p) + (1 << 20)
         return hashlib.scrypt(
-            password.encode(), salt=salt, n=n, r=r, p=p, dklen=size, maxmem=memory
+            password.encode(), salt=salt, n=n, r=r, p=p, dklen=size, maxmem=memory + (1 << 20)
         )
     if kdf == "pbkdf2":
         rounds, prf = int(params["c"]), params["prf"]

@@ -1,0 +1,21 @@
+.PHONY: build test lint lock clean
+
+build:  ## make .venv and compile the kernel
+	./quorate version
+
+test:  ## everything: ruff, mypy, the kernel's tests, pytest
+	./quorate test
+
+lint:  ## the quick checks, in an environment that `make test` made
+	.venv/bin/python -m ruff check . quorate
+	.venv/bin/python -m mypy
+
+lock:  ## refresh the locked Python packages; needs uv
+	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	    --no-header --no-emit-index-url -q -o requirements.lock
+	uv pip compile pyproject.toml --extra dev --extra clients --universal --python-version 3.11 \
+	    --generate-hashes --no-header --no-emit-index-url -q -c requirements.lock \
+	    -o requirements-dev.lock
+
+clean:  ## remove what a build made; networks stay
+	rm -rf .venv kernel/target src/quorate/_kernel.abi3.so tests/js/node_modules
