@@ -5,6 +5,10 @@ length (big-endian, at most `MAX_FRAME`), then msgpack. A client sends requests 
 choice and gets one `Reply` or `Failure` for each, in any order; after `Subscribe` also events.
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeAlias
 
 from msgspec import Raw, Struct
@@ -12,6 +16,8 @@ from msgspec import Raw, Struct
 from quorate.base.types import Address, Hash, Height
 
 MAX_FRAME = 64 << 20
+MAX_SOCKET_PATH = 100
+"""Bytes of a path that every system takes as the name of a socket."""
 
 
 class Submit(Struct, frozen=True, array_like=True, tag=1):
@@ -100,3 +106,16 @@ Request: TypeAlias = (
     | GetMetrics
 )
 Response: TypeAlias = Reply | Failure | Committed | Pending
+
+
+@contextmanager
+def short_path(path: Path) -> Iterator[str]:
+    """Yield a name of a socket that is short enough, also where the folder lies deep."""
+    if len(os.fsencode(path)) <= MAX_SOCKET_PATH:
+        yield str(path)
+        return
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)

@@ -1,0 +1,80 @@
+"""The real disk keeps the promises of `storage/disk.py`."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from quorate.base.errors import Invalid
+from quorate.runtime.disk import FileDisk
+from quorate.storage.disk import Disk
+
+
+def test_appended_bytes_are_read_back_and_survive_reopening(tmp_path: Path) -> None:
+    disk: Disk = FileDisk(tmp_path / "journal")
+    disk.append("b", b"one ")
+    disk.append("b", b"two")
+    disk.append("a", b"")
+    disk.sync("b")
+    assert disk.names() == ["a", "b"]
+    again = FileDisk(tmp_path / "journal")
+    assert again.read("b") == b"one two"
+
+
+def test_files_and_folder_are_for_the_owner_alone(tmp_path: Path) -> None:
+    (tmp_path / "journal").mkdir(mode=0o755)
+    disk = FileDisk(tmp_path / "journal")
+    disk.append("a", b"x")
+    assert (tmp_path / "journal").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "journal" / "a").stat().st_mode & 0o777 == 0o600
+
+
+def test_truncate_rename_and_remove(tmp_path: Path) -> None:
+    disk = FileDisk(tmp_path / "journal")
+    disk.append("a", b"0123456789")
+    disk.truncate("a", 4)
+    disk.append("a", b"x")
+    disk.append("b", b"old")
+    disk.rename("a", "b")
+    disk.append("b", b"y")
+    assert disk.read("b") == b"0123xy"
+    disk.remove("b")
+    assert disk.names() == []
+    with pytest.raises(FileNotFoundError):
+        disk.read("b")
+
+
+def test_many_files_stay_within_the_bound_of_open_ones(tmp_path: Path) -> None:
+    disk = FileDisk(tmp_path / "journal")
+    before = len(os.listdir("/proc/self/fd"))
+    for i in range(100):
+        disk.append(f"{i:03}", b"x")
+        disk.sync(f"{i:03}")
+    assert len(os.listdir("/proc/self/fd")) <= before + 16
+    disk.append("000", b"y")
+    assert disk.read("000") == b"xy"
+
+
+def test_file_whose_sync_failed_is_refused_from_then_on(tmp_path: Path) -> None:
+    disk = FileDisk(tmp_path / "journal")
+    disk.append("a", b"x")
+    os.close(disk._open["a"])  # the next sync fails with EBADF
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        disk.sync("a")
+    with pytest.raises(OSError, match="an earlier sync failed"):
+        disk.sync("a")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/etc/x"])
+def test_names_with_separators_are_refused(tmp_path: Path, name: str) -> None:
+    disk = FileDisk(tmp_path / "journal")
+    with pytest.raises(Invalid, match="expected one without separators"):
+        disk.append(name, b"x")
+
+
+def test_symbolic_link_is_not_followed(tmp_path: Path) -> None:
+    disk = FileDisk(tmp_path / "journal")
+    (tmp_path / "journal" / "a").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError):  # noqa: PT011  (ELOOP, worded by the system)
+        disk.append("a", b"x")
+    assert not (tmp_path / "elsewhere").exists()
