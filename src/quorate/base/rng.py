@@ -1,6 +1,7 @@
 """SplitMix64: the only source of randomness, the same on every Python and every machine.
 
-Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014, figure 17.
+Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014,
+figure 17.
 """
 
 MASK = (1 << 64) - 1

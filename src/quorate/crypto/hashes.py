@@ -10,5 +10,5 @@ HEAD_BYTES = 64
 
 
 def hash_payload(payload: bytes) -> Hash:
-    """Return `keccak256(head || keccak256(body))` of opaque payload bytes; the head is the first 64."""
+    """Return `keccak256(head || keccak256(body))` of payload bytes; the head is the first 64."""
     return keccak256(payload[:HEAD_BYTES] + keccak256(payload[HEAD_BYTES:]))

@@ -1,7 +1,9 @@
 """What a node needs of the thing that is agreed on: a ledger, a key-value store, opaque bytes.
 
-Methods marked *slow* may take milliseconds to seconds; the node calls them through its port, one at a time (`commit`:
-beside the others), never on the path of a vote. They must be deterministic except `build`, and must not look at a clock.
+Methods marked *slow* may take milliseconds to seconds; the node calls them through lanes of its
+port, never on the path of a vote: `build`, `check`, `execute` on one, `add`, `settle`, `has_work`
+and `waiting` on another, `commit` on a third, `decision` on a fourth. Lanes run beside each other.
+They must be deterministic except `build` and `add`, and must not look at a clock.
 """
 
 from typing import Protocol
@@ -16,7 +18,9 @@ class Executed(Struct, frozen=True, gc=False):
 
     height: Height
     block: Hash
-    """Identity of the result; the next payload carries it, so replicas compare it at every height."""
+    """Identity of the result; the next payload carries it, so replicas compare it at every
+    height.
+    """
     timestamp_ms: Milliseconds
     items: int
     """How many transactions (operations) it holds; 0 means that nothing is left to certify."""
@@ -35,23 +39,36 @@ class Application(Protocol):
         ...
 
     def decision(self, height: Height) -> tuple[Hash, bytes, list[bytes]] | None:
-        """(envelope hash, certificate, payloads) of a final height, durable or not; None if not (or no longer) held."""
+        """Slow: (envelope hash, certificate, payloads) of a final height, durable or not.
+
+        None if it is not (or no longer) held.
+        """
         ...
 
     def members(self, height: Height) -> list[Member]:
-        """Who agrees on `height`, which is at most two above a final one."""
-        ...
-
-    def has_work(self) -> bool:
-        """Whether a payload built now would hold something."""
+        """Who agrees on `height`, which is at most two above the last final one and not older."""
         ...
 
     def add(self, items: list[bytes]) -> list[tuple[Hash, str | None]]:
-        """Slow: admit items from clients or peers; (identity, None or why not) of each, in order."""
+        """Slow: admit items from clients or peers; (identity, None or why not) of each, in
+        order.
+        """
+        ...
+
+    def settle(self) -> None:
+        """Slow: judge what waits anew, over the last final block."""
+        ...
+
+    def has_work(self) -> bool:
+        """Slow: whether a payload built over the last settled block would hold something."""
+        ...
+
+    def counts(self) -> tuple[int, int, int]:
+        """(executable, queued, bytes) of what waits."""
         ...
 
     def waiting(self, limit: int) -> list[bytes]:
-        """Items to tell a peer that has just connected."""
+        """Slow: up to `limit` items to tell a peer that has just connected."""
         ...
 
     def build(self, parent: Hash, now_ms: Milliseconds, max_bytes: int) -> bytes:

@@ -1,19 +1,22 @@
 """What a node needs of its world. The simulator and the runtime differ only in this.
 
-Every call returns at once. Every callback (`done`) is made later, from the world's one loop, never from inside the
-call; calls into the node never overlap. A world may drop what `send` gave it, may delay anything, and may crash.
+Every call returns at once. Every callback (`done`) is made later, from the world's one loop, never
+from inside the call; calls into the node never overlap. A world may drop what `send` gave it, may
+delay anything, and may crash.
 """
 
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-from quorate.base.types import Address, Height, Milliseconds, Nanoseconds
+from quorate.base.types import Address, Hash, Height, Milliseconds, Nanoseconds
 from quorate.consensus.replica import Timer
 
 T = TypeVar("T")
 
 
 class Port(Protocol):
+    """One node's world."""
+
     def now(self) -> Nanoseconds:
         """Monotonic time."""
         ...
@@ -33,27 +36,47 @@ class Port(Protocol):
     def cancel_timer(self, timer: Timer) -> None: ...
 
     def append(self, records: list[bytes], done: Callable[[], None]) -> None:
-        """Append to the journal; `done` once all are durable. The node never has two under way."""
+        """Append to the journal; `done` once all are durable. The node never has two under way.
+
+        A disk that fails stops the node: `done` is then never called.
+        """
         ...
 
     def cut(self, records: list[bytes], done: Callable[[], None]) -> None:
-        """Replace the journal by these records, atomically; `done` once durable. Never beside an `append`."""
+        """Replace the journal by these records, atomically; `done` once durable.
+
+        Never beside an `append`.
+        """
         ...
 
     def work(self, lane: str, call: Callable[[], T], done: Callable[[T], None]) -> None:
-        """Run a slow call off the loop. Calls of one lane run in order; lanes are `execute`, `commit`, `pool`, `read`."""
+        """Run a slow call off the loop; it never raises.
+
+        Calls of one lane run in order, lanes beside each other: `execute`, `commit`, `pool`,
+        `read`.
+        """
         ...
 
     def committed(self, height: Height) -> None:
         """A height is durable and may be shown to clients."""
         ...
 
+    def admitted(self, hashes: list[Hash]) -> None:
+        """Items from clients or peers now wait in the pool and may be shown to clients."""
+        ...
+
     def disconnect(self, peer: Address, reason: str) -> None:
-        """Drop the connection; the world decides when to try again."""
+        """Drop the connection; the world decides when to try again.
+
+        The node has forgotten the peer already; `node.disconnected` may follow and does no harm.
+        """
         ...
 
     def fail(self, reason: str) -> None:
-        """Stop this node for good, loudly: divergence, corruption or a bug. `reason` is one line for people."""
+        """Stop this node for good, loudly: divergence, corruption or a bug.
+
+        `reason` is one line for people. The node takes no more inputs.
+        """
         ...
 
     def log(self, level: str, event: str, **fields: Any) -> None:

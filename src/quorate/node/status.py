@@ -30,7 +30,7 @@ class NodeStatus(Struct, frozen=True):
     syncing_to: Height | None
     situation: Situation
     why_stalled: str
-    """In words: what is waited for, which quorum is missing, who is silent, when the next timeout falls."""
+    """In words: what is waited for, which quorum is missing, who is silent, the next timeout."""
     next_timeout_ms: int | None
     """From now."""
     peers: list[PeerStatus]

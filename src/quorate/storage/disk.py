@@ -1,10 +1,16 @@
-"""What storage needs of a disk: a flat folder of files. Real files in the runtime, a faulty model in the simulator."""
+"""What storage needs of a disk: a flat folder of files.
+
+Real files in the runtime, a faulty model in the simulator.
+"""
 
 from typing import Protocol
 
 
 class Disk(Protocol):
-    """Names hold no separators. Errors of the world are raised as OSError; after a failed `sync` nothing may be trusted."""
+    """Names hold no separators. Errors of the world are raised as OSError.
+
+    After a failed `sync` nothing that was written since the last good one may be trusted.
+    """
 
     def names(self) -> list[str]:
         """Sorted names of the files there."""

@@ -1,0 +1,271 @@
+"""A ledger of opaque items, in memory: for work on protocols and for large simulations.
+
+An item is any bytes. Its identity is its keccak256, and it is executed at most once; an item that
+comes again is skipped. An item that begins with `MEMBER_PREFIX` changes who agrees: 20 bytes of
+address and 8 bytes of power (big-endian; 0 removes) follow, and the change holds two heights later.
+
+The body of a payload is a msgpack list of items. A block's hash covers its parent's hash, the
+envelope hash before it, the payloads, and the members that it leaves, so replicas that compare
+blocks compare everything that execution decides.
+"""
+
+import msgspec
+from msgspec import Struct
+
+from quorate.base.errors import Invalid, Unavailable
+from quorate.base.types import Address, Hash, Height, Member, Milliseconds
+from quorate.crypto.hashes import HEAD_BYTES, hash_payload, keccak256
+from quorate.ledger.application import Executed
+from quorate.ledger.payload import compose, parse_head
+
+MEMBER_PREFIX = b"\x00member"
+MEMBER_BYTES = len(MEMBER_PREFIX) + 28
+MAX_ITEM_BYTES = 128 << 10
+MAX_POOL_ITEMS = 1 << 16
+MAX_POOL_BYTES = 64 << 20
+MAX_AHEAD_MS: Milliseconds = 10_000
+"""How far a payload's time may lie before the wall clock."""
+ITEM_OVERHEAD = 5
+"""Bytes of an item's header in a body, at most."""
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(list[bytes])
+
+
+class Final(Struct, frozen=True):
+    """What the store holds of a height."""
+
+    executed: Executed
+    envelope: Hash
+    certificate: bytes
+    payloads: list[bytes]
+
+
+class Branch(Struct, frozen=True):
+    """An executed block and the items it is the first to hold."""
+
+    executed: Executed
+    parent: Hash
+    items: list[Hash]
+
+
+class OpaqueStore:
+    """What survives a crash: `final[h]` is height `h`. Given from one ledger object to the next."""
+
+    __slots__ = ("final",)
+
+    def __init__(self, genesis: Executed) -> None:
+        self.final = [Final(genesis, genesis.block, b"", [])]
+
+
+def make_genesis(name: bytes, members: list[Member]) -> Executed:
+    """Return the start of a chain of this name, agreed on by these members."""
+    members = sorted(members)
+    block = keccak256(b"opaque" + _ENCODER.encode((name, members)))
+    return Executed(0, block, 0, 0, members, [])
+
+
+class OpaqueLedger:
+    """An `Application` over an `OpaqueStore`; `proposer` is written into the payloads it builds."""
+
+    __slots__ = (
+        "branches",
+        "final",
+        "genesis",
+        "included",
+        "pool",
+        "pool_bytes",
+        "proposer",
+        "store",
+    )
+
+    def __init__(self, store: OpaqueStore, proposer: Address) -> None:
+        self.store, self.proposer = store, proposer
+        self.genesis: Hash = store.final[0].executed.block
+        self.final: dict[Height, Final] = {}
+        """Final and not durable yet."""
+        self.last: Executed = store.final[-1].executed
+        """The last final one."""
+        self.included: dict[Hash, Height] = {}
+        """Items in final blocks."""
+        self.branches: dict[Hash, Branch] = {}
+        """Executed blocks above the last final one."""
+        self.pool: dict[Hash, bytes] = {}
+        self.pool_bytes = 0
+        for final in store.final:
+            for item in get_items(final.payloads):
+                self.included.setdefault(keccak256(item), final.executed.height)
+
+    # ---- the chain
+
+    def get_final(self, height: Height) -> Final | None:
+        if 0 <= height < len(self.store.final):
+            return self.store.final[height]
+        return self.final.get(height)
+
+    def durable(self) -> Executed:
+        return self.store.final[-1].executed
+
+    def decision(self, height: Height) -> tuple[Hash, bytes, list[bytes]] | None:
+        final = self.get_final(height)
+        if final is None or height == 0:
+            return None
+        return final.envelope, final.certificate, final.payloads
+
+    def members(self, height: Height) -> list[Member]:
+        final = self.get_final(max(height - 2, 0))
+        if final is None:
+            latest = self.last.height + 2
+            raise Unavailable(f"members of height {height}: known up to {latest}")
+        return final.executed.members
+
+    # ---- what waits
+
+    def add(self, items: list[bytes]) -> list[tuple[Hash, str | None]]:
+        return [self.add_one(item) for item in items]
+
+    def add_one(self, item: bytes) -> tuple[Hash, str | None]:
+        identity = keccak256(item)
+        if identity in self.pool or identity in self.included:
+            return identity, "already known"
+        if not 0 < len(item) <= MAX_ITEM_BYTES:
+            return identity, f"item of {len(item)} bytes, expected 1 to {MAX_ITEM_BYTES}"
+        if item.startswith(MEMBER_PREFIX) and len(item) != MEMBER_BYTES:
+            return identity, f"member change of {len(item)} bytes, expected {MEMBER_BYTES}"
+        if len(self.pool) >= MAX_POOL_ITEMS or self.pool_bytes + len(item) > MAX_POOL_BYTES:
+            return identity, "txpool is full"
+        self.pool[identity] = item
+        self.pool_bytes += len(item)
+        return identity, None
+
+    def settle(self) -> None:
+        """Nothing to do: `finalize` takes out what it includes."""
+
+    def has_work(self) -> bool:
+        return bool(self.pool)
+
+    def counts(self) -> tuple[int, int, int]:
+        return len(self.pool), 0, self.pool_bytes
+
+    def waiting(self, limit: int) -> list[bytes]:
+        return list(self.pool.values())[:limit]
+
+    # ---- payloads
+
+    def build(self, parent: Hash, now_ms: Milliseconds, max_bytes: int) -> bytes:
+        previous = self.get_executed(parent)
+        items: list[bytes] = []
+        left = max_bytes - HEAD_BYTES - ITEM_OVERHEAD
+        for item in list(self.pool.values()):
+            left -= len(item) + ITEM_OVERHEAD
+            if left < 0:
+                break
+            items.append(item)
+        time = max(now_ms, previous.timestamp_ms + 1)
+        return compose(parent, time, self.proposer, _ENCODER.encode(items))
+
+    def check(self, parent: Hash, payload: bytes, now_ms: Milliseconds) -> str | None:
+        previous = self.get_executed(parent)
+        try:
+            block, time, _ = parse_head(payload)
+            items = _DECODER.decode(payload[HEAD_BYTES:])
+        except (Invalid, msgspec.MsgspecError) as error:
+            return str(error)
+        if block != parent:
+            return f"parent block 0x{block.hex()}, expected 0x{parent.hex()}"
+        if not previous.timestamp_ms < time <= now_ms + MAX_AHEAD_MS:
+            latest = now_ms + MAX_AHEAD_MS
+            return f"timestamp {time} ms, expected {previous.timestamp_ms + 1} to {latest}"
+        if any(not 0 < len(item) <= MAX_ITEM_BYTES for item in items):
+            return "an item of the wrong size"
+        return None
+
+    def execute(self, parent: Hash, payloads: list[bytes], parent_envelope: Hash) -> Executed:
+        previous = self.get_executed(parent)
+        skipped: list[tuple[Hash, str]] = []
+        fresh: dict[Hash, None] = {}
+        members = {m.address: m.power for m in previous.members}
+        for item in get_items(payloads):
+            identity = keccak256(item)
+            if identity in fresh or self.is_included(identity, parent):
+                skipped.append((identity, "already known"))
+                continue
+            fresh[identity] = None
+            apply_member_change(item, members)
+        after = [Member(a, p) for a, p in sorted(members.items())]
+        time = max([previous.timestamp_ms + 1, *(parse_head(p)[1] for p in payloads)])
+        block = keccak256(
+            b"".join(
+                (parent, parent_envelope, *map(hash_payload, payloads), _ENCODER.encode(after))
+            )
+        )
+        executed = Executed(previous.height + 1, block, time, len(fresh), after, skipped)
+        self.branches[block] = Branch(executed, parent, list(fresh))
+        return executed
+
+    def finalize(
+        self, executed: Executed, envelope: Hash, certificate: bytes, payloads: list[bytes]
+    ) -> None:
+        branch = self.branches[executed.block]
+        if branch.parent != self.last.block:
+            raise Invalid(f"height {executed.height}: its parent is not the last final block")
+        for identity in branch.items:
+            self.included[identity] = executed.height
+            item = self.pool.pop(identity, b"")
+            self.pool_bytes -= len(item)
+        self.final[executed.height] = Final(executed, envelope, certificate, payloads)
+        self.last = executed
+        self.branches.clear()
+
+    def commit(self) -> Height:
+        # More may become final while this runs: it takes the heights that are there now.
+        for height in list(self.final):
+            self.store.final.append(self.final[height])
+            del self.final[height]
+        return len(self.store.final) - 1
+
+    # ---- the tree
+
+    def get_executed(self, block: Hash) -> Executed:
+        if block == self.last.block:
+            return self.last
+        branch = self.branches.get(block)
+        if branch is None:
+            raise Unavailable(f"block 0x{block.hex()} is not known")
+        return branch.executed
+
+    def is_included(self, identity: Hash, parent: Hash) -> bool:
+        """Whether an item is in a final block or in a branch down from `parent`."""
+        if identity in self.included:
+            return True
+        branch = self.branches.get(parent)
+        while branch is not None:
+            if identity in branch.items:
+                return True
+            branch = self.branches.get(branch.parent)
+        return False
+
+
+def get_items(payloads: list[bytes]) -> list[bytes]:
+    """Return the items of payloads in order. Raises Invalid."""
+    try:
+        return [item for p in payloads for item in _DECODER.decode(p[HEAD_BYTES:])]
+    except msgspec.MsgspecError as error:
+        raise Invalid(f"payload: {error}") from None
+
+
+def apply_member_change(item: bytes, members: dict[Address, int]) -> None:
+    """Carry out an item that changes who agrees; the last member stays."""
+    if not item.startswith(MEMBER_PREFIX) or len(item) != MEMBER_BYTES:
+        return
+    address = item[len(MEMBER_PREFIX) : -8]
+    power = int.from_bytes(item[-8:], "big")
+    if power:
+        members[address] = power
+    elif len(members) > 1:
+        members.pop(address, None)
+
+
+def make_member_change(address: Address, power: int) -> bytes:
+    """Return the item that gives a member this power; 0 removes it."""
+    return MEMBER_PREFIX + address + power.to_bytes(8, "big")

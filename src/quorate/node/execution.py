@@ -1,0 +1,496 @@
+"""Between an engine and the application: what to agree on, what is acceptable, and carrying it out.
+
+Order of things for one height: `Want` or `Check` are answered once the height below is executed; a
+payload that was found acceptable is executed at once, so that the decision usually finds its
+result. `Deliver` makes a result final, in strict order, tells the engine (`applied`), and the store
+catches up on a lane of its own, merging all that has become final meanwhile.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from quorate.base.errors import Corrupt, Invalid, Unavailable
+from quorate.base.types import Hash, Height, Milliseconds
+from quorate.consensus.replica import NOTHING, Check, Deliver, Head, Timer, Want
+from quorate.ledger.application import Application, Executed
+from quorate.ledger.payload import parse_head
+from quorate.node.interpreter import Interpreter
+from quorate.node.port import Port
+from quorate.node.settings import Settings
+
+WANT_TIMER = Timer("node.want")
+"""Falls when a block is due although nothing waits, or when one must not come earlier."""
+MAX_CHECKS = 256
+"""Checks that wait for the height below; an engine asks for few, so more are a peer's doing."""
+MAX_RESULTS = 16
+"""Speculative results that are kept for one height."""
+AT_ONCE_BYTES = 1024
+"""A payload up to this size is checked and executed in one call, which saves a change of thread."""
+
+T = TypeVar("T")
+
+
+class Outcome(Generic[T]):
+    """What a call on a lane returned, or the error of the world that stopped it."""
+
+    __slots__ = ("error", "value")
+
+    def __init__(self, value: T | None, error: str | None) -> None:
+        self.value, self.error = value, error
+
+
+def guard(what: str, call: Callable[[], T]) -> Callable[[], Outcome[T]]:
+    """Return a call that does not raise; an error becomes one line that begins with `what`."""
+
+    def run() -> Outcome[T]:
+        try:
+            return Outcome(call(), None)
+        except (Invalid, Unavailable, Corrupt, OSError) as error:
+            return Outcome(None, f"{what}: {error}")
+        except Exception as error:
+            return Outcome(None, f"{what}: {type(error).__name__}: {error}")
+
+    return run
+
+
+class Execution:
+    """The application's side of one node.
+
+    `on_final` is called after each height that has become final here, `on_durable` when the store
+    has caught up to a height, `fail` when this node cannot go on.
+    """
+
+    __slots__ = (
+        "advancing",
+        "application",
+        "applied",
+        "building",
+        "certificate",
+        "checks",
+        "committing",
+        "counters",
+        "decided",
+        "delivered",
+        "durable",
+        "envelope",
+        "executed",
+        "executing",
+        "fail",
+        "final",
+        "final_at",
+        "has_items",
+        "interpreter",
+        "on_durable",
+        "on_final",
+        "payloads",
+        "port",
+        "ready",
+        "results",
+        "settings",
+        "settling",
+        "speculating",
+        "unapplied",
+        "verdicts",
+        "want",
+    )
+
+    def __init__(
+        self,
+        port: Port,
+        application: Application,
+        settings: Settings,
+        counters: dict[str, int],
+        *,
+        on_final: Callable[[Executed], None],
+        on_durable: Callable[[Height], None],
+        fail: Callable[[str], None],
+    ) -> None:
+        self.port, self.application, self.settings = port, application, settings
+        self.counters = counters
+        self.on_final, self.on_durable, self.fail = on_final, on_durable, fail
+        self.interpreter: Interpreter
+        """Set by the node before anything else is called."""
+
+        self.final: Executed = application.durable()
+        self.durable: Height = self.final.height
+        self.delivered: Height = self.final.height
+        """The last height that the engine delivered; those above `final` wait here."""
+        self.applied: Height = self.final.height
+        self.final_at = port.now()
+        self.envelope: Hash = application.genesis
+        self.certificate = b""
+        self.payloads: list[bytes] = []
+        if self.final.height:
+            decision = application.decision(self.final.height)
+            if decision is None:
+                raise Corrupt(
+                    f"height {self.final.height}: the store holds it without its decision"
+                )
+            self.envelope, self.certificate, self.payloads = decision
+
+        self.want: Want | None = None
+        self.building = False
+        self.checks: deque[Check] = deque()
+        """Wait for the height below theirs."""
+        self.verdicts: dict[bytes, bool] = {}
+        """Of payloads for the height after `final`, by payload."""
+        self.results: dict[bytes, Executed] = {}
+        """Of acceptable payloads for the height after `final`."""
+        self.speculating: dict[bytes, None] = {}
+        """Payloads over `final` that are being executed."""
+        self.decided: deque[Deliver] = deque()
+        self.executing = False
+        self.executed: Executed | None = None
+        """The result of the first of `decided`, when it was not there in advance."""
+        self.advancing = False
+        self.committing = False
+        self.unapplied: deque[Executed] = deque()
+        """Final, and held back from the engine until the store catches up."""
+        self.ready = False
+        """Whether the pool has something for the next payload, as last heard from its lane."""
+        self.has_items = False
+        """Whether anything at all may wait in the pool, executable or not."""
+        self.settling = 0
+
+    # ---- what to agree on
+
+    def on_want(self, effect: Want) -> None:
+        self.want = effect
+        self.answer_want()
+
+    def compute_wait_ms(self) -> Milliseconds | None:
+        """How long the next payload has to wait; None: until there is work."""
+        fixed, heartbeat = self.settings.block_time_ms, self.settings.heartbeat_ms
+        if fixed:
+            # By the chain's own clock, so that the interval does not grow by the time that
+            # agreement takes; and within bounds, whatever the wall clock did.
+            due = self.final.timestamp_ms + fixed - self.port.wall_ms()
+            return min(max(due, 0), fixed)
+        if self.final.items or self.ready:
+            return 0
+        if heartbeat:
+            return max(heartbeat - (self.port.now() - self.final_at) // 1_000_000, 0)
+        return None
+
+    def answer_want(self) -> None:
+        """Answer the engine's `Want` if it is time; called whenever that may have changed."""
+        want = self.want
+        if want is None or self.building or want.height != self.final.height + 1:
+            return
+        wait = self.compute_wait_ms()
+        if wait is None:
+            return
+        if wait:
+            self.port.set_timer(WANT_TIMER, wait * 1_000_000)
+            return
+        if not want.build:
+            self.want = None
+            self.interpreter.submit(want.height, NOTHING)
+            return
+        self.building = True
+        application, parent, envelope = self.application, self.final.block, self.envelope
+        now_ms, limit = self.port.wall_ms(), self.settings.max_payload_bytes
+
+        def build() -> tuple[bytes, Executed | None]:
+            payload = application.build(parent, now_ms, limit)
+            if len(payload) > AT_ONCE_BYTES:
+                return payload, None
+            return payload, application.execute(parent, [payload], envelope)
+
+        height = want.height
+        self.port.work(
+            "execute",
+            guard(f"height {height}: cannot build", build),
+            lambda outcome: self.on_built(height, outcome),
+        )
+
+    def on_built(self, height: Height, outcome: "Outcome[tuple[bytes, Executed | None]]") -> None:
+        self.building = False
+        if outcome.value is None:
+            self.fail(outcome.error or "")
+            return
+        payload, executed = outcome.value
+        want = self.want
+        if want is None or want.height != height or not want.build:
+            # The height was decided, or is somebody else's turn, in the meantime.
+            self.answer_want()
+            return
+        self.want = None
+        self.count("payloads_built")
+        self.verdicts[payload] = True
+        if executed is not None:
+            self.results[payload] = executed
+        else:
+            self.speculate(payload)
+        self.interpreter.submit(height, payload)
+
+    def on_work(self, ready: bool, has_items: bool) -> None:
+        """What the pool's lane says after it admitted something."""
+        self.has_items = has_items
+        if self.settling:
+            # Judged over an older block; the settlement that is under way knows better.
+            return
+        self.ready = ready
+        if ready:
+            self.answer_want()
+
+    # ---- what is acceptable
+
+    def on_check(self, effect: Check) -> None:
+        if effect.height <= self.final.height:
+            return
+        if effect.height > self.final.height + 1:
+            if len(self.checks) >= MAX_CHECKS:
+                self.checks.popleft()
+                self.count("checks_dropped")
+            self.checks.append(effect)
+            return
+        self.check(effect)
+
+    def check(self, effect: Check) -> None:
+        """Judge a payload for the height after `final`."""
+        payload, height = effect.payload, effect.height
+        known = self.verdicts.get(payload)
+        if known is not None:
+            self.interpreter.checked(height, payload, known)
+            return
+        application, parent, envelope = self.application, self.final.block, self.envelope
+        now_ms = self.port.wall_ms()
+
+        def judge() -> tuple[str | None, Executed | None]:
+            reason = application.check(parent, payload, now_ms)
+            if reason is not None or len(payload) > AT_ONCE_BYTES:
+                return reason, None
+            return None, application.execute(parent, [payload], envelope)
+
+        self.port.work(
+            "execute",
+            guard(f"height {height}: cannot check", judge),
+            lambda outcome: self.on_judged(height, payload, outcome),
+        )
+
+    def on_judged(
+        self,
+        height: Height,
+        payload: bytes,
+        outcome: "Outcome[tuple[str | None, Executed | None]]",
+    ) -> None:
+        if height != self.final.height + 1:
+            return
+        if outcome.value is None:
+            self.fail(outcome.error or "")
+            return
+        reason, executed = outcome.value
+        if len(self.verdicts) < MAX_CHECKS:
+            self.verdicts[payload] = reason is None
+        if reason is not None:
+            self.count("payloads_refused")
+            self.port.log("warning", "payload refused", height=height, reason=reason)
+        elif executed is not None:
+            if len(self.results) < MAX_RESULTS:
+                self.results[payload] = executed
+        else:
+            self.speculate(payload)
+        self.interpreter.checked(height, payload, reason is None)
+        self.advance()
+
+    def on_head(self, effect: Head) -> None:
+        """A tentative tip: execute it ahead if it follows what is final."""
+        if effect.height == self.final.height + 1 and effect.parent == self.envelope:
+            self.speculate(effect.payload)
+
+    # ---- carrying it out
+
+    def speculate(self, payload: bytes) -> None:
+        """Execute a payload over `final` before it is decided, since it probably will be."""
+        if (
+            payload in self.results
+            or payload in self.speculating
+            or len(self.results) + len(self.speculating) >= MAX_RESULTS
+        ):
+            return
+        self.speculating[payload] = None
+        height = self.final.height + 1
+        self.port.work(
+            "execute",
+            guard(f"height {height}: cannot execute", self.make_call([payload])),
+            lambda outcome: self.on_speculated(height, payload, outcome),
+        )
+
+    def make_call(self, payloads: list[bytes]) -> Callable[[], Executed]:
+        application, parent, envelope = self.application, self.final.block, self.envelope
+        return lambda: application.execute(parent, payloads, envelope)
+
+    def on_speculated(self, height: Height, payload: bytes, outcome: Outcome[Executed]) -> None:
+        if height != self.final.height + 1:
+            return
+        self.speculating.pop(payload, None)
+        if outcome.value is None:
+            self.fail(outcome.error or "")
+            return
+        self.results[payload] = outcome.value
+        self.advance()
+
+    def on_deliver(self, effect: Deliver) -> None:
+        """The next height is decided; heights that the store had already are delivered again."""
+        if effect.height <= self.delivered:
+            return
+        if effect.height != self.delivered + 1:
+            self.fail(f"the engine delivered height {effect.height} after {self.delivered}")
+            return
+        self.delivered = effect.height
+        self.decided.append(effect)
+        self.advance()
+
+    def advance(self) -> None:
+        """Make decided heights final as far as results allow."""
+        if self.advancing:
+            # An input that a completed height led to: the loop below takes it up.
+            return
+        self.advancing = True
+        try:
+            while self.decided and not self.executing and self.advance_one():
+                pass
+        finally:
+            self.advancing = False
+
+    def advance_one(self) -> bool:
+        """Complete the next decided height, or see to its execution; whether it is complete."""
+        effect = self.decided[0]
+        theirs = find_foreign_parent(effect.payloads, self.final.block)
+        if theirs is not None:
+            self.fail(
+                f"diverged at block {self.final.height}: here it is 0x{self.final.block.hex()}, "
+                f"but the network decided height {effect.height} on 0x{theirs.hex()}"
+            )
+            return False
+        executed, self.executed = self.executed, None
+        if executed is None and len(effect.payloads) == 1:
+            executed = self.results.get(effect.payloads[0])
+            if executed is None and effect.payloads[0] in self.speculating:
+                return False
+        if executed is not None:
+            self.decided.popleft()
+            self.complete(effect, executed)
+            return True
+        self.executing = True
+        self.port.work(
+            "execute",
+            guard(f"height {effect.height}: cannot execute", self.make_call(effect.payloads)),
+            self.on_executed,
+        )
+        return False
+
+    def on_executed(self, outcome: Outcome[Executed]) -> None:
+        self.executing = False
+        if outcome.value is None:
+            self.fail(outcome.error or "")
+            return
+        self.executed = outcome.value
+        self.advance()
+
+    def complete(self, effect: Deliver, executed: Executed) -> None:
+        """An executed height becomes final."""
+        self.application.finalize(executed, effect.envelope, effect.certificate, effect.payloads)
+        self.final, self.final_at = executed, self.port.now()
+        self.envelope, self.certificate = effect.envelope, effect.certificate
+        self.verdicts, self.results, self.speculating = {}, {}, {}
+        self.count("items", executed.items)
+        if executed.skipped:
+            self.report_skipped(executed)
+        self.unapplied.append(executed)
+        self.apply()
+        # The engine is told first; what follows here is off the path of its next round.
+        self.settle()
+        self.release_checks()
+        self.answer_want()
+        self.commit()
+        self.on_final(executed)
+
+    def apply(self) -> None:
+        """Tell the engine of final heights, as long as the store keeps up."""
+        limit = self.durable + self.settings.max_uncommitted
+        while self.unapplied and self.unapplied[0].height <= limit:
+            executed = self.unapplied.popleft()
+            self.applied = executed.height
+            self.interpreter.applied(executed.height, executed.members)
+
+    def release_checks(self) -> None:
+        """Judge the checks that waited for this height, forget those that are too late."""
+        waiting, self.checks = self.checks, deque()
+        for effect in waiting:
+            self.on_check(effect)
+
+    def report_skipped(self, executed: Executed) -> None:
+        self.count("items_skipped", len(executed.skipped))
+        identity, reason = executed.skipped[0]
+        self.port.log(
+            "info",
+            "transactions skipped",
+            height=executed.height,
+            count=len(executed.skipped),
+            first=f"0x{identity.hex()}",
+            reason=reason,
+        )
+
+    # ---- the pool and the store follow
+
+    def settle(self) -> None:
+        """Let the pool follow the final block, if that can change anything in it."""
+        if not self.final.items and not self.has_items:
+            return
+        self.ready = False
+        self.settling += 1
+        application = self.application
+
+        def settle() -> tuple[bool, bool]:
+            application.settle()
+            return application.has_work(), application.counts() > (0, 0, 0)
+
+        self.port.work("pool", guard("cannot settle the pool", settle), self.on_settled)
+
+    def on_settled(self, outcome: Outcome[tuple[bool, bool]]) -> None:
+        self.settling -= 1
+        if outcome.value is None:
+            self.fail(outcome.error or "")
+            return
+        self.on_work(*outcome.value)
+
+    def commit(self) -> None:
+        """Make everything final durable, unless that is under way."""
+        if self.committing or self.durable == self.final.height:
+            return
+        self.committing = True
+        self.port.work(
+            "commit", guard("cannot write the store", self.application.commit), self.on_committed
+        )
+
+    def on_committed(self, outcome: Outcome[Height]) -> None:
+        self.committing = False
+        if outcome.value is None:
+            self.fail(outcome.error or "")
+            return
+        if outcome.value > self.durable:
+            self.durable = outcome.value
+            self.port.committed(self.durable)
+            self.apply()
+            self.on_durable(self.durable)
+        self.commit()
+
+    def count(self, name: str, n: int = 1) -> None:
+        self.counters[name] = self.counters.get(name, 0) + n
+
+
+def find_foreign_parent(payloads: list[bytes], block: Hash) -> Hash | None:
+    """Return the parent block of a decided set when no payload of it follows `block`."""
+    theirs = None
+    for payload in payloads:
+        try:
+            parent = parse_head(payload)[0]
+        except Invalid:
+            continue
+        if parent == block:
+            return None
+        theirs = parent
+    return theirs

@@ -1,0 +1,310 @@
+"""Transactions: from clients and peers into the pool, and on to peers.
+
+Admission is batched: while the pool judges one batch, everything that arrives gathers for the next.
+What it admits is told to peers at most every `gossip_ms`, in one frame for all. The node that got a
+transaction from a client tells every member itself; only when it does not reach all of them does it
+ask its peers to relay. Duplicates are dropped before the pool sees them.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from quorate.base.types import Address, Hash, Height, Nanoseconds
+from quorate.consensus.replica import Timer
+from quorate.crypto.hashes import keccak256
+from quorate.ledger.application import Application
+from quorate.node.execution import Execution, Outcome, guard
+from quorate.node.peers import Peer, Peers
+from quorate.node.port import Port
+from quorate.node.settings import Settings
+from quorate.node.wire import MAX_ITEMS, Transactions, encode
+
+GOSSIP_TIMER = Timer("node.gossip")
+AGAIN_TIMER = Timer("node.gossip.again")
+MILLISECOND: Nanoseconds = 1_000_000
+MAX_BATCH = 4096
+"""Items in one call of the pool, so that the first of a flood need not wait for the last."""
+FULL = "txpool is full"
+KNOWN = "already known"
+
+Results: TypeAlias = list[tuple[Hash, str | None]]
+Admission: TypeAlias = tuple[Results, bool, bool]
+"""Results, whether the pool has work, whether it holds anything."""
+
+
+class Seen:
+    """The recent items, in two generations: when the young one is full, it becomes the old one."""
+
+    __slots__ = ("bytes", "max_bytes", "max_items", "old", "young")
+
+    def __init__(self, max_items: int, max_bytes: int) -> None:
+        self.max_items, self.max_bytes = max_items // 2, max_bytes // 2
+        self.young: dict[bytes, None] = {}
+        self.old: dict[bytes, None] = {}
+        self.bytes = 0
+
+    def add(self, items: list[bytes]) -> list[bytes]:
+        """Remember items; return those that were not seen before, once each."""
+        young, old = self.young, self.old
+        fresh = [item for item in dict.fromkeys(items) if item not in young and item not in old]
+        young.update(dict.fromkeys(fresh))
+        self.bytes += sum(map(len, fresh))
+        if len(young) > self.max_items or self.bytes > self.max_bytes:
+            self.old, self.young, self.bytes = young, {}, 0
+        return fresh
+
+    def forget(self, item: bytes) -> None:
+        """What was refused now may be admitted later."""
+        self.young.pop(item, None)
+        self.old.pop(item, None)
+
+
+class Batch:
+    """Items that arrived together."""
+
+    __slots__ = ("done", "items", "relay", "source")
+
+    def __init__(
+        self,
+        items: list[bytes],
+        source: Address | None,
+        relay: bool,
+        done: Callable[[Results], None] | None,
+    ) -> None:
+        self.items, self.source, self.relay, self.done = items, source, relay, done
+
+
+class Gossip:
+    """The flow of transactions through one node."""
+
+    __slots__ = (
+        "again_height",
+        "again_set",
+        "application",
+        "arrived",
+        "arrived_bytes",
+        "counters",
+        "execution",
+        "is_complete",
+        "judging",
+        "outgoing",
+        "peers",
+        "port",
+        "seen",
+        "settings",
+        "timer_set",
+        "told_at",
+    )
+
+    def __init__(
+        self,
+        port: Port,
+        settings: Settings,
+        counters: dict[str, int],
+        application: Application,
+        peers: Peers,
+        execution: Execution,
+        is_complete: Callable[[], bool],
+    ) -> None:
+        self.port, self.settings, self.counters = port, settings, counters
+        self.application, self.peers, self.execution = application, peers, execution
+        self.is_complete = is_complete
+        """Whether this node is connected to every other member."""
+        self.seen = Seen(settings.seen_transactions, settings.seen_bytes)
+        self.arrived: list[Batch] = []
+        self.arrived_bytes = 0
+        """Of what waits for the pool and what it judges just now."""
+        self.judging = False
+        self.outgoing: dict[Address | None, list[bytes]] = {}
+        """Admitted items to tell, by the peer that they came from (None: a client)."""
+        self.told_at: Nanoseconds = 0
+        self.timer_set = False
+        self.again_set = False
+        self.again_height: Height = 0
+
+    # ---- in
+
+    def submit(self, items: list[bytes], done: Callable[[Results], None]) -> None:
+        """Items from a client; `done` gets the identity and the refusal, if any, of each."""
+        size = sum(map(len, items))
+        if self.arrived_bytes + size > self.settings.admission_bytes:
+            self.count("transactions_refused", len(items))
+            done([(keccak256(item), FULL) for item in items])
+            return
+        self.seen.add(items)
+        self.arrive(Batch(items, None, True, done), size)
+
+    def on_transactions(self, peer: Peer, m: Transactions) -> None:
+        if not peer.items.take(len(m.raws), self.port.now()):
+            self.peers.strike(peer, "transactions")
+            return
+        fresh = self.seen.add(m.raws)
+        self.count("transactions_received", len(m.raws))
+        self.count("transactions_repeated", len(m.raws) - len(fresh))
+        if not fresh:
+            return
+        size = sum(map(len, fresh))
+        if self.arrived_bytes + size > self.settings.admission_bytes:
+            self.count("dropped_admission", len(fresh))
+            for item in fresh:
+                self.seen.forget(item)
+            return
+        self.arrive(Batch(fresh, peer.address, m.relay, None), size)
+
+    def arrive(self, batch: Batch, size: int) -> None:
+        self.arrived.append(batch)
+        self.arrived_bytes += size
+        self.judge()
+
+    def judge(self) -> None:
+        """Give the pool what has gathered, unless it is at work."""
+        if self.judging or not self.arrived:
+            return
+        self.judging = True
+        count = items = 0
+        for batch in self.arrived:
+            if count and items + len(batch.items) > MAX_BATCH:
+                break
+            count, items = count + 1, items + len(batch.items)
+        batches, self.arrived = self.arrived[:count], self.arrived[count:]
+        raws = batches[0].items if count == 1 else [raw for b in batches for raw in b.items]
+        application = self.application
+
+        def add() -> Admission:
+            results = application.add(raws)
+            return results, application.has_work(), application.counts() > (0, 0, 0)
+
+        self.port.work(
+            "pool",
+            guard("cannot admit transactions", add),
+            lambda outcome: self.on_judged(batches, raws, outcome),
+        )
+
+    def on_judged(
+        self, batches: list[Batch], raws: list[bytes], outcome: Outcome[Admission]
+    ) -> None:
+        self.judging = False
+        self.arrived_bytes -= sum(map(len, raws))
+        if outcome.value is None:
+            self.execution.fail(outcome.error or "")
+            return
+        results, ready, has_items = outcome.value
+        admitted = [identity for identity, error in results if error is None]
+        self.count("transactions_admitted", len(admitted))
+        at = 0
+        for batch in batches:
+            part = results[at : at + len(batch.items)]
+            at += len(batch.items)
+            self.after(batch, part)
+        if admitted:
+            self.port.admitted(admitted)
+            self.tell_soon()
+        self.execution.on_work(ready, has_items)
+        self.watch()
+        self.judge()
+
+    def after(self, batch: Batch, results: Results) -> None:
+        """Answer the client, and queue what was admitted for peers."""
+        if batch.relay:
+            pairs = zip(batch.items, results, strict=True)
+            told = [item for item, (_, error) in pairs if error is None]
+            if told:
+                self.outgoing.setdefault(batch.source, []).extend(told)
+        if batch.done is not None:
+            batch.done(results)
+            return
+        for item, (_, error) in zip(batch.items, results, strict=True):
+            if error is not None and error != KNOWN:
+                self.seen.forget(item)
+
+    # ---- out
+
+    def tell_soon(self) -> None:
+        """Tell peers now, or when `gossip_ms` have passed since the last time."""
+        if self.timer_set or not self.outgoing:
+            return
+        wait = self.told_at + self.settings.gossip_ms * MILLISECOND - self.port.now()
+        if wait <= 0:
+            self.tell()
+        else:
+            self.timer_set = True
+            self.port.set_timer(GOSSIP_TIMER, wait)
+
+    def on_timer(self) -> None:
+        self.timer_set = False
+        self.tell()
+
+    def tell(self) -> None:
+        outgoing, self.outgoing = self.outgoing, {}
+        self.told_at = self.port.now()
+        everybody = list(self.peers.connected)
+        for source, items in outgoing.items():
+            self.send([p for p in everybody if p != source], items)
+
+    def send(self, to: list[Address], items: list[bytes]) -> None:
+        """Send items in frames of bounded size, each encoded once."""
+        if not to:
+            return
+        relay = not self.is_complete()
+        for part in split(items, self.settings.gossip_batch_bytes):
+            frame = encode(Transactions(part, relay))
+            for peer in to:
+                self.port.send(peer, frame)
+            self.count("transactions_told", len(part) * len(to))
+
+    def welcome(self, peer: Peer) -> None:
+        """Tell a new peer what waits."""
+        self.tell_waiting(lambda: [peer.address] if peer.greeted else [])
+
+    def tell_waiting(self, to: Callable[[], list[Address]]) -> None:
+        if not self.execution.has_items:
+            return
+        application, limit = self.application, self.settings.welcome_transactions
+        self.port.work(
+            "pool",
+            guard("cannot read the pool", lambda: application.waiting(limit)),
+            lambda outcome: self.on_waiting(to(), outcome),
+        )
+
+    def on_waiting(self, to: list[Address], outcome: Outcome[list[bytes]]) -> None:
+        if outcome.value is None:
+            self.execution.fail(outcome.error or "")
+            return
+        self.seen.add(outcome.value)
+        self.send(to, outcome.value)
+
+    # ---- again, since links lose
+
+    def watch(self) -> None:
+        """See to it that what waits is told again if no height follows."""
+        if self.again_set or not self.execution.has_items:
+            return
+        self.again_set = True
+        self.again_height = self.execution.final.height
+        self.port.set_timer(AGAIN_TIMER, self.settings.gossip_again_ms * MILLISECOND)
+
+    def on_again_timer(self) -> None:
+        self.again_set = False
+        if self.execution.ready and self.again_height == self.execution.final.height:
+            self.count("gossip_again")
+            self.tell_waiting(lambda: list(self.peers.connected))
+        if self.execution.ready:
+            self.watch()
+
+    def count(self, name: str, n: int = 1) -> None:
+        self.counters[name] = self.counters.get(name, 0) + n
+
+
+def split(items: list[bytes], max_bytes: int) -> list[list[bytes]]:
+    """Cut a list into parts of at most `max_bytes` (or one item) and `MAX_ITEMS` each."""
+    if len(items) <= MAX_ITEMS and sum(map(len, items)) <= max_bytes:
+        return [items] if items else []
+    parts: list[list[bytes]] = [[]]
+    size = 0
+    for item in items:
+        if parts[-1] and (size + len(item) > max_bytes or len(parts[-1]) == MAX_ITEMS):
+            parts.append([])
+            size = 0
+        parts[-1].append(item)
+        size += len(item)
+    return parts

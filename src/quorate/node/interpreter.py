@@ -1,0 +1,279 @@
+"""The one interpreter of effects: list order, and nothing behind a `Persist` before it is durable.
+
+Group commit. When the disk is free and a `Persist` stands at the head of the queue, every record
+that waits anywhere in the queue goes into one `port.append`. Records therefore reach the disk in
+order and sometimes before effects that stand in front of them, which is harmless: a crash then
+keeps a record of something that was not said yet. The opposite, something said and not kept, cannot
+happen.
+
+Cutting the journal. `Checkpoint(height, records)` replaces all that was persisted before it. Until
+the application is durable at `height`, the records persisted after it are kept here as well; the
+cut then writes the checkpoint's records, those, and whatever waits, in one `port.cut`.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from quorate.base.types import Address, Height, Member
+from quorate.consensus.replica import (
+    Accuse,
+    Base,
+    Broadcast,
+    CancelTimer,
+    Check,
+    Checkpoint,
+    Deliver,
+    Effect,
+    Head,
+    Message,
+    Persist,
+    Record,
+    Replica,
+    Send,
+    SetTimer,
+    Timer,
+    Want,
+)
+from quorate.node.port import Port
+from quorate.node.wire import encode
+
+MAX_CHECKPOINTS = 4
+"""Checkpoints that wait for the store; a newer one then replaces the newest."""
+
+
+class Pending:
+    """A checkpoint that waits for the store."""
+
+    __slots__ = ("height", "records", "start")
+
+    def __init__(self, height: Height, records: list[bytes], start: int) -> None:
+        self.height, self.records = height, records
+        self.start = start
+        """How many records of `Interpreter.tail` were persisted before it."""
+
+
+class Interpreter:
+    """Feeds inputs to a replica and carries out its effects.
+
+    `send` and `broadcast` take encoded frames for other members; `want`, `check`, `deliver`, `head`
+    and `accuse` are told of those effects when their turn comes.
+    """
+
+    __slots__ = (
+        "accuse",
+        "appending",
+        "broadcast",
+        "carry",
+        "durable",
+        "flushing",
+        "looped",
+        "me",
+        "pending",
+        "port",
+        "records",
+        "replica",
+        "send",
+        "stopped",
+        "synced",
+        "tail",
+        "waiting",
+    )
+
+    def __init__(
+        self,
+        replica: Replica,
+        port: Port,
+        *,
+        send: Callable[[Address, bytes], None],
+        broadcast: Callable[[bytes], None],
+        want: Callable[[Want], None],
+        check: Callable[[Check], None],
+        deliver: Callable[[Deliver], None],
+        head: Callable[[Head], None],
+        accuse: Callable[[Accuse], None],
+    ) -> None:
+        self.replica, self.port, self.me = replica, port, replica.me
+        self.send, self.broadcast = send, broadcast
+        self.waiting: deque[Effect] = deque()
+        self.looped: deque[Message] = deque()
+        self.records: deque[bytes] = deque()
+        """The encoded records of the `Persist` effects in `waiting`, in order."""
+        self.synced = 0
+        """How many of those are durable."""
+        self.appending = False
+        self.flushing = False
+        self.stopped = False
+        self.durable: Height = 0
+        """Of the application."""
+        self.pending: list[Pending] = []
+        self.tail: list[bytes] = []
+        """Records carried out since the oldest pending checkpoint."""
+        self.carry: dict[type[Any], Callable[[Any], None]] = {
+            Send: self.on_send,
+            Broadcast: self.on_broadcast,
+            SetTimer: self.on_set_timer,
+            CancelTimer: self.on_cancel_timer,
+            Want: want,
+            Check: check,
+            Deliver: deliver,
+            Head: head,
+            Checkpoint: self.on_checkpoint,
+            Accuse: accuse,
+        }
+
+    # ---- inputs; each is run to completion, then its effects are carried out
+
+    def start(self, base: Base, journal: list[Record]) -> None:
+        self.durable = base.height
+        self.replica.start(self.port.now(), base, journal)
+        self.flush()
+
+    def receive(self, sender: Address, message: Message) -> None:
+        self.replica.receive(self.port.now(), sender, message)
+        self.flush()
+
+    def timeout(self, timer: Timer) -> None:
+        self.replica.timeout(self.port.now(), timer)
+        self.flush()
+
+    def submit(self, height: Height, payload: bytes) -> None:
+        self.replica.submit(self.port.now(), height, payload)
+        self.flush()
+
+    def checked(self, height: Height, payload: bytes, valid: bool) -> None:
+        self.replica.checked(self.port.now(), height, payload, valid)
+        self.flush()
+
+    def applied(self, height: Height, members: list[Member]) -> None:
+        self.replica.applied(self.port.now(), height, members)
+        self.flush()
+
+    def offer(self, sender: Address, message: Message, height: Height) -> bool:
+        """`receive`, and return whether the replica delivers `height` because of it."""
+        self.collect()
+        self.replica.receive(self.port.now(), sender, message)
+        delivers = any(type(e) is Deliver and e.height == height for e in self.replica.out)
+        self.flush()
+        return delivers
+
+    def on_durable(self, height: Height) -> None:
+        """The application is durable at this height: the journal may be cut."""
+        self.durable = height
+        self.flush()
+
+    def stop(self) -> None:
+        """Carry out nothing any more."""
+        self.stopped = True
+        self.waiting.clear()
+        self.looped.clear()
+
+    # ---- effects
+
+    def collect(self) -> None:
+        """Take the replica's effects into the queue."""
+        if not self.replica.out:
+            return
+        effects = self.replica.take()
+        self.waiting.extend(effects)
+        for effect in effects:
+            if type(effect) is Persist:
+                self.records.append(encode(effect.record))
+
+    def flush(self) -> None:
+        """Carry out what can be carried out, and give the replica what it sent to itself.
+
+        An effect may lead to another input at once; that input's own call returns here.
+        """
+        if self.flushing:
+            return
+        self.flushing = True
+        waiting, looped, carry = self.waiting, self.looped, self.carry
+        try:
+            while not self.stopped:
+                self.collect()
+                if waiting and self.pass_persist():
+                    effect = waiting.popleft()
+                    carry[type(effect)](effect)
+                elif looped:
+                    self.replica.receive(self.port.now(), self.me, looped.popleft())
+                else:
+                    break
+            if self.pending and not self.appending and not self.stopped:
+                self.cut()
+        finally:
+            self.flushing = False
+
+    def pass_persist(self) -> bool:
+        """Take durable records from the head of the queue; whether an effect is left to carry
+        out.
+        """
+        waiting = self.waiting
+        while waiting and type(waiting[0]) is Persist:
+            if not self.synced:
+                self.append()
+                return False
+            self.synced -= 1
+            record = self.records.popleft()
+            if self.pending:
+                self.tail.append(record)
+            waiting.popleft()
+        return bool(waiting)
+
+    def append(self) -> None:
+        """Start the group commit of everything that waits, unless one is under way."""
+        if self.appending or self.cut():
+            return
+        self.appending = True
+        count = len(self.records)
+        self.port.append(list(self.records), lambda: self.on_synced(count))
+
+    def cut(self) -> bool:
+        """Start to cut the journal at the newest checkpoint that the store has reached, if any."""
+        ready = [i for i, pending in enumerate(self.pending) if pending.height <= self.durable]
+        if not ready:
+            return False
+        pending = self.pending[ready[-1]]
+        start = pending.start
+        self.tail = self.tail[start:]
+        self.pending = self.pending[ready[-1] + 1 :]
+        for later in self.pending:
+            later.start -= start
+        self.appending = True
+        count = len(self.records)
+        kept = [*pending.records, *self.tail, *self.records]
+        if not self.pending:
+            self.tail = []
+        self.port.cut(kept, lambda: self.on_synced(count))
+        return True
+
+    def on_synced(self, count: int) -> None:
+        self.appending = False
+        self.synced = count
+        self.flush()
+
+    def is_congested(self, limit: int) -> bool:
+        """Whether more effects wait for the disk than `limit`."""
+        return len(self.waiting) > limit
+
+    def on_send(self, effect: Send) -> None:
+        if effect.to == self.me:
+            self.looped.append(effect.message)
+        else:
+            self.send(effect.to, encode(effect.message))
+
+    def on_broadcast(self, effect: Broadcast) -> None:
+        self.broadcast(encode(effect.message))
+        self.looped.append(effect.message)
+
+    def on_set_timer(self, effect: SetTimer) -> None:
+        self.port.set_timer(effect.timer, effect.delay_ns)
+
+    def on_cancel_timer(self, effect: CancelTimer) -> None:
+        self.port.cancel_timer(effect.timer)
+
+    def on_checkpoint(self, effect: Checkpoint) -> None:
+        pending = Pending(effect.height, [encode(r) for r in effect.records], len(self.tail))
+        if len(self.pending) == MAX_CHECKPOINTS:
+            self.pending.pop()
+        self.pending.append(pending)

@@ -1,0 +1,341 @@
+"""A whole node less its sockets: an engine, an application and their peers, driven by calls.
+
+The world calls `start` once, then `connected`, `disconnected`, `received`, `timeout` and `submit`,
+and answers what the node asks of its `Port`. Calls never overlap. The parts:
+
+    interpreter   effects of the engine, in order, nothing said before it is kept
+    execution     the application: build, check, execute, finalize, commit
+    gossip        transactions of clients and peers
+    sync          closing gaps of heights, serving those who have one
+    peers         handshake, heights, bounds
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import MsgspecError
+
+from quorate.base.types import Address, Hash, Height
+from quorate.consensus.replica import Accuse, Base, Replica, Timer
+from quorate.ledger.application import Application, Executed
+from quorate.node.execution import WANT_TIMER, Execution
+from quorate.node.gossip import AGAIN_TIMER, GOSSIP_TIMER, Gossip
+from quorate.node.guard import GuardedPort
+from quorate.node.interpreter import Interpreter
+from quorate.node.peers import HELLO_TIMER, TIP_TIMER, Peer, Peers
+from quorate.node.port import Port
+from quorate.node.settings import Settings
+from quorate.node.stall import explain
+from quorate.node.status import NodeStatus
+from quorate.node.sync import SYNC_TIMER, Sync
+from quorate.node.wire import (
+    Decisions,
+    GetDecisions,
+    Hello,
+    Tip,
+    Transactions,
+    make_decoder,
+    make_record_decoder,
+)
+
+MAX_ACCUSATIONS = 64
+"""Pieces of evidence that are kept; the oldest make room."""
+
+
+class Node:
+    """One node of a network.
+
+    `engine` is the engine's name, `peers` the configured ones beside the members, `software` what
+    this node tells others about itself.
+    """
+
+    def __init__(
+        self,
+        port: Port,
+        replica: Replica,
+        application: Application,
+        settings: Settings,
+        *,
+        engine: str,
+        peers: list[Address],
+        software: str,
+    ) -> None:
+        self.port = GuardedPort(port)
+        self.replica, self.application, self.settings = replica, application, settings
+        self.engine, self.software = engine, software
+        self.me = replica.me
+        self.configured = dict.fromkeys(peers)
+        self.failed = ""
+        self.started = False
+        self.counters: dict[str, int] = {}
+        self.accusations: list[Accuse] = []
+        self.decoder = make_decoder(type(replica).WIRE)
+        self.records = make_record_decoder(type(replica).RECORDS)
+        self.execution = Execution(
+            self.port,
+            application,
+            settings,
+            self.counters,
+            on_final=self.on_final,
+            on_durable=self.on_durable,
+            fail=self.fail,
+        )
+        self.members: list[Address] = []
+        """Those who agree on the height after the final one."""
+        self.follow_members()
+        self.peers = Peers(
+            self.port,
+            settings,
+            self.counters,
+            genesis=application.genesis,
+            engine=engine,
+            software=software,
+            height=self.execution.final.height,
+            open_to=self.is_open_to,
+            on_greeted=self.on_greeted,
+            on_height=self.on_height,
+        )
+        self.interpreter = Interpreter(
+            replica,
+            self.port,
+            send=self.send,
+            broadcast=self.broadcast,
+            want=self.execution.on_want,
+            check=self.execution.on_check,
+            deliver=self.execution.on_deliver,
+            head=self.execution.on_head,
+            accuse=self.on_accuse,
+        )
+        self.execution.interpreter = self.interpreter
+        self.gossip = Gossip(
+            self.port,
+            settings,
+            self.counters,
+            application,
+            self.peers,
+            self.execution,
+            self.is_complete,
+        )
+        self.sync = Sync(
+            self.port,
+            settings,
+            self.counters,
+            application,
+            self.peers,
+            self.execution,
+            self.interpreter,
+        )
+        self.handlers: dict[type[Any], Callable[[Peer, Any], None]] = {
+            Hello: self.peers.on_hello,
+            Tip: self.peers.on_tip,
+            GetDecisions: self.sync.on_get_decisions,
+            Decisions: self.sync.on_decisions,
+            Transactions: self.gossip.on_transactions,
+        }
+        self.timers: dict[Timer, Callable[[], None]] = {
+            WANT_TIMER: self.execution.answer_want,
+            HELLO_TIMER: self.peers.on_hello_timer,
+            TIP_TIMER: self.peers.on_tip_timer,
+            SYNC_TIMER: self.sync.on_timer,
+            GOSSIP_TIMER: self.gossip.on_timer,
+            AGAIN_TIMER: self.gossip.on_again_timer,
+        }
+
+    # ---- calls of the world
+
+    def start(self, journal: list[bytes]) -> None:
+        """Begin from the application's durable state and the journal's records."""
+        self.port.run("start", self.on_start, journal)
+
+    def connected(self, peer: Address) -> None:
+        """A link to a peer is up, and the peer has proved this identity."""
+        self.port.run("connected", self.peers.connect, peer)
+
+    def disconnected(self, peer: Address) -> None:
+        """The link to a peer is down."""
+        self.port.run("disconnected", self.peers.disconnect, peer)
+
+    def received(self, peer: Address, frame: bytes) -> None:
+        """A frame came from a connected peer."""
+        self.port.run("received", self.on_frame, peer, frame)
+
+    def timeout(self, timer: Timer) -> None:
+        """A timer that was set through the port fell."""
+        own = self.timers.get(timer)
+        if own is not None:
+            self.port.run("timeout", own)
+        else:
+            self.port.run("timeout", self.interpreter.timeout, timer)
+
+    def submit(
+        self, items: list[bytes], done: Callable[[list[tuple[Hash, str | None]]], None]
+    ) -> None:
+        """Admit items of a client; `done` gets (identity, None or why not) of each, in order."""
+        self.port.run("submit", self.gossip.submit, items, done)
+
+    def stop(self) -> None:
+        """Take no more inputs and say nothing more; the world then closes journal and store."""
+        self.port.stopped = True
+        self.interpreter.stop()
+
+    def get_status(self) -> NodeStatus:
+        """Describe the node for people and programs; changes nothing."""
+        now = self.port.now()
+        execution, situation = self.execution, self.replica.get_situation(now)
+        ready, queued, size = self.application.counts()
+        due = situation.next_timeout
+        return NodeStatus(
+            address=self.me,
+            engine=self.engine,
+            genesis=self.application.genesis,
+            version=self.software,
+            height=execution.final.height,
+            durable=execution.durable,
+            block=execution.final.block,
+            block_time_ms=execution.final.timestamp_ms,
+            syncing_to=self.sync.get_target(),
+            situation=situation,
+            why_stalled=explain(
+                now=now,
+                me=self.me,
+                failed=self.failed,
+                situation=situation,
+                members=self.members,
+                peers=self.peers,
+                syncing_to=self.sync.get_target(),
+                delivered=execution.delivered,
+                final=execution.final.height,
+                durable=execution.durable,
+                has_work=execution.compute_wait_ms() is not None,
+                max_uncommitted=self.settings.max_uncommitted,
+            ),
+            next_timeout_ms=None if due is None else max(due[1] - now, 0) // 1_000_000,
+            peers=self.peers.get_status(),
+            validators=self.application.members(execution.final.height + 1),
+            pool_ready=ready,
+            pool_queued=queued,
+            pool_bytes=size,
+            counters=self.get_counters(),
+        )
+
+    def get_counters(self) -> dict[str, int]:
+        """What was counted since the start, the engine's drops among it."""
+        counters = dict(self.counters)
+        for reason, n in self.replica.dropped.items():
+            counters[f"engine_dropped_{reason}"] = n
+        return counters
+
+    # ---- inputs
+
+    def on_start(self, journal: list[bytes]) -> None:
+        execution = self.execution
+        try:
+            records = [self.records.decode(record) for record in journal]
+        except MsgspecError as error:
+            self.fail(f"journal: a record cannot be read by engine {self.engine!r}: {error}")
+            return
+        height = execution.final.height
+        base = Base(
+            height=height,
+            envelope=execution.envelope,
+            certificate=execution.certificate,
+            payloads=execution.payloads,
+            members=self.application.members(height + 1),
+            next_members=self.application.members(height + 2),
+        )
+        self.started = True
+        self.port.log(
+            "info", "node starts", height=height, records=len(records), engine=self.engine
+        )
+        self.interpreter.start(base, records)
+
+    def on_frame(self, address: Address, frame: bytes) -> None:
+        peers = self.peers
+        peer = peers.known.get(address)
+        if peer is None or not peer.connected:
+            return
+        now = self.port.now()
+        peer.heard_at = now
+        if not peer.bytes.take(len(frame), now):
+            peers.strike(peer, "bytes")
+            return
+        if len(frame) > self.settings.max_frame_bytes:
+            limit = self.settings.max_frame_bytes
+            peers.malform(peer, f"a frame of {len(frame)} bytes, expected at most {limit}")
+            return
+        try:
+            message = self.decoder.decode(frame)
+        except (MsgspecError, ValueError) as error:
+            peers.malform(peer, str(error))
+            return
+        handler = self.handlers.get(type(message))
+        if not peer.greeted and type(message) is not Hello:
+            self.count("dropped_before_hello")
+        elif handler is not None:
+            handler(peer, message)
+        elif self.interpreter.is_congested(self.settings.max_waiting_effects):
+            self.count("dropped_congested")
+        else:
+            self.interpreter.receive(address, message)
+
+    # ---- what the parts tell each other
+
+    def send(self, to: Address, frame: bytes) -> None:
+        if to in self.peers.connected:
+            self.port.send(to, frame)
+        else:
+            self.count("unsent")
+
+    def broadcast(self, frame: bytes) -> None:
+        send = self.port.send
+        for address in self.peers.connected:
+            send(address, frame)
+
+    def on_greeted(self, peer: Peer) -> None:
+        self.gossip.welcome(peer)
+
+    def on_height(self) -> None:
+        self.sync.update()
+
+    def on_final(self, executed: Executed) -> None:
+        self.follow_members()
+        self.peers.on_final(executed.height)
+        if self.sync.active or self.sync.buffer:
+            self.sync.update()
+
+    def on_durable(self, height: Height) -> None:
+        self.interpreter.on_durable(height)
+        if self.sync.buffer:
+            self.sync.update()
+
+    def on_accuse(self, effect: Accuse) -> None:
+        self.count("accusations")
+        self.port.log("warning", "member broke the protocol", who=f"0x{effect.who.hex()}")
+        self.accusations.append(effect)
+        del self.accusations[:-MAX_ACCUSATIONS]
+
+    def follow_members(self) -> None:
+        """Read who agrees on the height after the final one."""
+        members = self.application.members(self.execution.final.height + 1)
+        self.members = [m.address for m in members]
+
+    def is_open_to(self, address: Address) -> bool:
+        """Only members and configured peers are talked to."""
+        return address in self.configured or address in self.members
+
+    def is_complete(self) -> bool:
+        """Whether every other member is connected."""
+        connected = self.peers.connected
+        return all(a in connected or a == self.me for a in self.members)
+
+    def fail(self, reason: str) -> None:
+        """Stop for good, loudly."""
+        if self.port.stopped:
+            return
+        self.failed = reason
+        self.interpreter.stop()
+        self.port.log("error", "node failed", reason=reason)
+        self.port.fail(reason)
+
+    def count(self, name: str) -> None:
+        self.counters[name] = self.counters.get(name, 0) + 1

@@ -1,0 +1,298 @@
+"""The peers of one node: who they are, what they told, and what they may cost.
+
+Handshake. Each side says `Hello` at once; nothing else is listened to before it. A frame may be
+lost even so (the simulator's links lose any frame), so `Hello` is said again until the other's was
+heard.
+
+Heights. A node tells its final height when it has grown, at most every `tip_ms`, and again while a
+connected peer seems to be behind; each `Tip` also says what its sender last heard of the receiver,
+and is answered only if that is out of date. An idle network whose members agree therefore says
+nothing.
+"""
+
+from collections.abc import Callable
+
+from quorate.base.types import Address, Hash, Height, Nanoseconds
+from quorate.consensus.replica import Timer
+from quorate.node.port import Port
+from quorate.node.settings import Settings
+from quorate.node.status import PeerStatus
+from quorate.node.wire import VERSION, Hello, Tip, encode
+
+SECOND: Nanoseconds = 1_000_000_000
+HELLO_TIMER = Timer("node.hello")
+TIP_TIMER = Timer("node.tip")
+HELLO_AGAIN: Nanoseconds = SECOND
+STRIKES_FADE: Nanoseconds = 10 * SECOND
+"""After this long without one, strikes are forgotten."""
+
+
+class Allowance:
+    """A token bucket: `rate` a second, twice as much at once."""
+
+    __slots__ = ("at", "left", "rate")
+
+    def __init__(self, rate: int, now: Nanoseconds) -> None:
+        self.rate, self.left, self.at = rate, 2 * rate, now
+
+    def take(self, amount: int, now: Nanoseconds) -> bool:
+        """Use up `amount` if it is there."""
+        earned = (now - self.at) * self.rate // SECOND
+        if earned > 0:
+            self.left = min(self.left + earned, 2 * self.rate)
+            self.at = now
+        if amount > self.left:
+            return False
+        self.left -= amount
+        return True
+
+
+class Peer:
+    """What is known of one peer. It outlives its connections."""
+
+    __slots__ = (
+        "address",
+        "bytes",
+        "connected",
+        "greeted",
+        "heard_at",
+        "height",
+        "items",
+        "left_at",
+        "malformed",
+        "refused",
+        "serving",
+        "strikes",
+        "struck_at",
+        "told",
+        "welcome",
+    )
+
+    def __init__(self, address: Address, settings: Settings, now: Nanoseconds) -> None:
+        self.address = address
+        self.connected = False
+        self.greeted = False
+        """Its `Hello` was heard on this connection."""
+        self.height: Height = 0
+        """The last it told."""
+        self.told: Height = -1
+        """The last it was told on this connection."""
+        self.heard_at: Nanoseconds | None = None
+        self.left_at: Nanoseconds | None = None
+        self.bytes = Allowance(settings.peer_bytes_per_second, now)
+        self.items = Allowance(settings.peer_transactions_per_second, now)
+        self.strikes = 0
+        self.struck_at: Nanoseconds = 0
+        self.malformed = 0
+        self.serving = 0
+        """Its requests that are being answered."""
+        self.refused = ""
+        """Why it was last disconnected by this node."""
+        self.welcome = False
+        """It is yet to be told what waits in the pool."""
+
+
+class Peers:
+    """All peers of a node, those without a connection too.
+
+    `open_to(address)` says whether somebody may be a peer; `on_greeted` and `on_height` are told of
+    a finished handshake and of any news of a peer's height.
+    """
+
+    __slots__ = (
+        "connected",
+        "counters",
+        "engine",
+        "genesis",
+        "height",
+        "known",
+        "on_greeted",
+        "on_height",
+        "open_to",
+        "port",
+        "settings",
+        "software",
+        "tip_set",
+        "told_at",
+    )
+
+    def __init__(
+        self,
+        port: Port,
+        settings: Settings,
+        counters: dict[str, int],
+        *,
+        genesis: Hash,
+        engine: str,
+        software: str,
+        height: Height,
+        open_to: Callable[[Address], bool],
+        on_greeted: Callable[[Peer], None],
+        on_height: Callable[[], None],
+    ) -> None:
+        self.port, self.settings, self.counters = port, settings, counters
+        self.genesis, self.engine, self.software = genesis, engine, software
+        self.height = height
+        """This node's own final height."""
+        self.open_to, self.on_greeted, self.on_height = open_to, on_greeted, on_height
+        self.known: dict[Address, Peer] = {}
+        self.connected: dict[Address, Peer] = {}
+        """Greeted peers only, in order of connection."""
+        self.tip_set = False
+        self.told_at: Nanoseconds = 0
+
+    # ---- connections
+
+    def connect(self, address: Address) -> None:
+        """A link to a peer, whose identity is proved, is up."""
+        peer = self.get(address)
+        if not self.open_to(address):
+            self.refuse(peer, f"0x{address.hex()} is neither a member nor a configured peer")
+            return
+        peer.connected, peer.greeted, peer.told = True, False, -1
+        peer.strikes = peer.malformed = 0
+        self.connected.pop(address, None)
+        self.greet(peer)
+        self.port.set_timer(HELLO_TIMER, HELLO_AGAIN)
+
+    def disconnect(self, address: Address) -> None:
+        """The link is down."""
+        peer = self.known.get(address)
+        if peer is None or not peer.connected:
+            return
+        peer.connected = peer.greeted = False
+        peer.left_at = self.port.now()
+        self.connected.pop(address, None)
+
+    def get(self, address: Address) -> Peer:
+        peer = self.known.get(address)
+        if peer is None:
+            peer = self.known[address] = Peer(address, self.settings, self.port.now())
+        return peer
+
+    def refuse(self, peer: Peer, reason: str) -> None:
+        """Disconnect a peer and remember why."""
+        peer.refused = reason
+        self.count("peers_refused")
+        self.port.log("warning", "peer refused", peer=f"0x{peer.address.hex()}", reason=reason)
+        if self.open_to(peer.address):
+            self.disconnect(peer.address)
+        else:
+            self.known.pop(peer.address, None)
+        self.port.disconnect(peer.address, reason)
+
+    def strike(self, peer: Peer, what: str) -> None:
+        """A frame over the peer's bounds was dropped."""
+        now = self.port.now()
+        if now - peer.struck_at > STRIKES_FADE:
+            peer.strikes = 0
+        peer.strikes, peer.struck_at = peer.strikes + 1, now
+        self.count(f"dropped_{what}")
+        if peer.strikes >= self.settings.peer_strikes:
+            self.refuse(peer, f"{peer.strikes} frames over its bounds, the last one: {what}")
+
+    def malform(self, peer: Peer, problem: str) -> None:
+        """A frame was not what the protocol allows."""
+        peer.malformed += 1
+        self.count("dropped_malformed")
+        if peer.malformed >= self.settings.peer_malformed:
+            self.refuse(peer, f"{peer.malformed} malformed frames, the last one: {problem}")
+
+    # ---- handshake
+
+    def greet(self, peer: Peer) -> None:
+        hello = Hello(VERSION, self.genesis, self.engine, self.software, self.height, peer.greeted)
+        self.port.send(peer.address, encode(hello))
+
+    def on_hello(self, peer: Peer, m: Hello) -> None:
+        problem = self.judge_hello(m)
+        if problem:
+            self.refuse(peer, problem)
+            return
+        peer.refused = ""
+        peer.height = m.height
+        if not peer.greeted:
+            peer.greeted = True
+            peer.told = self.height
+            self.connected[peer.address] = peer
+            self.port.log("info", "peer connected", peer=f"0x{peer.address.hex()}", height=m.height)
+            self.on_greeted(peer)
+        if not m.heard:
+            self.greet(peer)
+        self.on_height()
+        self.watch()
+
+    def judge_hello(self, m: Hello) -> str | None:
+        """Why a peer cannot be talked to; None if it can."""
+        if m.version != VERSION:
+            return f"speaks version {m.version} of the peer protocol, expected {VERSION}"
+        if m.genesis != self.genesis:
+            return (
+                f"its genesis block is 0x{m.genesis.hex()}, ours is 0x{self.genesis.hex()}: "
+                "the genesis files differ"
+            )
+        if m.engine != self.engine:
+            return f"agrees by {m.engine!r}, expected {self.engine!r}"
+        return None
+
+    def on_hello_timer(self) -> None:
+        """Say it again to peers that were not heard yet."""
+        missing = [p for p in self.known.values() if p.connected and not p.greeted]
+        for peer in missing:
+            self.greet(peer)
+        if missing:
+            self.port.set_timer(HELLO_TIMER, HELLO_AGAIN)
+
+    # ---- heights
+
+    def on_final(self, height: Height) -> None:
+        """This node's own height has grown."""
+        self.height = height
+        if not self.tip_set:
+            self.tip_set = True
+            since = self.port.now() - self.told_at
+            self.port.set_timer(TIP_TIMER, max(self.settings.tip_ms * 1_000_000 - since, 0))
+
+    def on_tip(self, peer: Peer, m: Tip) -> None:
+        peer.height = m.height
+        if m.known != self.height and not (self.tip_set and m.known < self.height):
+            self.tell(peer)
+        self.on_height()
+        self.watch()
+
+    def tell(self, peer: Peer) -> None:
+        peer.told = self.height
+        self.port.send(peer.address, encode(Tip(self.height, peer.height)))
+
+    def watch(self) -> None:
+        """Look again later while somebody seems to be behind."""
+        if not self.tip_set and any(p.height != self.height for p in self.connected.values()):
+            self.tip_set = True
+            self.port.set_timer(TIP_TIMER, self.settings.tip_again_ms * 1_000_000)
+
+    def on_tip_timer(self) -> None:
+        self.tip_set = False
+        self.told_at = self.port.now()
+        for peer in self.connected.values():
+            if peer.told != self.height or peer.height < self.height:
+                self.tell(peer)
+        self.watch()
+
+    def get_best_height(self) -> Height:
+        """The greatest height that a connected peer told."""
+        return max((p.height for p in self.connected.values()), default=0)
+
+    def get_status(self) -> list[PeerStatus]:
+        now = self.port.now()
+        return [
+            PeerStatus(
+                peer.address,
+                peer.greeted,
+                peer.height,
+                None if peer.heard_at is None else (now - peer.heard_at) // 1_000_000,
+            )
+            for peer in sorted(self.known.values(), key=lambda p: p.address)
+        ]
+
+    def count(self, name: str, n: int = 1) -> None:
+        self.counters[name] = self.counters.get(name, 0) + n

@@ -1,0 +1,69 @@
+"""What one node may choose for itself; nothing here has to be equal on all members."""
+
+from msgspec import Struct
+
+from quorate.base.types import Milliseconds
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """Local settings, with units. Bounds are per node unless they say otherwise."""
+
+    block_time_ms: Milliseconds = 0
+    """Fixed interval between blocks; 0: at once when there is something to agree on, else none."""
+    heartbeat_ms: Milliseconds = 0
+    """An empty block after this much silence; 0: never."""
+    max_payload_bytes: int = 2 << 20
+    """Of one payload that this node builds."""
+    max_frame_bytes: int = 16 << 20
+    """A larger frame from a peer is malformed."""
+
+    gossip_ms: Milliseconds = 2
+    """Transactions are told to peers at most this often, everything that came in between at
+    once.
+    """
+    gossip_batch_bytes: int = 1 << 20
+    """Of one frame of transactions."""
+    gossip_again_ms: Milliseconds = 2000
+    """What waits is told again after this long without a new height: links may have lost it."""
+    seen_transactions: int = 1 << 16
+    """How many recent transactions are remembered, to suppress duplicates."""
+    seen_bytes: int = 32 << 20
+    admission_bytes: int = 32 << 20
+    """Waiting for the pool's judgement; beyond it, items from peers are dropped and clients
+    refused.
+    """
+    welcome_transactions: int = 5000
+    """Told to a newly connected peer."""
+
+    peer_bytes_per_second: int = 64 << 20
+    peer_transactions_per_second: int = 50_000
+    """Twice as much may come at once."""
+    peer_strikes: int = 100
+    """Frames of one peer over its bounds that are dropped before it is disconnected."""
+    peer_malformed: int = 5
+    """Malformed frames of one peer before it is disconnected."""
+
+    tip_ms: Milliseconds = 50
+    """Peers are told the height at most this often."""
+    tip_again_ms: Milliseconds = 1000
+    """Until a connected peer has said that it is as far, or has caught up."""
+    sync_patience_ms: Milliseconds = 200
+    """How long a short gap may last before it is closed by asking, since votes may still close
+    it.
+    """
+    sync_timeout_ms: Milliseconds = 3000
+    sync_range: int = 64
+    """Heights in one request."""
+    sync_requests: int = 4
+    """Requests under way."""
+    sync_reply_bytes: int = 4 << 20
+    """A reply ends with the decision that passes this."""
+    sync_buffer_bytes: int = 64 << 20
+    """Downloaded and not yet verified."""
+    serve_requests: int = 2
+    """Requests of one peer that are being answered; more are dropped."""
+
+    max_uncommitted: int = 128
+    """Heights that may be final and not yet durable; beyond it agreement waits for the store."""
+    max_waiting_effects: int = 1 << 16
+    """Effects that wait for the disk; beyond it frames of peers are dropped."""

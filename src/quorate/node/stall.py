@@ -1,0 +1,95 @@
+"""Why nothing happens, in words: the sentence behind `why-stalled`."""
+
+from quorate.base.types import Address, Height, Nanoseconds
+from quorate.consensus.replica import Situation
+from quorate.node.peers import SECOND, Peers
+
+MAX_NAMED = 8
+"""Silent members that are named one by one."""
+
+
+def format_duration(duration: Nanoseconds) -> str:
+    """Return a length of time as people say it: `350 ms`, `1.2 s`, `12 s`, `3 min`."""
+    if duration < SECOND:
+        return f"{max(duration, 0) // 1_000_000} ms"
+    if duration < 10 * SECOND:
+        return f"{duration // (SECOND // 10) / 10} s"
+    if duration < 120 * SECOND:
+        return f"{duration // SECOND} s"
+    return f"{duration // (60 * SECOND)} min"
+
+
+def describe_silent(
+    silent: list[Address], members: list[Address], peers: Peers, now: Nanoseconds
+) -> str:
+    """Name the silent members, with their place in the validator set and their link."""
+    parts = []
+    for address in silent[:MAX_NAMED]:
+        place = f"validator {members.index(address)}" if address in members else "no member"
+        peer = peers.known.get(address)
+        if peer is None or (not peer.greeted and peer.left_at is None and peer.heard_at is None):
+            link = "never connected"
+        elif peer.greeted:
+            heard = peer.heard_at
+            link = "connected" + (f", heard {format_duration(now - heard)} ago" if heard else "")
+        elif peer.left_at is not None and not peer.connected:
+            link = f"disconnected {format_duration(now - peer.left_at)} ago"
+        else:
+            link = "connected, but has not introduced itself"
+        if peer is not None and peer.refused:
+            link += f", refused: {peer.refused}"
+        parts.append(f"0x{address.hex()} ({place}, {link})")
+    if len(silent) > MAX_NAMED:
+        parts.append(f"{len(silent) - MAX_NAMED} more")
+    return "; ".join(parts)
+
+
+def explain(
+    *,
+    now: Nanoseconds,
+    me: Address,
+    failed: str,
+    situation: Situation,
+    members: list[Address],
+    peers: Peers,
+    syncing_to: Height | None,
+    delivered: Height,
+    final: Height,
+    durable: Height,
+    has_work: bool,
+    max_uncommitted: int,
+) -> str:
+    """Return one line that says what this node waits for; the first cause that applies."""
+    if failed:
+        return f"stopped: {failed}"
+    if syncing_to is not None and syncing_to > final:
+        return f"catching up: {final} of {syncing_to}"
+    if delivered > final:
+        return f"height {delivered}: decided, executing; final here: {final}"
+    if final - durable >= max_uncommitted:
+        return (
+            f"height {final}: the store is {final - durable} heights behind; agreement waits for it"
+        )
+    others = [a for a in members if a != me]
+    if me not in members:
+        position = f"following as no member: height {final}"
+        if not any(a in peers.connected for a in others):
+            position += "; no member is connected"
+        return position
+    # Without a timer and without work nobody has to do anything.
+    if situation.next_timeout is None and not has_work:
+        text = "idle: nothing to agree on"
+        absent = [a for a in others if a not in peers.connected]
+        if absent:
+            text += f"; not connected: {describe_silent(absent, members, peers, now)}"
+        return text
+    text = f"height {situation.height} round {situation.round}: "
+    text += situation.waiting_for or situation.step
+    if situation.missing:
+        text += f": {situation.missing}"
+    if situation.silent:
+        text += f"; silent: {describe_silent(situation.silent, members, peers, now)}"
+    if situation.next_timeout is not None:
+        name, at = situation.next_timeout
+        text += f"; next timeout: {name} in {format_duration(at - now)}"
+    return text

@@ -1,0 +1,302 @@
+"""Block sync: closing a gap of heights by asking, and answering those who ask.
+
+A node learns from `Hello` and `Tip` that peers are ahead. A short gap is left to the engine's own
+messages for a moment; one that lasts, or a long one, is closed by asking peers for ranges of
+decisions, several requests at a time. Nothing of an answer is trusted: each decision goes through
+the engine, which verifies its certificate, in order. A peer that does not answer in time, or whose
+answer is refused, is left alone for a while and the range is asked of another.
+"""
+
+from quorate.base.types import Address, Height, Nanoseconds
+from quorate.consensus.replica import Decision, Timer
+from quorate.ledger.application import Application
+from quorate.node.execution import Execution, Outcome, guard
+from quorate.node.interpreter import Interpreter
+from quorate.node.peers import SECOND, Peer, Peers
+from quorate.node.port import Port
+from quorate.node.settings import Settings
+from quorate.node.wire import Decisions, GetDecisions, encode
+
+SYNC_TIMER = Timer("node.sync")
+SHUN: Nanoseconds = 5 * SECOND
+"""How long a peer that failed us is not asked."""
+WINDOW = 1024
+"""Heights ahead of the verified one that are asked for."""
+MILLISECOND: Nanoseconds = 1_000_000
+
+
+class Request:
+    """Heights that were asked of a peer: `first` up to and without `end`."""
+
+    __slots__ = ("deadline", "end", "first", "peer")
+
+    def __init__(self, peer: Address, first: Height, end: Height, deadline: Nanoseconds) -> None:
+        self.peer, self.first, self.end, self.deadline = peer, first, end, deadline
+
+
+class Sync:
+    """The sync of one node, both sides of it."""
+
+    __slots__ = (
+        "active",
+        "application",
+        "asked",
+        "buffer",
+        "buffer_bytes",
+        "counters",
+        "execution",
+        "feeding",
+        "interpreter",
+        "peers",
+        "port",
+        "settings",
+        "shunned",
+        "started_at",
+        "suspect",
+        "verified",
+    )
+
+    def __init__(
+        self,
+        port: Port,
+        settings: Settings,
+        counters: dict[str, int],
+        application: Application,
+        peers: Peers,
+        execution: Execution,
+        interpreter: Interpreter,
+    ) -> None:
+        self.port, self.settings, self.counters = port, settings, counters
+        self.application, self.peers = application, peers
+        self.execution, self.interpreter = execution, interpreter
+        self.active = False
+        self.started_at: Height = 0
+        self.suspect: tuple[Height, Nanoseconds] | None = None
+        """The own height when a gap was first seen, and when to act if it has not grown by then."""
+        self.verified: Height = execution.delivered
+        """The last height whose decision the engine accepted from here."""
+        self.asked: dict[Height, Request] = {}
+        self.buffer: dict[Height, tuple[Address, Decision]] = {}
+        self.buffer_bytes = 0
+        self.shunned: dict[Address, Nanoseconds] = {}
+        """Until when peers are not asked."""
+        self.feeding = False
+
+    # ---- asking
+
+    def get_next(self) -> Height:
+        """The first height that is still unknown here."""
+        return max(self.verified, self.execution.delivered) + 1
+
+    def get_target(self) -> Height | None:
+        """The height that is being caught up with, if any."""
+        return self.peers.get_best_height() if self.active else None
+
+    def update(self) -> None:
+        """Something changed: peers' heights, the own height, or time."""
+        self.feed()
+        best = self.peers.get_best_height()
+        following = self.get_next()
+        if best < following:
+            self.finish()
+        elif self.active:
+            self.ask()
+        else:
+            self.consider(best, following)
+
+    def consider(self, best: Height, following: Height) -> None:
+        """Decide whether a gap is there to stay."""
+        now = self.port.now()
+        if best - following < self.settings.sync_range:
+            if self.suspect is None or self.suspect[0] != following:
+                patience = self.settings.sync_patience_ms * MILLISECOND
+                self.suspect = (following, now + patience)
+                self.port.set_timer(SYNC_TIMER, patience)
+                return
+            if now < self.suspect[1]:
+                return
+        self.active, self.suspect = True, None
+        self.started_at = following
+        self.count("syncs")
+        self.port.log("info", "catching up", height=following - 1, target=best)
+        self.ask()
+
+    def finish(self) -> None:
+        self.suspect = None
+        if not self.active:
+            return
+        self.active = False
+        self.asked.clear()
+        self.buffer.clear()
+        self.buffer_bytes = 0
+        self.port.cancel_timer(SYNC_TIMER)
+        height = self.get_next() - 1
+        self.port.log("info", "caught up", height=height, heights=height - self.started_at + 1)
+
+    def ask(self) -> None:
+        """Send requests as far as the bounds allow."""
+        settings, now = self.settings, self.port.now()
+        while len(self.asked) < settings.sync_requests:
+            if self.buffer_bytes >= settings.sync_buffer_bytes:
+                break
+            first = self.find_missing()
+            peer = self.choose_peer(first, now)
+            if peer is None or first > self.get_next() + WINDOW:
+                break
+            end = min(first + settings.sync_range, peer.height + 1)
+            later = [h for h in self.buffer if first < h < end]
+            later += [h for h in self.asked if first < h < end]
+            end = min(later, default=end)
+            deadline = now + settings.sync_timeout_ms * MILLISECOND
+            self.asked[first] = Request(peer.address, first, end, deadline)
+            self.port.send(peer.address, encode(GetDecisions(first, end - first)))
+            self.count("sync_requests")
+        soonest = min((r.deadline for r in self.asked.values()), default=now + SECOND)
+        self.port.set_timer(SYNC_TIMER, max(soonest - now, MILLISECOND))
+
+    def find_missing(self) -> Height:
+        """The lowest height that is neither here nor asked for."""
+        height = self.get_next()
+        while True:
+            if height in self.buffer:
+                height += 1
+                continue
+            ends = [r.end for r in self.asked.values() if r.first <= height < r.end]
+            if not ends:
+                return height
+            height = max(ends)
+
+    def choose_peer(self, height: Height, now: Nanoseconds) -> Peer | None:
+        """The least busy connected peer that has the height and has not failed lately."""
+        busy: dict[Address, int] = {}
+        for request in self.asked.values():
+            busy[request.peer] = busy.get(request.peer, 0) + 1
+        best: Peer | None = None
+        for peer in self.peers.connected.values():
+            if peer.height < height or self.shunned.get(peer.address, 0) > now:
+                continue
+            load = busy.get(peer.address, 0)
+            if load >= self.settings.serve_requests:
+                continue
+            if best is None or load < busy.get(best.address, 0):
+                best = peer
+        return best
+
+    def on_decisions(self, peer: Peer, m: Decisions) -> None:
+        request = self.asked.get(m.first)
+        if request is None or request.peer != peer.address:
+            # Late, or never asked for.
+            self.peers.strike(peer, "unasked_decisions")
+            return
+        del self.asked[m.first]
+        count = len(m.decisions)
+        if count > request.end - request.first or any(
+            d.height != m.first + i for i, d in enumerate(m.decisions)
+        ):
+            self.shun(peer.address, "answered other heights than asked")
+        elif not count:
+            peer.height = min(peer.height, m.first - 1)
+            self.shun(peer.address, "does not have what it told")
+        for decision in m.decisions:
+            self.keep(peer.address, decision, request)
+        self.update()
+
+    def keep(self, peer: Address, decision: Decision, request: Request) -> None:
+        height = decision.height
+        if request.first <= height < request.end and height not in self.buffer:
+            self.buffer[height] = (peer, decision)
+            self.buffer_bytes += compute_size(decision)
+
+    def feed(self) -> None:
+        """Give the engine the decisions that it can take."""
+        if self.feeding or not self.buffer:
+            return
+        self.feeding = True
+        try:
+            while self.feed_one():
+                pass
+        finally:
+            self.feeding = False
+
+    def feed_one(self) -> bool:
+        """Offer the next decision, if it is here and the engine is there; whether it was taken."""
+        height = self.get_next()
+        for old in [h for h in self.buffer if h < height]:
+            self.forget(old)
+        if height not in self.buffer:
+            return False
+        # An engine waits at a height for its members or for the store; it would drop the decision.
+        if self.interpreter.replica.get_situation(self.port.now()).height != height:
+            return False
+        peer, decision = self.forget(height)
+        if self.interpreter.offer(peer, decision, height):
+            self.verified = height
+            self.count("sync_heights")
+            return True
+        self.shun(peer, f"its decision of height {height} is not valid")
+        for other in [h for h, (source, _) in self.buffer.items() if source == peer]:
+            self.forget(other)
+        return False
+
+    def forget(self, height: Height) -> tuple[Address, Decision]:
+        peer, decision = self.buffer.pop(height)
+        self.buffer_bytes -= compute_size(decision)
+        return peer, decision
+
+    def shun(self, peer: Address, reason: str) -> None:
+        self.shunned[peer] = self.port.now() + SHUN
+        self.count("sync_failures")
+        self.port.log("warning", "sync failed", peer=f"0x{peer.hex()}", reason=reason)
+        for first in [r.first for r in self.asked.values() if r.peer == peer]:
+            del self.asked[first]
+
+    def on_timer(self) -> None:
+        now = self.port.now()
+        late = [r for r in self.asked.values() if r.deadline <= now]
+        for request in late:
+            if self.asked.pop(request.first, None) is not None:
+                self.shun(request.peer, f"no answer for height {request.first}")
+        self.update()
+
+    # ---- answering
+
+    def on_get_decisions(self, peer: Peer, m: GetDecisions) -> None:
+        if peer.serving >= self.settings.serve_requests:
+            self.peers.strike(peer, "requests")
+            return
+        peer.serving += 1
+        self.count("sync_served")
+        application, limit = self.application, self.settings.sync_reply_bytes
+
+        def read() -> list[Decision]:
+            decisions: list[Decision] = []
+            size = 0
+            for height in range(m.first, m.first + m.count):
+                found = application.decision(height)
+                if found is None or size >= limit:
+                    break
+                _, certificate, payloads = found
+                decision = Decision(height, payloads, certificate)
+                decisions.append(decision)
+                size += compute_size(decision)
+            return decisions
+
+        self.port.work(
+            "read",
+            guard("cannot read decisions", read),
+            lambda outcome: self.on_read(peer, m.first, outcome),
+        )
+
+    def on_read(self, peer: Peer, first: Height, outcome: Outcome[list[Decision]]) -> None:
+        peer.serving -= 1
+        if outcome.value is None:
+            self.execution.fail(outcome.error or "")
+        elif peer.greeted:
+            self.port.send(peer.address, encode(Decisions(first, outcome.value)))
+
+    def count(self, name: str, n: int = 1) -> None:
+        self.counters[name] = self.counters.get(name, 0) + n
+
+
+def compute_size(decision: Decision) -> int:
+    return sum(map(len, decision.payloads)) + len(decision.certificate)

@@ -1,0 +1,91 @@
+"""What nodes say to each other beside the engine's messages, and the one codec for both.
+
+A frame is one msgpack array that begins with the tag: below 100 a message of the engine, from 100
+on one of these. The decoder is built once for the union; it refuses wrong types and wrong lengths,
+and allocates nothing that the frame does not hold.
+"""
+
+from typing import Annotated, Any, TypeAlias, Union
+
+import msgspec
+from msgspec import Meta, Struct
+
+from quorate.consensus.replica import Decision, Message
+
+VERSION = 1
+"""Of this protocol; nodes of different versions do not talk."""
+
+MAX_HEIGHT = (1 << 63) - 1
+MAX_COUNT = 1024
+"""Decisions in one request."""
+MAX_ITEMS = 1 << 16
+"""Transactions in one frame."""
+
+Hash32: TypeAlias = Annotated[bytes, Meta(min_length=32, max_length=32)]
+HeightField: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_HEIGHT)]
+
+
+class Hello(Struct, frozen=True, array_like=True, gc=False, tag=100):
+    """The first frame on a connection. `heard`: the sender has had the receiver's own."""
+
+    version: int
+    genesis: Hash32
+    engine: Annotated[str, Meta(max_length=32)]
+    software: Annotated[str, Meta(max_length=64)]
+    height: HeightField
+    heard: bool
+
+
+class Tip(Struct, frozen=True, array_like=True, gc=False, tag=101):
+    """The sender's final height, and the last height that it heard of the receiver's."""
+
+    height: HeightField
+    known: HeightField
+
+
+class GetDecisions(Struct, frozen=True, array_like=True, gc=False, tag=102):
+    """Ask for the decisions of `count` heights from `first` on."""
+
+    first: HeightField
+    count: Annotated[int, Meta(ge=1, le=MAX_COUNT)]
+
+
+class Decisions(Struct, frozen=True, array_like=True, gc=False, tag=103):
+    """The answer to the request with this `first`: consecutive heights, perhaps fewer, perhaps
+    none.
+    """
+
+    first: HeightField
+    decisions: Annotated[list[Decision], Meta(max_length=MAX_COUNT)]
+
+
+class Transactions(Struct, frozen=True, array_like=True, gc=False, tag=104):
+    """Raw transactions. `relay`: the sender does not reach every member itself."""
+
+    raws: Annotated[list[bytes], Meta(max_length=MAX_ITEMS)]
+    relay: bool
+
+
+NodeMessage: TypeAlias = Hello | Tip | GetDecisions | Decisions | Transactions
+NODE_MESSAGES: tuple[type[Struct], ...] = (Hello, Tip, GetDecisions, Decisions, Transactions)
+
+_ENCODER = msgspec.msgpack.Encoder()
+
+
+def encode(message: Struct) -> bytes:
+    """Return the frame of a message of either kind, or the bytes of a journal record."""
+    return _ENCODER.encode(message)
+
+
+def make_decoder(messages: tuple[type[Message], ...]) -> msgspec.msgpack.Decoder[Any]:
+    """Return a decoder for an engine's messages and the node's; it raises
+    `msgspec.MsgspecError`.
+    """
+    union: Any = Union[messages + NODE_MESSAGES]  # noqa: UP007  (a tuple, known at run time)
+    return msgspec.msgpack.Decoder(union)
+
+
+def make_record_decoder(records: tuple[type[Any], ...]) -> msgspec.msgpack.Decoder[Any]:
+    """Return a decoder for an engine's journal records."""
+    union: Any = Union[records]  # noqa: UP007
+    return msgspec.msgpack.Decoder(union)
