@@ -61,6 +61,20 @@ pub enum Fork {
     Osaka,
 }
 
+impl Fork {
+    /// A fork by its name. Raises Invalid.
+    pub fn parse(name: &str) -> Result<Fork> {
+        match name {
+            "Paris" | "Merge" => Ok(Fork::Paris),
+            "Shanghai" => Ok(Fork::Shanghai),
+            "Cancun" => Ok(Fork::Cancun),
+            "Prague" => Ok(Fork::Prague),
+            "Osaka" => Ok(Fork::Osaka),
+            other => Err(Error::invalid(format!("fork {other}, expected Paris, Shanghai, Cancun, Prague or Osaka"))),
+        }
+    }
+}
+
 /// What holds for every block of a chain.
 #[derive(Debug, Clone)]
 pub struct ChainSpec {
@@ -98,7 +112,14 @@ pub fn parse(json: &[u8]) -> Result<Genesis> {
     let file: alloy_genesis::Genesis = serde_json::from_value(value).map_err(malformed)?;
     let spec = chain_spec(&file.config, quorate)?;
     let header = genesis_header(&file, &spec)?;
-    Ok(Genesis { spec, header, changes: allocation(file) })
+    let changes = allocation(file);
+    if let Some(bare) = changes.accounts.iter().find(|change| is_bare(change)) {
+        return Err(Error::invalid(format!(
+            "genesis: account {} has storage but neither code nor nonce, expected one of them (EIP-7610)",
+            bare.address
+        )));
+    }
+    Ok(Genesis { spec, header, changes })
 }
 
 /// Take `config.quorate` out and make sure that a chain id is there (Besu spells it in any case).
@@ -273,6 +294,12 @@ pub fn empty_header(fork: Fork) -> Header {
         requests_hash: from(Fork::Prague).then_some(EMPTY_REQUESTS_HASH),
         ..Header::default()
     }
+}
+
+/// Storage under an account that a contract could still be created at: the only collision that execution does not see.
+fn is_bare(change: &AccountChange) -> bool {
+    let plain = change.account.as_ref().is_none_or(|a| a.nonce == 0 && a.code_hash == KECCAK_EMPTY);
+    plain && !change.slots.is_empty()
 }
 
 fn allocation(file: alloy_genesis::Genesis) -> StateChanges {

@@ -10,6 +10,7 @@ mod genesis;
 mod ledger;
 mod payload;
 mod transaction;
+mod transition;
 mod types;
 mod view;
 
@@ -20,6 +21,8 @@ fn _kernel(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     errors::export(m)?;
     crypto::export(m)?;
+    transaction::export(m)?;
+    transition::export(m)?;
     ledger::export(m)?;
     view::export(m)?;
     Ok(())

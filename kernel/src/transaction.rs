@@ -3,13 +3,16 @@
 //! Error strings are geth's (`core/error.go`, `core/txpool/errors.go`): wallets and SDKs match on them.
 
 use crate::crypto::recover_address;
-use crate::genesis::{ChainSpec, Fork};
+use crate::errors::Error;
+use crate::genesis::Fork;
 use alloy_consensus::{EthereumTxEnvelope, Transaction as _, TxEip4844};
 use alloy_eips::eip2718::Decodable2718;
 use alloy_eips::eip7702::{RecoveredAuthority, RecoveredAuthorization, SignedAuthorization};
 use alloy_primitives::map::B256Map;
 use alloy_primitives::{Address, B256, Bytes, Signature, U256, keccak256};
 use parking_lot::Mutex;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 use rayon::prelude::*;
 
 pub type Envelope = EthereumTxEnvelope<TxEip4844>;
@@ -168,15 +171,10 @@ pub fn compute_intrinsic_gas(fork: Fork, tx: &Envelope) -> (u64, u64) {
 }
 
 /// What holds for a transaction anywhere in the chain: judged by the pool before admission and by `check`.
-pub fn validate(
-    spec: &ChainSpec,
-    fork: Fork,
-    tx: &Envelope,
-    allow_unprotected: bool,
-) -> std::result::Result<(), Refusal> {
+pub fn validate(chain_id: u64, fork: Fork, tx: &Envelope, allow_unprotected: bool) -> std::result::Result<(), Refusal> {
     match tx.chain_id() {
-        Some(id) if id != spec.chain_id => {
-            return Err(format!("invalid sender: invalid chain id for signer: have {id} want {}", spec.chain_id));
+        Some(id) if id != chain_id => {
+            return Err(format!("invalid sender: invalid chain id for signer: have {id} want {chain_id}"));
         }
         None if !allow_unprotected => {
             return Err("only replay-protected (EIP-155) transactions allowed over RPC".into());
@@ -232,4 +230,25 @@ pub fn effective_price(tx: &Envelope, base_fee: u64) -> u128 {
 /// geth's words for a balance that does not cover `want`.
 pub fn insufficient_funds(sender: &Address, have: &U256, want: &U256) -> Refusal {
     format!("insufficient funds for gas * price + value: address {sender} have {have} want {want}")
+}
+
+/// (hash, sender, intrinsic gas) of a transaction that is valid under these rules; raises Rejected otherwise.
+#[pyfunction]
+fn inspect_transaction(
+    py: Python<'_>,
+    raw: &[u8],
+    fork: &str,
+    chain_id: u64,
+) -> PyResult<(Py<PyBytes>, Py<PyBytes>, u64)> {
+    let fork = Fork::parse(fork)?;
+    let envelope = decode(raw).map_err(Error::rejected)?;
+    validate(chain_id, fork, &envelope, true).map_err(Error::rejected)?;
+    let sender = recover(&envelope).map_err(Error::rejected)?;
+    let hash = keccak256(raw);
+    let (gas, _) = compute_intrinsic_gas(fork, &envelope);
+    Ok((PyBytes::new(py, hash.as_slice()).unbind(), PyBytes::new(py, sender.as_slice()).unbind(), gas))
+}
+
+pub fn export(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_function(wrap_pyfunction!(inspect_transaction, m)?)
 }

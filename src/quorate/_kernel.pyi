@@ -46,6 +46,16 @@ def verify_proof(root: bytes, key: bytes, proof: list[bytes]) -> bytes | None:
     """Return the value at keccak256(key) that the EIP-1186 proof shows, None if it shows absence. Raises Invalid."""
 
 def transaction_hash(raw: bytes) -> bytes: ...
+def inspect_transaction(raw: bytes, fork: str, chain_id: int) -> tuple[bytes, bytes, int]:
+    """Return (hash, sender, intrinsic gas) of a valid transaction. Raises Rejected."""
+
+def transition(
+    fork: str, alloc: bytes, env: bytes, transactions: list[bytes], chain_id: int = 1
+) -> tuple[bytes, bytes, int, list[str]]:
+    """Run transactions over an allocation in memory, as `evm t8n` does; for conformance suites.
+
+    `alloc` and `env` are their JSON. Returns (state root, hash of the logs, gas used, reasons of what was skipped).
+    """
 
 # ---- the ledger
 
