@@ -73,6 +73,7 @@ class OpaqueLedger:
         "final",
         "genesis",
         "included",
+        "last",
         "pool",
         "pool_bytes",
         "proposer",

@@ -1,0 +1,425 @@
+"""The journal: an append-only log of records that survives crashes and notices damage.
+
+Source of the rules: Alagappan and others, "Protocol-Aware Recovery for Consensus-Based Storage",
+FAST 2018 (a torn tail may be cut off, damage in the middle must never be); Rebello and others, "Can
+Applications Recover from fsync Failures?", ATC 2020 (after a failed sync the cache lies: stop).
+
+Files. `00000007.log` is a segment that continues the one before it; `00000007.base` is a segment
+that replaces everything before it (a cut). A `.base` is written under another name, synced and then
+renamed, so it is there completely or not at all; what it replaces is removed afterwards, and again
+at the next start if a crash came between. `.new` files are leftovers of such a crash.
+
+A segment begins with a header of 36 bytes:
+
+    magic 4 | version u32 | segment u64 | first sequence u64 | end of the base u32 | identity u32
+    | check u32
+
+and goes on with records, each a header of 44 bytes and the body:
+
+    magic 4 | length u32 | segment u64 | offset u64 | sequence u64 | back u32 | body u32 | check u32
+
+Integers are little-endian. `check` is the CRC-32 of the header before it, `body` that of the body;
+`identity` is the CRC of the journal's identity, and both checks of a record start from it, so that
+a file of another journal does not pass. Segment, offset and sequence say where the record belongs:
+a write that landed elsewhere is found out. `back` is the distance to the first record of the same
+append: whatever precedes that one was durable when this record was written.
+
+Torn or damaged? An append that was never synced may leave anything behind: a part, zeros, later
+pages without earlier ones. So a bad record in the last segment is a torn tail, and is cut off and
+reported, unless a good record behind it proves by its `back` that the bad one had been durable.
+That, and any damage in an earlier segment or in a base, is `Corrupt`, with file and offset, and
+nothing is changed. What cannot be told apart: damage to the very last append after it was synced
+looks torn.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from quorate.base.errors import Corrupt, Invalid, Unavailable
+from quorate.storage.disk import Disk
+
+VERSION = 1
+SEGMENT_MAGIC = b"QSEG"
+RECORD_MAGIC = b"QREC"
+SEGMENT_HEADER = struct.Struct("<4sIQQII")
+RECORD_HEADER = struct.Struct("<4sIQQQII")
+CHECK = struct.Struct("<I")
+SEGMENT_HEADER_BYTES = SEGMENT_HEADER.size + CHECK.size
+RECORD_HEADER_BYTES = RECORD_HEADER.size + CHECK.size
+DEFAULT_SEGMENT_BYTES = 16 << 20
+DEFAULT_RECORD_BYTES = 64 << 20
+MAX_BASE_BYTES = (1 << 32) - 1
+
+
+class Recovered(Struct, frozen=True):
+    """What `open_journal` found."""
+
+    records: list[bytes]
+    notes: list[str]
+    """What was cut off or removed, one line each for people; empty after a clean stop."""
+
+
+class Segment(Struct, frozen=True):
+    """A file of the journal, as its name says."""
+
+    number: int
+    base: bool
+    name: str
+
+
+class Found(Struct, frozen=True):
+    """A good record in a segment."""
+
+    offset: int
+    sequence: int
+    batch: int
+    """The sequence of the first record of its append."""
+    body: bytes
+
+    @property
+    def end(self) -> int:
+        return self.offset + RECORD_HEADER_BYTES + len(self.body)
+
+
+class Damage(Struct, frozen=True):
+    """Where a segment stops making sense, and why."""
+
+    offset: int
+    found: str
+    expected: str
+
+
+class Journal:
+    """The writing side; made by `open_journal`.
+
+    Any error of the disk is final: the journal then refuses everything until it is opened anew.
+    """
+
+    __slots__ = (
+        "batch",
+        "current",
+        "disk",
+        "failed",
+        "max_record_bytes",
+        "seed",
+        "segment_bytes",
+        "segments",
+        "sequence",
+        "size",
+    )
+
+    def __init__(
+        self, disk: Disk, identity: bytes, segment_bytes: int, max_record_bytes: int
+    ) -> None:
+        self.disk = disk
+        self.seed = zlib.crc32(identity)
+        self.segment_bytes, self.max_record_bytes = segment_bytes, max_record_bytes
+        self.segments: list[Segment] = []
+        self.current: Segment | None = None
+        self.size = 0
+        """Of the current segment, in bytes."""
+        self.sequence = 0
+        """Of the next record."""
+        self.batch = 0
+        """Of the first record that is not synced."""
+        self.failed = ""
+
+    def append(self, records: list[bytes]) -> None:
+        """Append records; they are durable on return. Raises OSError, Unavailable, Invalid."""
+        self.write(records)
+        self.sync()
+
+    def write(self, records: list[bytes]) -> None:
+        """Append records that become durable together, with the next `sync`."""
+        self.check_records(records)
+        self.check_usable()
+        parts: list[bytes] = []
+        current, size = self.current, self.size
+        if current is None or (size >= self.segment_bytes and self.batch == self.sequence):
+            number = current.number + 1 if current is not None else 1
+            current, size = Segment(number, False, f"{number:08}.log"), SEGMENT_HEADER_BYTES
+            parts.append(make_segment_header(self.seed, number, self.sequence, 0))
+        sequence, batch = self.sequence, self.batch
+        for record in records:
+            parts += make_record(self.seed, current.number, size, sequence, batch, record)
+            size += RECORD_HEADER_BYTES + len(record)
+            sequence += 1
+        try:
+            self.disk.append(current.name, b"".join(parts))
+        except OSError as error:
+            self.failed = f"{current.name}: {error}"
+            raise
+        if current is not self.current:
+            self.segments.append(current)
+            self.current = current
+        self.size, self.sequence = size, sequence
+
+    def sync(self) -> None:
+        """Make everything written durable."""
+        self.check_usable()
+        if self.current is None or self.batch == self.sequence:
+            return
+        try:
+            self.disk.sync(self.current.name)
+        except OSError as error:
+            # Never tried again: the kernel may have dropped the pages and would report success.
+            self.failed = f"{self.current.name}: {error}"
+            raise
+        self.batch = self.sequence
+
+    def replace(self, records: list[bytes]) -> None:
+        """Let the journal consist of these records alone; atomic and durable on return."""
+        self.check_records(records)
+        self.check_usable()
+        number = self.current.number + 1 if self.current is not None else 1
+        size = SEGMENT_HEADER_BYTES
+        parts: list[bytes] = []
+        first = sequence = self.sequence
+        for record in records:
+            parts += make_record(self.seed, number, size, sequence, first, record)
+            size += RECORD_HEADER_BYTES + len(record)
+            sequence += 1
+        if size > MAX_BASE_BYTES:
+            raise Invalid(f"journal: a base of {size} bytes, expected at most {MAX_BASE_BYTES}")
+        header = make_segment_header(self.seed, number, first, size)
+        segment = Segment(number, True, f"{number:08}.base")
+        try:
+            draft = f"{number:08}.new"
+            if draft in self.disk.names():
+                self.disk.remove(draft)
+            self.disk.append(draft, b"".join((header, *parts)))
+            self.disk.sync(draft)
+            self.disk.rename(draft, segment.name)
+            for old in self.segments:
+                self.disk.remove(old.name)
+        except OSError as error:
+            self.failed = f"{segment.name}: {error}"
+            raise
+        self.segments, self.current, self.size = [segment], segment, size
+        self.sequence = self.batch = sequence
+
+    def check_records(self, records: list[bytes]) -> None:
+        for record in records:
+            if len(record) > self.max_record_bytes:
+                raise Invalid(
+                    f"journal: a record of {len(record)} bytes, "
+                    f"expected at most {self.max_record_bytes}"
+                )
+
+    def check_usable(self) -> None:
+        if self.failed:
+            raise Unavailable(f"journal: not usable after an error of the disk: {self.failed}")
+
+
+def open_journal(
+    disk: Disk,
+    identity: bytes = b"",
+    *,
+    segment_bytes: int = DEFAULT_SEGMENT_BYTES,
+    max_record_bytes: int = DEFAULT_RECORD_BYTES,
+) -> tuple[Journal, Recovered]:
+    """Open or create the journal in a folder of its own and return what survived.
+
+    Raises Corrupt when something that was durable is damaged or missing; nothing is changed then.
+    """
+    journal = Journal(disk, identity, segment_bytes, max_record_bytes)
+    segments, leftovers = list_segments(disk)
+    notes: list[str] = []
+    records: list[bytes] = []
+    cut: tuple[Segment, int] | None = None
+    for i, segment in enumerate(segments):
+        if i and segment.number != segments[i - 1].number + 1:
+            raise Corrupt(
+                f"journal: {segment.name} follows {segments[i - 1].name}, "
+                f"expected segment {segments[i - 1].number + 1:08}"
+            )
+        raw = disk.read(segment.name)
+        first = journal.sequence if i else None
+        is_last = i == len(segments) - 1
+        bodies, end, sequence, damage = read_segment(journal, segment, raw, first)
+        if damage is not None:
+            judge_damage(journal, segment, raw, damage, sequence, is_last)
+            cut = (segment, end)
+            notes.append(
+                f"{segment.name}: cut off {len(raw) - end} bytes at offset {end}, an append that "
+                f"was never synced ({damage.found}, expected {damage.expected})"
+            )
+        records += bodies
+        journal.sequence, journal.size = sequence, end
+    if cut is not None:
+        segment, end = cut
+        if end:
+            disk.truncate(segment.name, end)
+            disk.sync(segment.name)
+        else:
+            disk.remove(segment.name)
+            segments.pop()
+            journal.size = len(disk.read(segments[-1].name)) if segments else 0
+    for name in leftovers:
+        disk.remove(name)
+        notes.append(f"{name}: removed, left behind by a cut")
+    journal.segments = segments
+    journal.current = segments[-1] if segments else None
+    journal.batch = journal.sequence
+    return journal, Recovered(records, notes)
+
+
+def list_segments(disk: Disk) -> tuple[list[Segment], list[str]]:
+    """Return the segments from the last base on, in order, and the names of what may be removed."""
+    found: list[Segment] = []
+    leftovers: list[str] = []
+    for name in disk.names():
+        stem, _, kind = name.partition(".")
+        if kind == "new":
+            leftovers.append(name)
+        elif kind in ("log", "base") and stem.isdecimal():
+            found.append(Segment(int(stem), kind == "base", name))
+        else:
+            raise Corrupt(f"journal: found the file {name!r}, expected only segments")
+    found.sort(key=lambda s: (s.number, s.base))
+    bases = [i for i, segment in enumerate(found) if segment.base]
+    start = bases[-1] if bases else 0
+    if not bases and found and found[0].number != 1:
+        raise Corrupt(f"journal: the first file is {found[0].name}, expected 00000001.log")
+    return found[start:], [segment.name for segment in found[:start]] + leftovers
+
+
+def read_segment(
+    journal: Journal, segment: Segment, raw: bytes, first: int | None
+) -> tuple[list[bytes], int, int, Damage | None]:
+    """Return the good records from the start, the end of the last, the next sequence, and why the
+    reading stopped before the end of the file.
+
+    `first` is the sequence that the segment has to start with, None if any will do. Raises Corrupt
+    for damage in a base.
+    """
+    header = parse_segment_header(journal.seed, segment.number, raw)
+    if isinstance(header, Damage):
+        if segment.base:
+            raise make_corrupt(segment, header)
+        return [], 0, first or 0, header
+    sequence, base_end = header
+    if first is not None and sequence != first:
+        raise make_corrupt(segment, Damage(0, f"first sequence {sequence}", str(first)))
+    bodies: list[bytes] = []
+    offset = SEGMENT_HEADER_BYTES
+    while offset < len(raw):
+        record = parse_record(journal, segment.number, raw, offset)
+        if isinstance(record, Found) and record.sequence != sequence:
+            record = Damage(offset, f"sequence {record.sequence}", str(sequence))
+        if isinstance(record, Damage):
+            if offset < base_end:
+                raise make_corrupt(segment, record)
+            return bodies, offset, sequence, record
+        bodies.append(record.body)
+        offset, sequence = record.end, sequence + 1
+    if offset < base_end:
+        raise make_corrupt(segment, Damage(offset, f"{offset} bytes", f"at least {base_end}"))
+    return bodies, offset, sequence, None
+
+
+def judge_damage(
+    journal: Journal, segment: Segment, raw: bytes, damage: Damage, sequence: int, is_last: bool
+) -> None:
+    """Raise Corrupt unless the damage, at the record of this sequence, can be a torn tail."""
+    if not is_last:
+        raise make_corrupt(segment, damage)
+    for record in find_records(journal, segment.number, raw, damage.offset):
+        if record.batch > sequence:
+            raise make_corrupt(segment, damage)
+
+
+def find_records(journal: Journal, number: int, raw: bytes, start: int) -> Iterator[Found]:
+    """Yield the good records of a segment from an offset on, whatever lies between them."""
+    offset = raw.find(RECORD_MAGIC, start)
+    while offset >= 0:
+        record = parse_record(journal, number, raw, offset)
+        if isinstance(record, Found):
+            yield record
+            offset = raw.find(RECORD_MAGIC, record.end)
+        else:
+            offset = raw.find(RECORD_MAGIC, offset + 1)
+
+
+def make_corrupt(segment: Segment, damage: Damage) -> Corrupt:
+    return Corrupt(
+        f"journal: {segment.name} at offset {damage.offset}: found {damage.found}, "
+        f"expected {damage.expected}"
+    )
+
+
+def make_segment_header(seed: int, number: int, sequence: int, base_end: int) -> bytes:
+    header = SEGMENT_HEADER.pack(SEGMENT_MAGIC, VERSION, number, sequence, base_end, seed)
+    return header + CHECK.pack(zlib.crc32(header))
+
+
+def parse_segment_header(seed: int, number: int, raw: bytes) -> tuple[int, int] | Damage:
+    """Return (first sequence, end of the base), or what is wrong with the header."""
+    if len(raw) < SEGMENT_HEADER_BYTES:
+        return Damage(0, f"{len(raw)} bytes", f"a header of {SEGMENT_HEADER_BYTES}")
+    header = raw[: SEGMENT_HEADER.size]
+    (check,) = CHECK.unpack_from(raw, SEGMENT_HEADER.size)
+    expected = zlib.crc32(header)
+    if check != expected:
+        return Damage(0, f"header check {check:08x}", f"{expected:08x}")
+    magic, version, found, sequence, base_end, identity = SEGMENT_HEADER.unpack(header)
+    if magic != SEGMENT_MAGIC:
+        return Damage(0, f"magic {magic.hex()}", SEGMENT_MAGIC.hex())
+    if identity != seed:
+        raise Corrupt(
+            f"journal: found segment {found} of the journal {identity:08x}, expected {seed:08x}: "
+            "the file belongs to another validator or network"
+        )
+    if version != VERSION:
+        raise Invalid(f"journal: version {version}, expected {VERSION}")
+    if found != number:
+        return Damage(0, f"the header of segment {found}", f"that of {number}")
+    return sequence, base_end
+
+
+def make_record(
+    seed: int, number: int, offset: int, sequence: int, batch: int, body: bytes
+) -> tuple[bytes, bytes, bytes]:
+    """Return the parts of a record: header, its check, body."""
+    header = RECORD_HEADER.pack(
+        RECORD_MAGIC,
+        len(body),
+        number,
+        offset,
+        sequence,
+        sequence - batch,
+        zlib.crc32(body, seed),
+    )
+    return header, CHECK.pack(zlib.crc32(header, seed)), body
+
+
+def parse_record(journal: Journal, number: int, raw: bytes, offset: int) -> Found | Damage:
+    """Return the record at an offset, or what is wrong there."""
+    left = len(raw) - offset
+    if left < RECORD_HEADER_BYTES:
+        return Damage(offset, f"{left} bytes", f"a record header of {RECORD_HEADER_BYTES}")
+    header = raw[offset : offset + RECORD_HEADER.size]
+    (check,) = CHECK.unpack_from(raw, offset + RECORD_HEADER.size)
+    expected = zlib.crc32(header, journal.seed)
+    if check != expected:
+        return Damage(offset, f"record header check {check:08x}", f"{expected:08x}")
+    _, length, segment, at, sequence, back, body_check = RECORD_HEADER.unpack(header)
+    if (segment, at) != (number, offset):
+        return Damage(
+            offset,
+            f"a record of segment {segment}, offset {at}",
+            f"one of segment {number}, offset {offset}",
+        )
+    if length > journal.max_record_bytes:
+        return Damage(offset, f"length {length}", f"at most {journal.max_record_bytes}")
+    if length > left - RECORD_HEADER_BYTES:
+        return Damage(offset, f"{left - RECORD_HEADER_BYTES} bytes of body", str(length))
+    start = offset + RECORD_HEADER_BYTES
+    body = raw[start : start + length]
+    actual = zlib.crc32(body, journal.seed)
+    if actual != body_check:
+        return Damage(offset, f"body check {actual:08x}", f"{body_check:08x}")
+    return Found(offset, sequence, sequence - back, body)

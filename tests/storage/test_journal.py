@@ -1,0 +1,395 @@
+"""The journal on a disk that crashes at every operation and byte, tears, forgets, rots and fails."""
+
+import errno
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from quorate.base.errors import Corrupt, Invalid, Unavailable
+from quorate.storage.journal import (
+    RECORD_HEADER_BYTES,
+    SEGMENT_HEADER_BYTES,
+    Journal,
+    Recovered,
+    open_journal,
+)
+from tests.storage.disk import Crash, MemoryDisk, no_space
+
+ME = b"validator"
+SMALL = 400
+"""Bytes of a segment in most tests, so that they roll."""
+
+
+def start(disk: MemoryDisk) -> tuple[Journal, Recovered]:
+    return open_journal(disk, ME, segment_bytes=SMALL, max_record_bytes=1000)
+
+
+def read(disk: MemoryDisk) -> list[bytes]:
+    return start(disk)[1].records
+
+
+def make_records(first: int, count: int) -> list[bytes]:
+    return [b"%04d" % i * (i % 7 + 1) for i in range(first, first + count)]
+
+
+def test_empty_folder_gives_empty_journal() -> None:
+    journal, recovered = start(MemoryDisk())
+    assert recovered == Recovered([], [])
+    journal.append([])
+    assert journal.disk.names() == ["00000001.log"] or journal.disk.names() == []
+
+
+def test_records_come_back_in_order_over_segments_and_reopenings() -> None:
+    disk, written = MemoryDisk(), []
+    for round_ in range(8):
+        journal, recovered = start(disk)
+        assert recovered == Recovered(written, [])
+        for batch in range(3):
+            records = make_records(round_ * 100 + batch * 10, batch + 1)
+            journal.append(records)
+            written += records
+    assert len(disk.names()) > 3
+    assert read(disk) == written
+
+
+def test_replaced_journal_holds_the_new_records_and_goes_on() -> None:
+    disk = MemoryDisk()
+    journal, _ = start(disk)
+    for i in range(20):
+        journal.append(make_records(i, 2))
+    journal.replace([b"base one", b"base two"])
+    assert disk.names() == [f"{journal.current.number:08}.base"]
+    journal.append([b"after"])
+    assert read(disk) == [b"base one", b"base two", b"after"]
+    for i in range(20):
+        journal.append(make_records(i, 1))
+    journal.replace([])
+    journal.append([b"more"])
+    assert read(disk) == [b"more"]
+
+
+def test_oversized_record_is_refused_and_nothing_is_written() -> None:
+    disk = MemoryDisk()
+    journal, _ = start(disk)
+    with pytest.raises(Invalid, match="a record of 1001 bytes, expected at most 1000"):
+        journal.append([b"fine", b"x" * 1001])
+    journal.append([b"next"])
+    assert read(disk) == [b"next"]
+
+
+# ---- crashes
+
+TEARS: dict[str, Callable[[bytes, bytes], bytes]] = {
+    "nothing": lambda synced, rest: b"",
+    "everything": lambda synced, rest: rest,
+    "half": lambda synced, rest: rest[: len(rest) // 2],
+    "zeros": lambda synced, rest: bytes(len(rest)),
+    "zeros in front": lambda synced, rest: bytes(len(rest) // 2) + rest[len(rest) // 2 :],
+    "hole": lambda synced, rest: rest[:10] + bytes(len(rest[10:40])) + rest[40:],
+    "garbage": lambda synced, rest: bytes((b * 7 + 13) % 256 for b in rest),
+}
+
+
+def run_script(disk: MemoryDisk, history: list[tuple[str, list[bytes]]]) -> None:
+    """Write batches and cut now and then; `history` gets each step before and after it is durable."""
+    journal, recovered = start(disk)
+    state = recovered.records
+    for step in range(14):
+        state = [b"cut %d" % step] * (step % 3) if step % 5 == 4 else state + make_records(step, 3)
+        history.append(("begun", state))
+        if step % 5 == 4:
+            journal.replace(state)
+        else:
+            journal.append(make_records(step, 3))
+        history.append(("durable", state))
+
+
+def count_operations() -> int:
+    disk = MemoryDisk()
+    run_script(disk, [])
+    return disk.operations
+
+
+def crash_at(operation: int) -> tuple[MemoryDisk, list[tuple[str, list[bytes]]]]:
+    disk, history = MemoryDisk(), [("durable", [])]
+
+    def before(name: str, file: str) -> None:
+        if disk.operations == operation:
+            raise Crash
+
+    disk.before = before
+    with pytest.raises(Crash):
+        run_script(disk, history)
+    return disk, history
+
+
+def check_survivors(disk: MemoryDisk, history: list[tuple[str, list[bytes]]]) -> None:
+    """All that was durable is there; what was begun is there as a prefix, or not at all."""
+    records = read(disk)
+    durable = [state for kind, state in history if kind == "durable"][-1]
+    begun = history[-1][1]
+    if begun[: len(durable)] == durable:
+        assert records[: len(durable)] == durable
+        assert records == begun[: len(records)]
+    else:
+        assert records in (durable, begun)
+
+
+@pytest.mark.parametrize("tear", TEARS)
+def test_crash_at_any_operation_keeps_what_was_synced(tear: str) -> None:
+    for operation in range(1, count_operations() + 1):
+        disk, history = crash_at(operation)
+        disk.crash(TEARS[tear])
+        check_survivors(disk, history)
+        # And the journal that was found goes on.
+        journal, recovered = start(disk)
+        assert recovered.notes == []
+        journal.append([b"again"])
+        assert read(disk) == [*recovered.records, b"again"]
+
+
+def test_crash_at_any_byte_of_an_append_keeps_a_prefix_of_it() -> None:
+    disk = MemoryDisk()
+    journal, _ = start(disk)
+    journal.append([b"one", b"two"])
+    journal.write([b"three", b"four", b"five"])
+    rest = len(disk.files["00000001.log"]) - len(disk.durable["00000001.log"])
+    lengths = set()
+    for kept in range(rest + 1):
+        torn = MemoryDisk()
+        torn.files = {name: bytearray(data) for name, data in disk.files.items()}
+        torn.durable = dict(disk.durable)
+        torn.crash(lambda synced, unsynced, kept=kept: unsynced[:kept])
+        _, recovered = start(torn)
+        assert (
+            recovered.records
+            == [b"one", b"two", b"three", b"four", b"five"][: len(recovered.records)]
+        )
+        assert len(recovered.notes) == (0 if len(torn.durable) == 0 else len(recovered.notes))
+        lengths.add(len(recovered.records))
+    assert lengths == {2, 3, 4, 5}
+
+
+def test_second_crash_during_recovery_loses_nothing() -> None:
+    for operation in range(1, 8):
+        disk = MemoryDisk()
+        journal, _ = start(disk)
+        for i in range(12):
+            journal.append(make_records(i, 2))
+        durable = read(disk)
+        journal.write([b"torn" * 20])
+        disk.crash(TEARS["half"])
+        base = disk.operations
+
+        def before(name: str, file: str, disk=disk, at=base + operation) -> None:
+            if disk.operations == at:
+                raise Crash
+
+        disk.before = before
+        try:
+            start(disk)
+        except Crash:
+            disk.crash(TEARS["nothing"])
+        assert read(disk) == durable
+
+
+# ---- damage
+
+
+def build_long_journal() -> tuple[MemoryDisk, list[bytes]]:
+    """A base, full segments behind it, and a last segment with several appends."""
+    disk = MemoryDisk()
+    journal, _ = start(disk)
+    journal.append([b"old"])
+    state = [b"base"] * 3
+    journal.replace(state)
+    for i in range(16):
+        records = make_records(i, 2)
+        journal.append(records)
+        state = state + records
+    assert len(disk.names()) >= 3
+    return disk, state
+
+
+def each_bit(disk: MemoryDisk) -> Iterator[tuple[str, int, int]]:
+    for name in disk.names():
+        for offset in range(len(disk.files[name])):
+            # Every byte, its bits in turn: all bits of all bytes would only take longer.
+            yield name, offset, offset % 8
+
+
+def test_flipped_bit_anywhere_is_corrupt_or_in_the_very_last_append() -> None:
+    pristine, state = build_long_journal()
+    last = pristine.names()[-1]
+    torn = 0
+    for name, offset, bit in each_bit(pristine):
+        disk = MemoryDisk()
+        disk.files = {n: bytearray(data) for n, data in pristine.files.items()}
+        disk.files[name][offset] ^= 1 << bit
+        before = {n: bytes(data) for n, data in disk.files.items()}
+        try:
+            _, recovered = start(disk)
+        except Corrupt as error:
+            assert name in str(error) or "journal" in str(error)
+            # Nothing is changed, so that a repair still finds everything.
+            assert {n: bytes(data) for n, data in disk.files.items()} == before
+            continue
+        torn += 1
+        assert name == last
+        assert len(recovered.notes) == 1
+        assert len(recovered.records) >= len(state) - 2
+        assert recovered.records == state[: len(recovered.records)]
+    assert 0 < torn <= 2 * (RECORD_HEADER_BYTES + 28)
+
+
+def test_damage_names_file_offset_found_and_expected() -> None:
+    disk, _ = build_long_journal()
+    name = disk.names()[1]
+    disk.files[name][SEGMENT_HEADER_BYTES + RECORD_HEADER_BYTES] ^= 1
+    pattern = rf"journal: {name} at offset 36: found body check \w{{8}}, expected \w{{8}}"
+    with pytest.raises(Corrupt, match=pattern):
+        start(disk)
+
+
+def test_missing_segment_is_corrupt() -> None:
+    disk, _ = build_long_journal()
+    gone = disk.names()[1]
+    del disk.files[gone]
+    with pytest.raises(Corrupt, match=r"follows .* expected segment"):
+        start(disk)
+
+
+def test_missing_first_segment_is_corrupt() -> None:
+    disk = MemoryDisk()
+    journal, _ = start(disk)
+    for i in range(20):
+        journal.append(make_records(i, 2))
+    del disk.files["00000001.log"]
+    with pytest.raises(Corrupt, match=r"expected 00000001\.log"):
+        start(disk)
+
+
+def test_unknown_file_in_the_folder_is_refused() -> None:
+    disk = MemoryDisk()
+    disk.append("notes.txt", b"hello")
+    with pytest.raises(Corrupt, match=r"notes\.txt"):
+        start(disk)
+
+
+def test_journal_of_another_validator_is_refused() -> None:
+    disk = MemoryDisk()
+    open_journal(disk, b"somebody else")[0].append([b"vote"])
+    with pytest.raises(Corrupt, match="belongs to another validator"):
+        start(disk)
+
+
+def test_record_body_that_imitates_a_record_changes_nothing() -> None:
+    disk = MemoryDisk()
+    journal, _ = start(disk)
+    journal.append([b"first"])
+    imitation = bytes(disk.files["00000001.log"])
+    journal.append([imitation])
+    journal.write([imitation, b"torn"])
+    disk.crash(lambda synced, rest: rest[:-2])
+    assert read(disk) == [b"first", imitation, imitation]
+
+
+# ---- the known bugs of storage
+
+
+def test_d1_record_is_durable_when_append_returns() -> None:
+    disk = MemoryDisk()
+    journal, _ = start(disk)
+    journal.append([b"vote"])
+    disk.crash(TEARS["nothing"])
+    assert read(disk) == [b"vote"]
+
+
+def test_d2_bad_checksum_in_the_middle_is_not_cut_off() -> None:
+    disk = MemoryDisk()
+    journal, _ = start(disk)
+    for body in (b"first", b"second", b"third"):
+        journal.append([body])
+    at = bytes(disk.files["00000001.log"]).index(b"second")
+    disk.files["00000001.log"][at] ^= 0xFF
+    with pytest.raises(Corrupt):
+        start(disk)
+
+
+def test_d3_cut_is_complete_before_the_old_segments_go() -> None:
+    disk = MemoryDisk()
+    journal, _ = start(disk)
+    journal.append([b"old"])
+    order: list[tuple[str, str]] = []
+    disk.before = lambda operation, name: order.append((operation, name))
+    journal.replace([b"new"])
+    assert order == [
+        ("append", "00000002.new"),
+        ("sync", "00000002.new"),
+        ("rename", "00000002.base"),
+        ("remove", "00000001.log"),
+    ]
+
+
+def test_d4_misdirected_write_is_found() -> None:
+    pristine, _ = MemoryDisk(), None
+    journal, _ = start(pristine)
+    for body in (b"aaaa", b"bbbb", b"cccc", b"dddd"):
+        journal.append([body])
+    size = RECORD_HEADER_BYTES + 4
+    at = [SEGMENT_HEADER_BYTES + i * size for i in range(4)]
+    for target in range(3):
+        for source in range(4):
+            if source == target:
+                continue
+            disk = MemoryDisk()
+            data = bytearray(pristine.files["00000001.log"])
+            data[at[target] : at[target] + size] = data[at[source] : at[source] + size]
+            disk.files["00000001.log"] = data
+            with pytest.raises(Corrupt):
+                start(disk)
+
+
+def test_d4_segment_under_another_name_is_found() -> None:
+    disk = MemoryDisk()
+    journal, _ = start(disk)
+    for i in range(30):
+        journal.append(make_records(i, 2))
+    names = disk.names()
+    disk.files[names[0]], disk.files[names[1]] = disk.files[names[1]], disk.files[names[0]]
+    with pytest.raises(Corrupt):
+        start(disk)
+
+
+def test_d5_failed_sync_is_final() -> None:
+    disk = MemoryDisk()
+    journal, _ = start(disk)
+    journal.append([b"kept"])
+
+    def before(operation: str, name: str) -> None:
+        if operation == "sync":
+            disk.before = lambda operation, name: None
+            raise OSError(errno.EIO, "Input/output error")
+
+    disk.before = before
+    with pytest.raises(OSError, match="Input/output error"):
+        journal.append([b"lost"])
+    # The second attempt would succeed, and prove nothing.
+    for call in (lambda: journal.append([b"next"]), journal.sync, lambda: journal.replace([])):
+        with pytest.raises(Unavailable, match="not usable after an error of the disk"):
+            call()
+    disk.crash(TEARS["nothing"])
+    assert read(disk) == [b"kept"]
+
+
+def test_full_disk_stops_the_journal_and_loses_nothing() -> None:
+    disk = MemoryDisk()
+    journal, _ = start(disk)
+    journal.append([b"kept"])
+    disk.before = no_space
+    with pytest.raises(OSError, match="No space left"):
+        journal.append([b"lost"])
+    with pytest.raises(Unavailable, match="No space left"):
+        journal.append([b"lost"])
+    disk.crash(TEARS["half"])
+    assert read(disk) == [b"kept"]
