@@ -1,4 +1,4 @@
-"""The journal on a disk that crashes at every operation and byte, tears, forgets, rots and fails."""
+"""The journal on a disk that crashes at every operation and byte, tears, forgets and rots."""
 
 import errno
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from quorate.storage.journal import (
     Recovered,
     open_journal,
 )
-from tests.storage.disk import Crash, MemoryDisk, no_space
+from storage.disk import Crash, MemoryDisk, no_space
 
 ME = b"validator"
 SMALL = 400
@@ -36,7 +36,7 @@ def test_empty_folder_gives_empty_journal() -> None:
     journal, recovered = start(MemoryDisk())
     assert recovered == Recovered([], [])
     journal.append([])
-    assert journal.disk.names() == ["00000001.log"] or journal.disk.names() == []
+    assert start(journal.disk)[1] == Recovered([], [])
 
 
 def test_records_come_back_in_order_over_segments_and_reopenings() -> None:
@@ -91,7 +91,7 @@ TEARS: dict[str, Callable[[bytes, bytes], bytes]] = {
 
 
 def run_script(disk: MemoryDisk, history: list[tuple[str, list[bytes]]]) -> None:
-    """Write batches and cut now and then; `history` gets each step before and after it is durable."""
+    """Write batches and cut now and then; `history` gets each step, begun and then durable."""
     journal, recovered = start(disk)
     state = recovered.records
     for step in range(14):
@@ -165,7 +165,6 @@ def test_crash_at_any_byte_of_an_append_keeps_a_prefix_of_it() -> None:
             recovered.records
             == [b"one", b"two", b"three", b"four", b"five"][: len(recovered.records)]
         )
-        assert len(recovered.notes) == (0 if len(torn.durable) == 0 else len(recovered.notes))
         lengths.add(len(recovered.records))
     assert lengths == {2, 3, 4, 5}
 
@@ -229,8 +228,7 @@ def test_flipped_bit_anywhere_is_corrupt_or_in_the_very_last_append() -> None:
         before = {n: bytes(data) for n, data in disk.files.items()}
         try:
             _, recovered = start(disk)
-        except Corrupt as error:
-            assert name in str(error) or "journal" in str(error)
+        except Corrupt:
             # Nothing is changed, so that a repair still finds everything.
             assert {n: bytes(data) for n, data in disk.files.items()} == before
             continue
