@@ -17,10 +17,10 @@ several, the host calls `take` and carries out the effects in order.
 5. A crash keeps a prefix of what was persisted. Restart is a new object and `start` with that
    prefix. `Deliver` comes in order of height, without a gap, at least once a height across
    restarts.
-6. Bad remote input is dropped, counted in `dropped`, perhaps accused; never raised. An exception out
-   of a handler is our own bug and stops the node.
-7. `now` is integer nanoseconds and never goes back. Randomness is the injected stream. No `hash()`,
-   no `id()`, no iteration over a set, no floats where replicas must agree.
+6. Bad remote input is dropped, counted in `dropped`, perhaps accused; never raised. An exception
+   out of a handler is our own bug and stops the node.
+7. `now` is integer nanoseconds and never goes back. Randomness is the injected stream. No
+   `hash()`, no `id()`, no iteration over a set, no floats where replicas must agree.
 8. Slow work is asked for by an effect and answered by a later input, so that it blocks no vote.
 9. Membership comes from the application: `applied(height)` brings the members for `height + 2`. A
    replica does not enter a height whose members it does not know; that also bounds how far
@@ -230,7 +230,7 @@ class Base(Value, frozen=True, gc=False):
 
 
 class Situation(Value, frozen=True, gc=False):
-    """What `status`, `why-stalled` and metrics show of a replica; every field in plain words or numbers.
+    """What `status`, `why-stalled` and metrics show of a replica, in plain words or numbers.
 
     `missing` says which quorum is missing ("prevotes of round 2: power 2 of 3 needed, 1 more"),
     `silent` who has not been heard in this step, `next_timeout` names the next timer and when it

@@ -1,0 +1,252 @@
+"""From votes to a transferable proof that a stranger can verify, in a contract too.
+
+Everything that is hashed or signed is a concatenation of fixed-size big-endian fields, hashed with
+keccak256, so that a contract checks it with `abi.encodePacked`, `keccak256` and `ecrecover`.
+
+Envelope, 180 bytes; its keccak256 is what is agreed on:
+
+    offset  bytes
+    0       16     name of the engine, ASCII, padded with zero bytes
+    16      8      height
+    24      8      round (slot, view) in which it was first proposed
+    32      20     its first proposer
+    52      32     hash of the parent's envelope (height 1: the genesis block's hash)
+    84      32     hash of the validator set of this height (`membership.hash_members`)
+    116     32     hash of the validator set of the next height
+    148     32     payload hash, keccak256(64 bytes of head || keccak256(body))
+
+Statement, 93 bytes; its keccak256 is what a validator signs, with 65 bytes r, s, parity (a contract
+gives `ecrecover` the parity plus 27):
+
+    offset  bytes
+    0       8      "quorate" and 0x01
+    8       32     chain: the genesis block's hash
+    40      1      kind: 0 proposal, 1 prevote, 2 precommit
+    41      8      height
+    49      8      round
+    57      32     envelope hash, zero for nil
+    89      4      proposals: the valid round plus one; zero for votes
+
+Certificate: the envelope, then a round, then signatures of precommits of that round for the
+envelope's hash by more than two thirds of the voting power, sorted by address:
+
+    0       1      version, 1
+    1       180    envelope
+    181     8      round of the precommits
+    189     2      number of signatures
+    191     85 n   each: 20 bytes address, 65 bytes signature
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, TypeAlias
+
+from msgspec import Meta
+
+from quorate.base.errors import Invalid
+from quorate.base.types import ZERO_HASH, Address, Hash, Height, Member
+from quorate.consensus.keys import verify_signature
+from quorate.consensus.membership import MAX_MEMBERS, ValidatorSet
+from quorate.consensus.replica import AddressBytes, HashBytes, HeightNumber, RoundNumber, Value
+from quorate.crypto.hashes import hash_payload, keccak256
+
+PROPOSAL, PREVOTE, PRECOMMIT = 0, 1, 2
+NIL = ZERO_HASH
+"""The vote for no value."""
+
+DOMAIN = b"quorate\x01"
+VERSION = 1
+ENGINE_BYTES = 16
+ENVELOPE_BYTES = 180
+SIGNATURE_BYTES = 65
+ENTRY_BYTES = 20 + SIGNATURE_BYTES
+PREFIX_BYTES = 1 + ENVELOPE_BYTES + 8 + 2
+MAX_CERTIFICATE_BYTES = PREFIX_BYTES + MAX_MEMBERS * ENTRY_BYTES
+
+Verify: TypeAlias = Callable[[Address, Hash, bytes], bool]
+
+
+class Envelope(Value, frozen=True, array_like=True, gc=False):
+    """What wraps a payload for agreement; the layout is in the module's docstring."""
+
+    engine: Annotated[str, Meta(min_length=1, max_length=ENGINE_BYTES, pattern="^[a-z0-9-]+$")]
+    height: HeightNumber
+    round: RoundNumber
+    proposer: AddressBytes
+    parent: HashBytes
+    members: HashBytes
+    next_members: HashBytes
+    payload: HashBytes
+
+
+class Certificate(Value, frozen=True, array_like=True, gc=False):
+    """A decided envelope with the precommits that decided it, sorted by address."""
+
+    envelope: Envelope
+    round: int
+    signatures: list[tuple[Address, bytes]]
+
+
+def encode_envelope(envelope: Envelope) -> bytes:
+    """Return the 180 bytes of the layout above."""
+    return b"".join(
+        (
+            envelope.engine.encode("ascii").ljust(ENGINE_BYTES, b"\0"),
+            envelope.height.to_bytes(8, "big"),
+            envelope.round.to_bytes(8, "big"),
+            envelope.proposer,
+            envelope.parent,
+            envelope.members,
+            envelope.next_members,
+            envelope.payload,
+        )
+    )
+
+
+def decode_envelope(data: bytes) -> Envelope:
+    """Return the envelope of exactly its own encoding. Raises Invalid."""
+    if len(data) != ENVELOPE_BYTES:
+        raise Invalid(f"envelope: {len(data)} bytes, expected {ENVELOPE_BYTES}")
+    name = data[:ENGINE_BYTES].rstrip(b"\0")
+    if not name or not all(c in b"abcdefghijklmnopqrstuvwxyz0123456789-" for c in name):
+        raise Invalid(f"envelope: engine name 0x{data[:ENGINE_BYTES].hex()}, expected a-z 0-9 -")
+    height, round = int.from_bytes(data[16:24], "big"), int.from_bytes(data[24:32], "big")
+    if height > 2**62 or round >= 2**31:
+        raise Invalid(f"envelope: height {height} and round {round}, expected at most 2**62, 2**31")
+    return Envelope(
+        name.decode("ascii"),
+        height,
+        round,
+        data[32:52],
+        data[52:84],
+        data[84:116],
+        data[116:148],
+        data[148:180],
+    )
+
+
+def hash_envelope(envelope: Envelope) -> Hash:
+    """Return what is agreed on: keccak256 of the encoded envelope."""
+    return keccak256(encode_envelope(envelope))
+
+
+def compute_digest(
+    chain: Hash, kind: int, height: Height, round: int, value: Hash, valid_round: int = -1
+) -> Hash:
+    """Return what a validator signs for a proposal or a vote; the layout is in the docstring."""
+    return keccak256(
+        b"".join(
+            (
+                DOMAIN,
+                chain,
+                kind.to_bytes(1, "big"),
+                height.to_bytes(8, "big"),
+                round.to_bytes(8, "big"),
+                value,
+                (valid_round + 1).to_bytes(4, "big"),
+            )
+        )
+    )
+
+
+def encode_certificate(certificate: Certificate) -> bytes:
+    """Return the layout above."""
+    parts = [
+        bytes((VERSION,)),
+        encode_envelope(certificate.envelope),
+        certificate.round.to_bytes(8, "big"),
+        len(certificate.signatures).to_bytes(2, "big"),
+    ]
+    for address, signature in certificate.signatures:
+        parts += (address, signature)
+    return b"".join(parts)
+
+
+def decode_certificate(data: bytes) -> Certificate:
+    """Return the certificate of exactly its own encoding. Raises Invalid."""
+    if not PREFIX_BYTES <= len(data) <= MAX_CERTIFICATE_BYTES:
+        raise Invalid(
+            f"certificate: {len(data)} bytes, expected {PREFIX_BYTES}..{MAX_CERTIFICATE_BYTES}"
+        )
+    if data[0] != VERSION:
+        raise Invalid(f"certificate: version {data[0]}, expected {VERSION}")
+    envelope = decode_envelope(data[1 : 1 + ENVELOPE_BYTES])
+    round = int.from_bytes(data[181:189], "big")
+    count = int.from_bytes(data[189:191], "big")
+    if round >= 2**31:
+        raise Invalid(f"certificate: round {round}, expected less than 2**31")
+    if len(data) != PREFIX_BYTES + count * ENTRY_BYTES:
+        raise Invalid(
+            f"certificate: {len(data)} bytes with {count} signatures, "
+            f"expected {PREFIX_BYTES + count * ENTRY_BYTES}"
+        )
+    signatures = [
+        (data[at : at + 20], data[at + 20 : at + ENTRY_BYTES])
+        for at in range(PREFIX_BYTES, len(data), ENTRY_BYTES)
+    ]
+    return Certificate(envelope, round, signatures)
+
+
+def verify_certificate(
+    certificate: Certificate,
+    chain: Hash,
+    members: ValidatorSet | Sequence[Member],
+    verify: Verify = verify_signature,
+) -> Hash:
+    """Return the hash of the envelope that is proven final at its height. Raises Invalid.
+
+    `members` are those of the envelope's height, from genesis or from a block that is already
+    trusted; the envelope names their hash and that of the next height's, so a light client follows
+    changes. Costs one signature recovery for each signature.
+    """
+    envelope = certificate.envelope
+    height = envelope.height
+    validators = members if isinstance(members, ValidatorSet) else ValidatorSet(members)
+    if envelope.members != validators.hash:
+        raise Invalid(
+            f"certificate of height {height}: validator set 0x{envelope.members.hex()}, "
+            f"expected 0x{validators.hash.hex()}"
+        )
+    if certificate.round < envelope.round:
+        raise Invalid(
+            f"certificate of height {height}: round {certificate.round}, "
+            f"expected at least {envelope.round}"
+        )
+    value = hash_envelope(envelope)
+    digest = compute_digest(chain, PRECOMMIT, height, certificate.round, value)
+    power = _tally(certificate, validators)
+    for address, signature in certificate.signatures:
+        if not verify(address, digest, signature):
+            raise Invalid(
+                f"certificate of height {height}: the signature of 0x{address.hex()} is not its own"
+            )
+    if power < validators.quorum:
+        raise Invalid(
+            f"certificate of height {height}: power {power} of {validators.total}, "
+            f"expected at least {validators.quorum}"
+        )
+    return value
+
+
+def _tally(certificate: Certificate, validators: ValidatorSet) -> int:
+    power, last = 0, b""
+    for address, _ in certificate.signatures:
+        share = validators.powers.get(address)
+        if share is None or address <= last:
+            raise Invalid(
+                f"certificate of height {certificate.envelope.height}: signer 0x{address.hex()}, "
+                "expected members in rising order of address"
+            )
+        power, last = power + share, address
+    return power
+
+
+def verify_payloads(envelope: Envelope, payloads: Sequence[bytes]) -> None:
+    """Raise Invalid unless these are the payloads that the envelope names (exactly one)."""
+    if len(payloads) != 1:
+        raise Invalid(f"height {envelope.height}: {len(payloads)} payloads, expected 1")
+    found = hash_payload(payloads[0])
+    if found != envelope.payload:
+        raise Invalid(
+            f"height {envelope.height}: payload 0x{found.hex()}, "
+            f"expected 0x{envelope.payload.hex()}"
+        )

@@ -1,0 +1,697 @@
+"""Tendermint: Byzantine agreement on one value after another, by rounds and locks.
+
+Source: Buchman, Kwon, Milosevic, "The latest gossip on BFT consensus", arXiv 1807.04938, Algorithm
+1. `L36` at a line here means line 36 there.
+
+Model: n members by voting power, Byzantine power below n/3, partial synchrony (safety needs none).
+Links may lose, repeat, delay and reorder; `tendermint_links` sends again and says how.
+
+In our words. A height is decided in rounds. The proposer of a round proposes a value; each replica
+prevotes for it if it is valid and does not contradict its lock. More than two thirds of prevotes
+for a value (a polka) make it valid; who sees them while prevoting locks it and precommits it. More
+than two thirds of precommits decide. Otherwise everybody goes to the next round, and a locked
+replica gives up its lock only for a polka of a later round.
+
+Invariants: one proposal, one prevote, one precommit of a replica in a round, also across crashes
+(`Persist` before `Broadcast`); what a correct replica precommits has a polka; two values are never
+decided at one height.
+
+Cost for n members and one round: n proposals and 2 n^2 votes. A replica signs two votes (and a
+proposal in its turn), and verifies one proposal and about 4n/3 votes.
+
+Deviations:
+* Work on demand. A height begins when there is something to agree on: round 0 starts its timeout
+  when the application says so (`Want`, `submit`), a proposal comes, or more than a third of the
+  power is seen at work. The proposer runs the propose timeout too, since its application may fail
+  to answer. Later rounds insist on a payload.
+* `valid(v)` is asked of the application before we prevote for a new value (L23). A polka or a
+  quorum of precommits includes a correct replica that found it valid, so L28, L36 and L49 do not
+  wait for our own answer; a clock that is off locally then cannot hold up a decision.
+* L36 and L49 need the value; which round's proposal brought it does not matter.
+* L47 for nil: a quorum of precommits for nil starts the next round at once, since this one can no
+  longer decide and others learn of the round by L55.
+* L55 counts voters at or above a round, not only in it: a correct one among them went through it.
+* A proposer whose last proposal never came gets a short first timeout (`suspect_ms`) until it
+  proposes again, so a member that is down does not cost a whole timeout at every turn. Timeouts
+  never matter to safety, and grow to the full ones by round.
+* Our own votes count when they are cast; effects are ordered, so nothing that follows from them is
+  visible before they are durable. The copies that `Broadcast` brings back are dropped.
+* A value is an envelope (`certificate`) around a payload; proposed again it keeps its envelope.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
+
+from quorate.base.errors import Invalid
+from quorate.base.rng import Rng
+from quorate.base.types import Address, Hash, Height, Member, Nanoseconds
+from quorate.consensus.certificate import (
+    NIL,
+    PRECOMMIT,
+    PREVOTE,
+    PROPOSAL,
+    Certificate,
+    Envelope,
+    compute_digest,
+    decode_certificate,
+    encode_certificate,
+    hash_envelope,
+    verify_certificate,
+    verify_payloads,
+)
+from quorate.consensus.evidence import Offences, Statement
+from quorate.consensus.replica import (
+    NOTHING,
+    Base,
+    Broadcast,
+    Check,
+    Checkpoint,
+    Decision,
+    Deliver,
+    Keys,
+    Message,
+    Persist,
+    Record,
+    Situation,
+    Timer,
+    Want,
+)
+from quorate.consensus.tendermint_links import Links
+from quorate.consensus.tendermint_recovery import Recovery
+from quorate.consensus.tendermint_situation import describe_situation
+from quorate.consensus.tendermint_types import (
+    MILLISECOND,
+    Decided,
+    Polka,
+    Proposal,
+    Proposed,
+    Round,
+    Settings,
+    Status,
+    Verified,
+    Vote,
+    Voted,
+)
+from quorate.crypto.hashes import hash_payload
+
+ENGINE = "tendermint"
+
+
+class Tendermint(Recovery):
+    """One validator, or a follower that does not vote."""
+
+    __slots__ = (
+        "bytes_since_checkpoint",
+        "heights_since_checkpoint",
+    )
+
+    WIRE: ClassVar[tuple[type[Message], ...]] = (Decision, Proposal, Vote, Status)
+    RECORDS: ClassVar[tuple[type[Record], ...]] = (Proposed, Voted, Polka, Decided)
+
+    def __init__(self, keys: Keys, chain: Hash, rng: Rng, settings: Settings | None = None) -> None:
+        super().__init__(keys, chain, rng)
+        self.settings = settings or Settings()
+        self.sets = {}
+        self.suspects = {}
+        self.timers = {}
+        self.held = {}
+        self.answered = {}
+        self.verified = Verified()
+        self.offences = Offences()
+        self.cursor = 0
+        self.last = None
+        self.entered = False
+        self.opened_at = None
+        self.heights_since_checkpoint = 0
+        self.bytes_since_checkpoint = 0
+        self.tail = []
+        self.forget_height()
+
+    def forget_height(self) -> None:
+        """Reset what belongs to one height (L6-9, L53)."""
+        self.round = 0
+        self.step = "propose"
+        self.rounds = {}
+        self.values = {}
+        self.verdicts = {}
+        self.pending = []
+        self.journaled = {}
+        self.locked_value, self.locked_round = None, -1
+        self.valid_value, self.valid_round = None, -1
+        self.awake = self.stirred = self.moved = False
+        self.highest = {}
+
+    # ---- inputs
+
+    def start(self, now: Nanoseconds, base: Base, journal: Iterable[Record]) -> None:
+        self.height = base.height + 1
+        self.parent = base.envelope
+        if base.certificate:
+            self.last = Decision(base.height, base.payloads, base.certificate)
+        self.know_members(self.height, base.members)
+        self.know_members(self.height + 1, base.next_members)
+        self.validators = self.sets[self.height]
+        self.replay(base.height, journal)
+        if self.height == base.height + 1:
+            self.enter_height(now)
+
+    def applied(self, now: Nanoseconds, height: Height, members: list[Member]) -> None:
+        if height + 2 >= self.height and height + 2 not in self.sets:
+            self.know_members(height + 2, members)
+        if self.entered:
+            return
+        if height == self.height - 1:
+            self.enter_height(now)
+        elif self.height in self.sets:
+            self.release_decision(now)
+
+    def submit(self, now: Nanoseconds, height: Height, payload: bytes) -> None:
+        if height != self.height or not self.entered:
+            return
+        if payload == NOTHING:
+            self.wake(now)
+            return
+        if (
+            self.step != "propose"
+            or self.rounds[self.round].proposal is not None
+            or self.valid_value is not None
+            or not self.is_proposer()
+        ):
+            return
+        if len(payload) > self.settings.max_payload_bytes:
+            self.drop("own payload too large")
+            return
+        envelope = Envelope(
+            ENGINE,
+            height,
+            self.round,
+            self.me,
+            self.parent,
+            self.validators.hash,
+            self.sets[height + 1].hash,
+            hash_payload(payload),
+        )
+        self.propose(hash_envelope(envelope), envelope, payload, -1)
+        self.wake(now)
+        self.evaluate(now)
+
+    def checked(self, now: Nanoseconds, height: Height, payload: bytes, valid: bool) -> None:
+        if height != self.height or not self.entered:
+            return
+        for index, (waiting, value) in enumerate(self.pending):
+            if waiting == payload:
+                del self.pending[index]
+                self.verdicts[value] = valid
+                self.evaluate(now)
+                return
+
+    def timeout(self, now: Nanoseconds, timer: Timer) -> None:
+        armed = self.timers.get(timer.kind)
+        if armed is None or armed[0] != timer:
+            return
+        del self.timers[timer.kind]
+        self.TIMEOUTS[timer.kind](self, now)
+
+    def get_situation(self, now: Nanoseconds) -> Situation:  # noqa: ARG002
+        return describe_situation(self)
+
+    # ---- heights
+
+    def advance_height(self, value: Hash, decision: Decision) -> None:
+        """Leave a decided height (L51-53)."""
+        self.last = decision
+        self.parent = value
+        self.sets.pop(self.height, None)
+        self.height += 1
+        self.entered = False
+        self.heights_since_checkpoint += 1
+        self.bytes_since_checkpoint += sum(len(payload) for payload in decision.payloads)
+
+    def enter_height(self, now: Nanoseconds) -> None:
+        """Begin the next height; the application has executed the last one (L54)."""
+        validators = self.sets[self.height]
+        if validators is not self.validators:
+            self.validators = validators
+            self.suspects = {who: None for who in self.suspects if who in validators.powers}
+        self.forget_height()
+        self.entered = True
+        self.rounds[0] = Round(validators.total)
+        settings = self.settings
+        if not self.tail and (
+            self.heights_since_checkpoint >= settings.checkpoint_heights
+            or self.bytes_since_checkpoint >= settings.checkpoint_bytes
+        ):
+            self.heights_since_checkpoint = self.bytes_since_checkpoint = 0
+            self.out.append(Checkpoint(self.height - 1, []))
+        interval_ns = max(settings.block_time_ms, settings.min_interval_ms) * MILLISECOND
+        if self.tail:
+            self.restore(now)
+        elif interval_ns and self.opened_at is not None and now < self.opened_at + interval_ns:
+            self.set_timer(now, "pace", self.opened_at + interval_ns - now)
+        else:
+            self.open_height(now)
+        self.release_held(now)
+
+    def open_height(self, now: Nanoseconds) -> None:
+        """Ask for something to agree on (L10: StartRound(0)); with a block time, it is due."""
+        self.opened_at = now
+        if self.settings.block_time_ms:
+            self.awake = True
+            self.stir(now)
+        self.begin_round(now)
+
+    # ---- rounds
+
+    def start_round(self, now: Nanoseconds, round: int) -> None:
+        """L11-13."""
+        for kind in ("pace", "propose", "prevote", "precommit"):
+            self.cancel_timer(kind)
+        self.round = round
+        self.step = "propose"
+        self.moved = True
+        self.make_round(round)
+        self.forget_rounds()
+        if not self.awake:
+            self.awake = True
+            self.stir(now)
+        self.begin_round(now)
+
+    def begin_round(self, now: Nanoseconds) -> None:
+        """L14-21, in so far as it has not been done before a crash."""
+        if self.step == "propose":
+            if not self.is_proposer():
+                if not self.awake:
+                    self.out.append(Want(self.height, self.parent, build=False))
+            elif self.rounds[self.round].proposal is None:
+                if self.valid_value is not None:  # L15
+                    envelope, payload = self.values[self.valid_value]
+                    self.propose(self.valid_value, envelope, payload, self.valid_round)  # L16
+                else:
+                    self.want_payload()  # L18
+            if self.awake:
+                self.set_timer(now, "propose", self.get_propose_timeout())  # L21
+        self.evaluate(now)
+
+    def want_payload(self) -> None:
+        self.out.append(Want(self.height, self.parent, build=True, force=self.awake))
+
+    def wake(self, now: Nanoseconds) -> None:
+        """There is something to agree on: let the timeouts of round 0 run."""
+        if self.awake:
+            return
+        self.awake = self.moved = True
+        self.stir(now)
+        if "pace" in self.timers:
+            self.cancel_timer("pace")
+            self.opened_at = now
+        if self.step == "propose":
+            if self.is_proposer() and self.rounds[self.round].proposal is None:
+                self.want_payload()
+            self.set_timer(now, "propose", self.get_propose_timeout())
+
+    # ---- the rules
+
+    def propose(self, value: Hash, envelope: Envelope, payload: bytes, valid_round: int) -> None:
+        """L19. The proposal is durable before it is sent, so that there is never a second one."""
+        height, round = self.height, self.round
+        digest = compute_digest(self.chain, PROPOSAL, height, round, value, valid_round)
+        signature = self.keys.sign(digest)
+        proposal = Proposal(height, round, valid_round, envelope, payload, signature)
+        self.out.append(Persist(Proposed(proposal)))
+        self.out.append(Broadcast(proposal))
+        self.journaled[value] = None
+        self.verdicts[value] = True
+        self.keep_proposal(self.rounds[round], value, proposal)
+
+    def keep_proposal(self, state: Round, value: Hash, proposal: Proposal) -> None:
+        if state.proposal is None:
+            state.proposal = (value, proposal)
+        state.proposals[value] = proposal
+        self.values[value] = (proposal.envelope, proposal.payload)
+        self.moved = True
+
+    def cast(self, kind: int, value: Hash) -> None:
+        """Vote, once in a round; a follower does not."""
+        power = self.validators.powers.get(self.me)
+        votes = self.rounds[self.round].get_votes(kind)
+        if power is None or self.me in votes.votes:
+            return
+        digest = compute_digest(self.chain, kind, self.height, self.round, value)
+        signature = self.keys.sign(digest)
+        vote = Vote(kind, self.height, self.round, value, self.me, signature)
+        if value != NIL:
+            self.journal_value(value)
+        self.out.append(Persist(Voted(vote)))
+        self.out.append(Broadcast(vote))
+        votes.add(vote, power)
+        self.moved = True
+
+    def journal_value(self, value: Hash) -> None:
+        """Make the payload of a value durable, once."""
+        if value in self.journaled:
+            return
+        for state in self.rounds.values():
+            proposal = state.proposals.get(value)
+            if proposal is not None:
+                self.journaled[value] = None
+                self.out.append(Persist(Proposed(proposal)))
+                return
+
+    def evaluate(self, now: Nanoseconds) -> None:
+        """Apply the rules of the current round; each may enable those after it."""
+        state = self.rounds[self.round]
+        if self.step == "propose" and state.proposal is not None:
+            self.consider_proposal(*state.proposal)
+        if self.step != "propose":
+            self.consider_polka(state)
+            if self.step == "prevote":
+                self.consider_prevotes(now, state)
+        self.consider_precommits(now, self.round, state)
+
+    def consider_proposal(self, value: Hash, proposal: Proposal) -> None:
+        """L22-33."""
+        valid_round = proposal.valid_round
+        if valid_round == -1:  # L22
+            free = self.locked_round == -1 or self.locked_value == value
+            verdict = self.verdicts.get(value)
+            if free and verdict is None:
+                return
+            accept = free and bool(verdict)  # L23
+        else:
+            earlier = self.rounds.get(valid_round)
+            if earlier is None or earlier.prevotes.quorum != value:  # L28
+                return
+            accept = self.locked_round <= valid_round or self.locked_value == value  # L29
+        self.cast(PREVOTE, value if accept else NIL)  # L24, L26, L30, L32
+        self.step = "prevote"  # L27, L33
+        self.cancel_timer("propose")
+
+    def consider_polka(self, state: Round) -> None:
+        """L36-43."""
+        value = state.prevotes.quorum
+        if state.polka or value is None or value == NIL or value not in self.values:
+            return
+        state.polka = True
+        self.journal_value(value)
+        self.out.append(Persist(Polka(state.prevotes.get_votes(value))))
+        self.valid_value, self.valid_round = value, self.round  # L42-43
+        if self.step == "prevote":  # L37
+            self.locked_value, self.locked_round = value, self.round  # L38-39
+            self.cast(PRECOMMIT, value)  # L40
+            self.step = "precommit"  # L41
+            self.cancel_timer("prevote")
+
+    def consider_prevotes(self, now: Nanoseconds, state: Round) -> None:
+        """L34-35, L44-46."""
+        if state.prevotes.quorum == NIL:  # L44
+            self.cast(PRECOMMIT, NIL)  # L45
+            self.step = "precommit"  # L46
+            self.cancel_timer("prevote")
+        elif not state.prevote_timeout and state.prevotes.has_any_quorum():  # L34
+            state.prevote_timeout = True
+            settings = self.settings
+            self.set_timer(
+                now, "prevote", self.get_timeout(settings.prevote_ms, settings.prevote_step_ms)
+            )  # L35
+
+    def consider_precommits(self, now: Nanoseconds, round: int, state: Round) -> None:
+        """L47-54."""
+        value = state.precommits.quorum
+        if value is not None and value != NIL:  # L49
+            known = self.values.get(value)
+            if known is not None:
+                signatures = [
+                    (vote.voter, vote.signature) for vote in state.precommits.get_votes(value)
+                ]
+                self.decide(Certificate(known[0], round, signatures), value, known[1])
+            return
+        if round != self.round:
+            return
+        if value == NIL:
+            self.start_round(now, round + 1)
+        elif not state.precommit_timeout and state.precommits.has_any_quorum():  # L47
+            state.precommit_timeout = True
+            settings = self.settings
+            self.set_timer(
+                now,
+                "precommit",
+                self.get_timeout(settings.precommit_ms, settings.precommit_step_ms),
+            )  # L48
+
+    def decide(self, certificate: Certificate, value: Hash, payload: bytes) -> None:
+        """L51-53. What follows waits for `applied`.
+
+        The application may have the decision before our journal: either it commits it, or the
+        precommits that made it are asked for again.
+        """
+        for kind in ("pace", "propose", "prevote", "precommit"):
+            self.cancel_timer(kind)
+        encoded = encode_certificate(certificate)
+        decision = Decision(self.height, [payload], encoded)
+        self.out.append(Deliver(self.height, decision.payloads, value, encoded))
+        kept = [] if value in self.journaled else decision.payloads
+        self.out.append(Persist(Decided(self.height, kept, encoded)))
+        self.advance_height(value, decision)
+
+    # ---- timeouts
+
+    def get_timeout(self, base_ms: int, step_ms: int) -> Nanoseconds:
+        ms = min(base_ms + self.round * step_ms, self.settings.max_timeout_ms)
+        return ms * MILLISECOND
+
+    def get_propose_timeout(self) -> Nanoseconds:
+        settings = self.settings
+        full_ns = self.get_timeout(settings.propose_ms, settings.propose_step_ms)
+        if self.validators.get_proposer(self.height, self.round) not in self.suspects:
+            return full_ns
+        return min(full_ns, (settings.suspect_ms << 2 * min(self.round, 16)) * MILLISECOND)
+
+    def on_timeout_pace(self, now: Nanoseconds) -> None:
+        self.open_height(now)
+
+    def on_timeout_propose(self, now: Nanoseconds) -> None:
+        """L57-60."""
+        if self.rounds[self.round].proposal is None and not self.is_proposer():
+            self.suspects[self.validators.get_proposer(self.height, self.round)] = None
+        self.cast(PREVOTE, NIL)  # L59
+        self.step = "prevote"  # L60
+        self.evaluate(now)
+
+    def on_timeout_prevote(self, now: Nanoseconds) -> None:
+        """L61-64."""
+        self.cast(PRECOMMIT, NIL)  # L63
+        self.step = "precommit"  # L64
+        self.evaluate(now)
+
+    def on_timeout_precommit(self, now: Nanoseconds) -> None:
+        """L65-67."""
+        self.start_round(now, self.round + 1)
+
+    # ---- messages
+
+    def on_proposal(self, now: Nanoseconds, sender: Address, m: Proposal) -> None:
+        if sender == self.me:
+            return
+        if m.height + 1 >= self.height:
+            # It proposes again, be it late: its next turn gets a full timeout.
+            self.suspects.pop(sender, None)
+        if m.height != self.height or not self.entered:
+            self.hold(now, sender, m)
+            return
+        state = self.get_round(m.round)
+        if state is None:
+            self.drop("round")
+            return
+        value = hash_envelope(m.envelope)
+        if value in state.proposals:
+            self.drop("duplicate")
+            return
+        fault = self.find_fault(m, value)
+        if fault is not None:
+            self.drop(fault)
+            return
+        proposer = self.validators.get_proposer(m.height, m.round)
+        digest = compute_digest(self.chain, PROPOSAL, m.height, m.round, value, m.valid_round)
+        if not self.is_signed(proposer, digest, m.signature):
+            self.drop("signature")
+            return
+        self.suspects.pop(proposer, None)
+        if state.proposal is not None and not self.is_second_needed(state, value, m):
+            return
+        self.keep_proposal(state, value, m)
+        if m.round >= self.round and value not in self.verdicts:
+            self.verdicts[value] = None
+            self.pending.append((m.payload, value))
+            self.out.append(Check(m.height, m.payload))
+        if m.round <= self.round:
+            self.wake(now)
+        self.note(now, proposer, m.round)
+        self.follow(now, m.round, state)
+
+    def find_fault(self, m: Proposal, value: Hash) -> str | None:
+        """Return why a proposal cannot be one of a correct proposer, judged without signatures."""
+        envelope = m.envelope
+        if len(m.payload) > self.settings.max_payload_bytes:
+            return "payload too large"
+        if m.valid_round == -1:
+            if envelope.round != m.round:
+                return "proposal"
+        elif not envelope.round <= m.valid_round < m.round:
+            return "proposal"
+        if (
+            envelope.engine != ENGINE
+            or envelope.height != m.height
+            or envelope.proposer != self.validators.get_proposer(m.height, envelope.round)
+            or envelope.parent != self.parent
+            or envelope.members != self.validators.hash
+            or envelope.next_members != self.sets[m.height + 1].hash
+        ):
+            return "envelope"
+        known = self.values.get(value)
+        if known is not None and known[1] == m.payload:
+            return None
+        return None if hash_payload(m.payload) == envelope.payload else "payload hash"
+
+    def is_second_needed(self, state: Round, value: Hash, m: Proposal) -> bool:
+        """Accuse a proposer of two proposals; whether others may have decided on the second one.
+
+        Only a value with a third of the votes behind it is kept, which bounds what a proposer can
+        make us hold.
+        """
+        assert state.proposal is not None
+        first_value, first = state.proposal
+        self.accuse(
+            self.validators.get_proposer(m.height, m.round),
+            PROPOSAL,
+            m.round,
+            Statement(first_value, first.valid_round, first.signature),
+            Statement(value, m.valid_round, m.signature),
+        )
+        third = self.validators.third
+        return any(
+            votes.tally.get(value, 0) >= third for votes in (state.prevotes, state.precommits)
+        )
+
+    def on_vote(self, now: Nanoseconds, sender: Address, m: Vote) -> None:
+        if sender == self.me:
+            return
+        if m.height != self.height or not self.entered:
+            self.hold(now, sender, m)
+            return
+        power = self.validators.powers.get(m.voter)
+        if power is None or m.voter == self.me:
+            self.drop("stranger" if power is None else "duplicate")
+            return
+        state = self.get_round(m.round)
+        if state is None:
+            if m.round > self.highest.get(m.voter, -1) and m.round > self.round:
+                if self.is_vote_signed(m):
+                    self.note(now, m.voter, m.round)
+            else:
+                self.drop("round")
+            return
+        votes = state.get_votes(m.kind)
+        if votes.has(m.voter, m.value):
+            self.drop("duplicate")
+            return
+        if votes.quorum is not None and m.voter not in votes.votes:
+            # It can change nothing any more, so it is not worth verifying.
+            self.drop("late")
+            return
+        if not votes.has_room(m.voter, m.value):
+            self.drop("conflicts")
+            return
+        if not self.is_vote_signed(m):
+            return
+        first = votes.add(m, power)
+        self.moved = True
+        if first is not None:
+            self.accuse(
+                m.voter,
+                m.kind,
+                m.round,
+                Statement(first.value, -1, first.signature),
+                Statement(m.value, -1, m.signature),
+            )
+        self.note(now, m.voter, m.round)
+        self.follow(now, m.round, state)
+
+    def is_vote_signed(self, m: Vote) -> bool:
+        digest = compute_digest(self.chain, m.kind, m.height, m.round, m.value)
+        if self.is_signed(m.voter, digest, m.signature):
+            return True
+        self.drop("signature")
+        return False
+
+    def follow(self, now: Nanoseconds, round: int, state: Round) -> None:
+        """Apply the rules that a new message of a round may have enabled."""
+        if not self.entered:
+            return
+        if round == self.round:
+            self.evaluate(now)
+            return
+        self.consider_precommits(now, round, state)
+        if self.entered and round < self.round and self.step == "propose":
+            # The polka that a proposal refers to may be complete now (L28).
+            self.evaluate(now)
+
+    def note(self, now: Nanoseconds, voter: Address, round: int) -> None:
+        """Wake for a third of the power at work; L55-56: follow a third to a higher round."""
+        if not self.entered or round <= self.highest.get(voter, -1) or voter == self.me:
+            return
+        self.highest[voter] = round
+        powers, third = self.validators.powers, self.validators.third
+        if round > self.round:
+            power = 0
+            for number, who in sorted(
+                ((number, who) for who, number in self.highest.items()), reverse=True
+            ):
+                if number <= self.round:
+                    break
+                power += powers[who]
+                if power >= third:
+                    self.start_round(now, number)  # L56
+                    return
+        if not self.awake and sum(powers[who] for who in self.highest) >= third:
+            self.wake(now)
+
+    def on_decision(self, now: Nanoseconds, sender: Address, m: Decision) -> None:
+        """A finished height from a peer or from sync, judged by its certificate alone."""
+        if sender == self.me and m.height < self.height:
+            return
+        validators = self.sets.get(m.height)
+        if m.height != self.height or validators is None:
+            self.hold(now, sender, m)
+            return
+        try:
+            certificate = decode_certificate(m.certificate)
+            envelope = certificate.envelope
+            if (envelope.engine, envelope.height, envelope.parent) != (
+                ENGINE,
+                m.height,
+                self.parent,
+            ):
+                raise Invalid(f"decision: not a Tendermint successor at height {m.height}")
+            verify_payloads(envelope, m.payloads)
+            value = verify_certificate(certificate, self.chain, validators, self.is_signed)
+        except Invalid:
+            self.drop("decision")
+            return
+        self.decide(certificate, value, m.payloads[0])
+        if self.height in self.sets:
+            self.release_decision(now)
+
+    TIMEOUTS: ClassVar[dict[str, Callable[[Any, Nanoseconds], None]]] = {
+        "pace": on_timeout_pace,
+        "propose": on_timeout_propose,
+        "prevote": on_timeout_prevote,
+        "precommit": on_timeout_precommit,
+        "status": Links.on_timeout_status,
+    }
+
+    HANDLERS: ClassVar[dict[type[Message], Callable[[Any, Nanoseconds, Address, Any], None]]] = {
+        Vote: on_vote,
+        Proposal: on_proposal,
+        Status: Links.on_status,
+        Decision: on_decision,
+    }
