@@ -212,7 +212,7 @@ class Tendermint(Recovery):
         del self.timers[timer.kind]
         self.TIMEOUTS[timer.kind](self, now)
 
-    def get_situation(self, now: Nanoseconds) -> Situation:  # noqa: ARG002
+    def get_situation(self, now: Nanoseconds) -> Situation:
         return describe_situation(self)
 
     # ---- heights
