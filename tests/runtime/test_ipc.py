@@ -10,33 +10,11 @@ import pytest
 
 from quorate.base.errors import Invalid, Unavailable
 from quorate.base.types import Height
-from quorate.consensus.replica import Situation
 from quorate.node.status import NodeStatus
 from quorate.runtime import ipc
 from quorate.runtime.ipc_client import IpcClient, ask, ask_status
 from quorate.runtime.ipc_server import IpcServer, PoolReader, Verdicts
-from runtime.worlds import Recorder, drive, until
-
-STATUS = NodeStatus(
-    address=b"a" * 20,
-    engine="tendermint",
-    genesis=b"g" * 32,
-    version="1",
-    height=7,
-    durable=6,
-    block=b"b" * 32,
-    block_time_ms=5,
-    syncing_to=None,
-    situation=Situation(7, 0, "propose", None, "a proposal", "", [b"c" * 20], ("propose", 99)),
-    why_stalled="waits for a proposal",
-    next_timeout_ms=3,
-    peers=[],
-    validators=[],
-    pool_ready=1,
-    pool_queued=2,
-    pool_bytes=3,
-    counters={"rounds": 4},
-)
+from runtime.worlds import STATUS, Recorder, drive, until
 
 
 class FakePool:

@@ -9,11 +9,34 @@ from typing import Any
 import uvloop
 
 from quorate.base.types import Address, Hash
+from quorate.consensus.replica import Situation
+from quorate.node.status import NodeStatus
 from quorate.runtime.config import Peers
 from quorate.runtime.tls import TlsIdentity, create_certificate
 from quorate.runtime.transport import PeerPlace, Transport
 
 GENESIS = b"g" * 32
+
+STATUS = NodeStatus(
+    address=b"a" * 20,
+    engine="tendermint",
+    genesis=b"g" * 32,
+    version="1",
+    height=7,
+    durable=6,
+    block=b"b" * 32,
+    block_time_ms=5,
+    syncing_to=None,
+    situation=Situation(7, 0, "propose", None, "a proposal", "", [b"c" * 20], ("propose", 99)),
+    why_stalled="waits for a proposal",
+    next_timeout_ms=3,
+    peers=[],
+    validators=[],
+    pool_ready=1,
+    pool_queued=2,
+    pool_bytes=3,
+    counters={"rounds": 4},
+)
 
 
 def get_address(index: int) -> Address:

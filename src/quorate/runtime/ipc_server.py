@@ -141,7 +141,7 @@ class Client(asyncio.Protocol):
             return
         self.server.clients.add(self)
 
-    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002
+    def connection_lost(self, error: Exception | None) -> None:
         self.server.clients.discard(self)
         self._socket = None
 

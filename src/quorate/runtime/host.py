@@ -1,0 +1,193 @@
+"""The real world of one node: its `Port` over an event loop, threads and a journal.
+
+The journal. A sync of a good disk takes less time than handing it to a thread and waiting to be
+woken, so syncs are made on the loop as long as recent ones were fast, and on a thread as soon as
+one was slow. Either way `done` comes in a later turn of the loop, as the port promises.
+"""
+
+import asyncio
+import time
+import traceback
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from quorate.base.types import Address, Hash, Height, Milliseconds, Nanoseconds
+from quorate.consensus.replica import Timer
+from quorate.node.node import Node
+from quorate.runtime.lanes import Lane
+
+__all__ = ["Host", "HostEvents", "JournalFile"]
+
+T = TypeVar("T")
+
+LANES = ("execute", "commit", "pool", "read")
+FAST_SYNC_NS = 1_000_000
+"""A sync up to this long may be made on the loop."""
+SLOW_PATIENCE = 256
+"""Syncs on the thread, all of them fast, before the loop is trusted with one again."""
+
+
+class JournalFile(Protocol):
+    """The part of a journal that a host drives; every call returns when all is durable."""
+
+    def append(self, records: list[bytes], /) -> None: ...
+    def replace(self, records: list[bytes], /) -> None: ...
+
+
+class HostEvents(Protocol):
+    """What the node tells the process around it."""
+
+    def send(self, peer: Address, frame: bytes) -> None: ...
+    def committed(self, height: Height) -> None: ...
+    def admitted(self, hashes: list[Hash]) -> None: ...
+    def disconnect(self, peer: Address, reason: str) -> None: ...
+    def fail(self, reason: str) -> None:
+        """Called once; the process shall end."""
+        ...
+
+    def log(self, level: str, event: str, **fields: Any) -> None: ...
+
+
+class Host:
+    """Implements `quorate.node.port.Port`. `attach` the node before anything else is called."""
+
+    def __init__(self, journal: JournalFile, events: HostEvents) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.journal, self.events = journal, events
+        self.node: Node | None = None
+        self.failed = ""
+        self.on_timer: Callable[[Timer], None] | None = None
+        """Told of each timer that is set; for metrics."""
+        self.send = events.send
+        self.now: Callable[[], Nanoseconds] = time.monotonic_ns
+        self.syncs = 0
+        self.sync_ns = 0
+        """Of all syncs since the start, for metrics."""
+        self._timers: dict[Timer, asyncio.TimerHandle | asyncio.Handle] = {}
+        self._lanes = {name: Lane(name, self.loop, self.on_error) for name in LANES}
+        self._journal_lane = Lane("journal", self.loop, self.on_error)
+        self._patience = 0
+        """Fast syncs that are still to be seen on the thread."""
+        self._closed = False
+
+    def attach(self, node: Node) -> None:
+        self.node = node
+
+    # ---- the port
+
+    def wall_ms(self) -> Milliseconds:
+        return time.time_ns() // 1_000_000
+
+    def set_timer(self, timer: Timer, delay_ns: Nanoseconds) -> None:
+        if self.on_timer is not None:
+            self.on_timer(timer)
+        old = self._timers.get(timer)
+        if old is not None:
+            old.cancel()
+        if delay_ns <= 0:
+            self._timers[timer] = self.loop.call_soon(self._fall, timer)
+        else:
+            self._timers[timer] = self.loop.call_later(delay_ns / 1e9, self._fall, timer)
+
+    def cancel_timer(self, timer: Timer) -> None:
+        handle = self._timers.pop(timer, None)
+        if handle is not None:
+            handle.cancel()
+
+    def _fall(self, timer: Timer) -> None:
+        self._timers.pop(timer, None)
+        if self.node is not None and not self._closed:
+            self.node.timeout(timer)
+
+    def append(self, records: list[bytes], done: Callable[[], None]) -> None:
+        self._keep(lambda: self.journal.append(records), done)
+
+    def cut(self, records: list[bytes], done: Callable[[], None]) -> None:
+        # Never on the loop: a cut writes a whole new file.
+        self._patience = max(self._patience, 1)
+        self._keep(lambda: self.journal.replace(records), done)
+
+    def _keep(self, call: Callable[[], None], done: Callable[[], None]) -> None:
+        if self._patience:
+            self._journal_lane.put(lambda: measure(call), lambda spent: self._kept(spent, done))
+            return
+        try:
+            spent = measure(call)
+        except Exception as error:
+            self.on_error("journal", error)
+            return
+        if spent > FAST_SYNC_NS:
+            self._patience = SLOW_PATIENCE
+        self._count_sync(spent)
+        self.loop.call_soon(done)
+
+    def _kept(self, spent: Nanoseconds, done: Callable[[], None]) -> None:
+        if spent > FAST_SYNC_NS:
+            self._patience = SLOW_PATIENCE
+        else:
+            self._patience -= 1
+        self._count_sync(spent)
+        done()
+
+    def _count_sync(self, spent: Nanoseconds) -> None:
+        self.syncs += 1
+        self.sync_ns += spent
+
+    def work(self, lane: str, call: Callable[[], T], done: Callable[[T], None]) -> None:
+        self._lanes[lane].put(call, done)
+
+    def committed(self, height: Height) -> None:
+        self.events.committed(height)
+
+    def admitted(self, hashes: list[Hash]) -> None:
+        self.events.admitted(hashes)
+
+    def disconnect(self, peer: Address, reason: str) -> None:
+        self.events.disconnect(peer, reason)
+
+    def fail(self, reason: str) -> None:
+        if not self.failed and not self._closed:
+            self.failed = reason
+            self.events.fail(reason)
+
+    def log(self, level: str, event: str, **fields: Any) -> None:
+        self.events.log(level, event, **fields)
+
+    # ---- the end
+
+    def on_error(self, where: str, error: BaseException) -> None:
+        """A call raised: the disk failed, or we have a bug. Neither is to be survived."""
+        trace = "".join(traceback.format_exception(error))
+        self.events.log("debug", "trace", where=where, trace=trace)
+        kind = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
+        self.fail(f"{where}: {kind}{error}")
+
+    def get_backlog(self) -> dict[str, int]:
+        """Return how many calls wait in each lane."""
+        return {name: lane.waiting for name, lane in self._lanes.items()}
+
+    async def close(self, timeout_s: float) -> bool:
+        """End the lanes when they have made the calls that wait; no timer falls from now on.
+
+        Returns whether all ended in time. Their results still reach the loop.
+        """
+        self._closed = True
+        for handle in self._timers.values():
+            handle.cancel()
+        self._timers.clear()
+        lanes = [*self._lanes.values(), self._journal_lane]
+        for lane in lanes:
+            lane.close()
+        deadline = time.monotonic() + timeout_s
+        ended = True
+        for lane in lanes:
+            left_s = max(deadline - time.monotonic(), 0)
+            ended &= await asyncio.to_thread(lane.join, left_s)
+        return ended
+
+
+def measure(call: Callable[[], None]) -> Nanoseconds:
+    """Make a call; return how long it took."""
+    began = time.monotonic_ns()
+    call()
+    return time.monotonic_ns() - began

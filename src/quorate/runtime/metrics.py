@@ -1,0 +1,261 @@
+"""Prometheus metrics of one validator.
+
+Names that dashboards know already are kept: Besu's `ethereum_*`, and CometBFT's set under the
+prefix `quorate_`. Most values are read when somebody asks; only what cannot be read afterwards
+(durations, sizes) is counted as it happens.
+"""
+
+import resource
+import time
+from collections.abc import Iterator
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from quorate.base.types import Address, Height
+from quorate.node.status import NodeStatus
+
+__all__ = ["Metrics", "Observed", "PeerTraffic", "get_best_known"]
+
+INTERVALS_S = (0.002, 0.004, 0.008, 0.016, 0.03, 0.06, 0.12, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 60)
+SIZES = (256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20)
+
+
+class PeerTraffic(Protocol):
+    """Totals of one peer."""
+
+    received_bytes: int
+    sent_bytes: int
+    dropped_frames: int
+
+
+class Observed(Protocol):
+    """Where the values come from."""
+
+    def get_status(self) -> NodeStatus: ...
+    def get_traffic(self) -> dict[str, PeerTraffic]:
+        """By the peer's name."""
+        ...
+
+    def get_refused(self) -> dict[str, int]:
+        """Connections that came to nothing, by reason."""
+        ...
+
+    def get_silent_members(self) -> int:
+        """Members whose vote is not in the last certificate."""
+        ...
+
+    def get_accused(self) -> int:
+        """Members against whom there is evidence."""
+        ...
+
+    def get_backlog(self) -> dict[str, int]:
+        """Calls that wait for a thread, by lane."""
+        ...
+
+    def get_syncs(self) -> tuple[int, float]:
+        """Journal syncs since the start, and the seconds they took."""
+        ...
+
+
+class Metrics:
+    """The registry of one node, and what is observed as it happens."""
+
+    def __init__(self, observed: Observed) -> None:
+        self.registry = CollectorRegistry()
+        self.registry.register(StatusCollector(observed))
+        self._block_at: float | None = None
+        self._round_at: float | None = None
+        self._round: tuple[Height, int] = (0, 0)
+        self._lag_s = 0.0
+        registry = self.registry
+        self.block_interval = Histogram(
+            "quorate_consensus_block_interval_seconds",
+            "Time between this and the last block",
+            buckets=INTERVALS_S,
+            registry=registry,
+        )
+        self.round_duration = Histogram(
+            "quorate_consensus_round_duration_seconds",
+            "Time from the first timer of a round to the next round or block",
+            buckets=INTERVALS_S,
+            registry=registry,
+        )
+        self.block_size = Histogram(
+            "quorate_consensus_block_size_bytes",
+            "Size of the payloads of a block",
+            buckets=SIZES,
+            registry=registry,
+        )
+        self.last_size = Gauge(
+            "quorate_consensus_latest_block_size_bytes",
+            "Size of the payloads of the last block",
+            registry=registry,
+        )
+        self.num_txs = Gauge(
+            "quorate_consensus_num_txs", "Transactions in the last block", registry=registry
+        )
+        self.total_txs = Counter(
+            "quorate_consensus_total_txs", "Transactions since the start", registry=registry
+        )
+        self.lag = Gauge(
+            "quorate_loop_lag_seconds",
+            "Longest delay of the event loop since the last scrape",
+            registry=registry,
+        )
+
+    def on_block(self, items: int, size_bytes: int) -> None:
+        """A height became final here."""
+        now = time.monotonic()
+        if self._block_at is not None:
+            self.block_interval.observe(now - self._block_at)
+        self._block_at = now
+        self.block_size.observe(size_bytes)
+        self.last_size.set(size_bytes)
+        self.num_txs.set(items)
+        if items:
+            self.total_txs.inc(items)
+        if self._round_at is not None:
+            self.round_duration.observe(now - self._round_at)
+            self._round_at = None
+
+    def on_timer(self, height: Height, round: int) -> None:
+        """The engine set a timer of this round; the first one marks its beginning."""
+        if (height, round) <= self._round:
+            return
+        now = time.monotonic()
+        if self._round_at is not None:
+            self.round_duration.observe(now - self._round_at)
+        self._round, self._round_at = (height, round), now
+
+    def on_lag(self, seconds: float) -> None:
+        self._lag_s = max(self._lag_s, seconds)
+
+    def render(self) -> bytes:
+        """Return the text of all metrics. Call on the event loop."""
+        self.lag.set(self._lag_s)
+        self._lag_s = 0.0
+        return generate_latest(self.registry)
+
+
+class StatusCollector(Collector):
+    """Reads the node when it is asked."""
+
+    def __init__(self, observed: Observed) -> None:
+        self.observed = observed
+
+    def describe(self) -> list[Metric]:
+        # Nothing in advance: the node may not have been started yet.
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        status = self.observed.get_status()
+        yield from collect_heights(status)
+        yield from self.collect_members(status)
+        yield from self.collect_peers()
+        yield from self.collect_process()
+        reasons = CounterMetricFamily(
+            "quorate_node_events", "What the node counted since its start", labels=["event"]
+        )
+        for name, count in sorted(status.counters.items()):
+            reasons.add_metric([name], count)
+        yield reasons
+
+    def collect_members(self, status: NodeStatus) -> Iterator[Metric]:
+        power = sum(member.power for member in status.validators)
+        silent = self.observed.get_silent_members()
+        for name, text, value in (
+            ("validators", "Members that agree on the next block", len(status.validators)),
+            ("validators_power", "Their voting power", power),
+            ("missing_validators", "Members without a vote in the last certificate", silent),
+            (
+                "byzantine_validators",
+                "Members that broke the protocol, with evidence",
+                self.observed.get_accused(),
+            ),
+        ):
+            yield gauge(f"quorate_consensus_{name}", text, value)
+
+    def collect_peers(self) -> Iterator[Metric]:
+        received = CounterMetricFamily(
+            "quorate_p2p_peer_receive_bytes", "Bytes received", labels=["peer"]
+        )
+        sent = CounterMetricFamily("quorate_p2p_peer_send_bytes", "Bytes sent", labels=["peer"])
+        dropped = CounterMetricFamily(
+            "quorate_p2p_peer_dropped_frames", "Frames dropped, queue full", labels=["peer"]
+        )
+        for name, traffic in sorted(self.observed.get_traffic().items()):
+            received.add_metric([name], traffic.received_bytes)
+            sent.add_metric([name], traffic.sent_bytes)
+            dropped.add_metric([name], traffic.dropped_frames)
+        refused = CounterMetricFamily(
+            "quorate_p2p_refused_connections", "Connections refused", labels=["reason"]
+        )
+        for reason, count in sorted(self.observed.get_refused().items()):
+            refused.add_metric([reason], count)
+        yield from (received, sent, dropped, refused)
+
+    def collect_process(self) -> Iterator[Metric]:
+        backlog = GaugeMetricFamily(
+            "quorate_lane_backlog", "Calls that wait for a thread", labels=["lane"]
+        )
+        for lane, count in sorted(self.observed.get_backlog().items()):
+            backlog.add_metric([lane], count)
+        yield backlog
+        syncs, seconds = self.observed.get_syncs()
+        yield CounterMetricFamily("quorate_journal_syncs", "Journal syncs", value=syncs)
+        yield CounterMetricFamily(
+            "quorate_journal_sync_seconds", "Time in journal syncs", value=seconds
+        )
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        yield CounterMetricFamily(
+            "process_cpu_seconds", "CPU time", value=usage.ru_utime + usage.ru_stime
+        )
+        yield gauge("process_resident_memory_bytes", "Resident memory", get_resident_bytes())
+
+
+def collect_heights(status: NodeStatus) -> Iterator[Metric]:
+    connected = sum(peer.connected for peer in status.peers)
+    best = get_best_known(status)
+    for name, text, value in (
+        ("ethereum_blockchain_height", "Height of the chain here", status.height),
+        ("ethereum_best_known_block_number", "Greatest height known of any node", best),
+        ("ethereum_peer_count", "Connected peers", connected),
+        ("quorate_p2p_peers", "Connected peers", connected),
+        ("quorate_consensus_height", "Height that is being agreed on", status.situation.height),
+        ("quorate_consensus_rounds", "Its round", status.situation.round),
+        ("quorate_consensus_block_syncing", "1: catching up", int(status.syncing_to is not None)),
+        ("quorate_store_durable_height", "Height that survives a crash", status.durable),
+        ("quorate_mempool_size", "Executable transactions that wait", status.pool_ready),
+        ("quorate_mempool_queued", "Transactions that wait for another", status.pool_queued),
+        ("quorate_mempool_size_bytes", "Bytes of transactions that wait", status.pool_bytes),
+    ):
+        yield gauge(name, text, value)
+    failed = status.counters.get("transactions_refused", 0)
+    yield CounterMetricFamily("quorate_mempool_failed_txs", "Transactions refused", value=failed)
+
+
+def gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def get_best_known(status: NodeStatus) -> Height:
+    """Return the greatest height that this node has heard of."""
+    heights = [peer.height for peer in status.peers]
+    return max([status.height, status.syncing_to or 0, *heights])
+
+
+def get_resident_bytes() -> int:
+    """Return the resident memory of this process; 0 where the system does not tell."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def name_of(names: dict[Address, str], address: Address) -> str:
+    """Return a peer's name, or its address where it has none."""
+    return names.get(address, "0x" + address.hex())

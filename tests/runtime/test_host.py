@@ -1,0 +1,201 @@
+"""The real port: lanes, timers, the journal, and what happens when one of them fails."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+from quorate.base.types import Address, Hash, Height
+from quorate.consensus.replica import Timer
+from quorate.node.node import Node
+from quorate.runtime.disk import FileDisk
+from quorate.runtime.host import FAST_SYNC_NS, Host
+from quorate.storage.journal import open_journal
+from runtime.worlds import drive, until
+
+
+class Events:
+    def __init__(self) -> None:
+        self.failures: list[str] = []
+        self.lines: list[tuple[str, str, dict[str, Any]]] = []
+
+    def send(self, peer: Address, frame: bytes) -> None: ...
+    def committed(self, height: Height) -> None: ...
+    def admitted(self, hashes: list[Hash]) -> None: ...
+    def disconnect(self, peer: Address, reason: str) -> None: ...
+    def fail(self, reason: str) -> None:
+        self.failures.append(reason)
+
+    def log(self, level: str, event: str, **fields: Any) -> None:
+        self.lines.append((level, event, fields))
+
+
+class FakeJournal:
+    def __init__(self) -> None:
+        self.kept: list[bytes] = []
+        self.threads: list[str] = []
+        self.delay_ns = 0
+        self.error: OSError | None = None
+
+    def append(self, records: list[bytes]) -> None:
+        if self.error is not None:
+            raise self.error
+        self.threads.append(threading.current_thread().name)
+        end = time.monotonic_ns() + self.delay_ns
+        while time.monotonic_ns() < end:
+            pass
+        self.kept += records
+
+    def replace(self, records: list[bytes]) -> None:
+        self.threads.append(threading.current_thread().name)
+        self.kept = list(records)
+
+
+class FakeNode:
+    def __init__(self) -> None:
+        self.fallen: list[Timer] = []
+
+    def timeout(self, timer: Timer) -> None:
+        self.fallen.append(timer)
+
+
+def in_world(main: Callable[[Host, FakeJournal, Events, FakeNode], Any]) -> None:
+    async def run() -> None:
+        journal, events, node = FakeJournal(), Events(), FakeNode()
+        host = Host(journal, events)
+        host.attach(cast(Node, node))
+        await main(host, journal, events, node)
+        assert await host.close(10)
+
+    drive(run())
+
+
+def test_lane_keeps_order_and_lanes_run_beside_each_other() -> None:
+    async def main(host: Host, journal: FakeJournal, events: Events, node: FakeNode) -> None:
+        done: list[int] = []
+        gate = threading.Event()
+        host.work("commit", gate.wait, lambda _: done.append(-1))
+        for i in range(100):
+            host.work("execute", lambda i=i: i, done.append)
+        assert done == []
+        await until(lambda: len(done) == 100, "the execute lane, though commit is busy")
+        assert done == list(range(100))
+        assert host.get_backlog()["commit"] == 1
+        gate.set()
+        await until(lambda: done[-1] == -1, "the commit lane")
+
+    in_world(main)
+
+
+def test_call_that_raises_stops_the_node_once_with_one_line() -> None:
+    async def main(host: Host, journal: FakeJournal, events: Events, node: FakeNode) -> None:
+        def fail() -> None:
+            raise ValueError("height 7: impossible")
+
+        called: list[Any] = []
+        host.work("execute", fail, called.append)
+        host.work("execute", fail, called.append)
+        await until(lambda: events.failures, "the failure")
+        await until(lambda: host.get_backlog()["execute"] == 0, "both calls")
+        assert events.failures == ["execute: ValueError: height 7: impossible"]
+        assert called == []
+
+    in_world(main)
+
+
+def test_timer_falls_once_and_a_cancelled_or_replaced_one_never() -> None:
+    async def main(host: Host, journal: FakeJournal, events: Events, node: FakeNode) -> None:
+        kept, cancelled, replaced = Timer("a", 1), Timer("b", 1), Timer("c", 1)
+        host.set_timer(kept, 1_000_000)
+        host.set_timer(cancelled, 0)
+        host.set_timer(replaced, 0)
+        host.cancel_timer(cancelled)
+        host.set_timer(Timer("c", 1), 20_000_000)
+        await until(lambda: len(node.fallen) == 2, "two timers")
+        assert node.fallen == [kept, replaced]
+        host.set_timer(kept, 0)
+        host.cancel_timer(kept)
+        host.set_timer(cancelled, 0)
+        await until(lambda: len(node.fallen) == 3, "the next")
+        assert node.fallen[-1] == cancelled
+
+    in_world(main)
+
+
+def test_no_timer_falls_after_the_end() -> None:
+    async def main(host: Host, journal: FakeJournal, events: Events, node: FakeNode) -> None:
+        host.set_timer(Timer("a"), 0)
+        assert await host.close(10)
+        assert node.fallen == []
+
+    async def run() -> None:
+        host, node = Host(FakeJournal(), Events()), FakeNode()
+        host.attach(cast(Node, node))
+        await main(host, FakeJournal(), Events(), node)
+
+    drive(run())
+
+
+def test_fast_syncs_are_made_on_the_loop_and_slow_ones_beside_it() -> None:
+    async def main(host: Host, journal: FakeJournal, events: Events, node: FakeNode) -> None:
+        done: list[int] = []
+        host.append([b"a"], lambda: done.append(1))
+        assert done == []  # never from inside the call
+        await until(lambda: done == [1], "the first")
+        journal.delay_ns = 2 * FAST_SYNC_NS
+        for i in (2, 3):
+            host.append([b"b"], lambda i=i: done.append(i))
+            await until(lambda i=i: done[-1] == i, "the next")
+        here = threading.current_thread().name
+        assert journal.threads == [here, here, "quorate-journal"]
+        host.cut([b"c"], lambda: done.append(4))
+        await until(lambda: done[-1] == 4, "the cut")
+        assert journal.kept == [b"c"]
+        assert host.syncs == 4
+
+    in_world(main)
+
+
+def test_disk_that_fails_stops_the_node_and_done_is_never_called() -> None:
+    async def main(host: Host, journal: FakeJournal, events: Events, node: FakeNode) -> None:
+        done: list[int] = []
+        journal.error = OSError(28, "No space left on device")
+        host.append([b"a"], lambda: done.append(1))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert events.failures == ["journal: [Errno 28] No space left on device"]
+        assert done == []
+
+    in_world(main)
+
+
+def test_close_lets_the_calls_that_wait_complete() -> None:
+    async def run() -> None:
+        host = Host(FakeJournal(), Events())
+        done: list[int] = []
+        for i in range(50):
+            host.work("commit", lambda i=i: done.append(i), lambda _: None)
+        assert await host.close(10)
+        assert done == list(range(50))
+
+    drive(run())
+
+
+def test_real_journal_keeps_what_was_acknowledged(tmp_path: Path) -> None:
+    async def run() -> None:
+        journal, _ = open_journal(FileDisk(tmp_path / "journal"), b"me")
+        host = Host(journal, Events())
+        done: list[int] = []
+        host.append([b"one", b"two"], lambda: done.append(1))
+        await until(lambda: done == [1], "durable")
+        host.cut([b"three"], lambda: done.append(2))
+        await until(lambda: done == [1, 2], "cut")
+        host.append([b"four"], lambda: done.append(3))
+        await until(lambda: done[-1] == 3, "durable")
+        _, recovered = open_journal(FileDisk(tmp_path / "journal"), b"me")
+        assert recovered.records == [b"three", b"four"]
+        assert await host.close(10)
+
+    drive(run())
