@@ -6,11 +6,11 @@ pragma solidity 0.8.37;
 /// of an event (GS1 CBV 2.0, section 8.9) together with the hash of the document that tells it. The
 /// documents stay off-chain: anybody who is shown one can check it against the record.
 ///
-/// @dev `records` is at slot 0, so that a proof of slot keccak256(eventHash . 0) shows the content hash
-/// and the slot after it shows who recorded it, when and as what: `role << 224 | time << 160 | company`.
+/// @dev `records` is at slot 0, so that a proof of slot keccak256(contentHash . keccak256(eventHash . 0))
+/// shows who recorded this document of this event, when and as what, in one word:
+/// `role << 224 | time << 160 | company`; or, as zero, that nobody did.
 contract Provenance {
     struct Record {
-        bytes32 contentHash;
         address company;
         uint64 time;
         Role role;
@@ -31,7 +31,7 @@ contract Provenance {
         Inspector
     }
 
-    mapping(bytes32 eventHash => Record) public records;
+    mapping(bytes32 eventHash => mapping(bytes32 contentHash => Record)) public records;
     mapping(address account => Company) private _companies;
     address public admin;
     address public pendingAdmin;
@@ -50,7 +50,7 @@ contract Provenance {
     error NotEnrolled(address sender);
     error Suspended(address company);
     error RoleMissing(address company, Role role);
-    error AlreadyRecorded(bytes32 eventHash, address company);
+    error AlreadyRecorded(bytes32 eventHash, bytes32 contentHash, address company);
     error EmptyHash();
     error BadRoles(uint256 roles);
 
@@ -95,7 +95,8 @@ contract Provenance {
         emit AdminChanged(msg.sender);
     }
 
-    /// @notice Record an event once and for all.
+    /// @notice Record, once and for all, that this document tells of this event. Other documents may
+    /// tell of it too, from other companies or in another notation.
     function record(bytes32 eventHash, bytes32 contentHash, Role role) external {
         if (eventHash == 0 || contentHash == 0) revert EmptyHash();
         Company storage entry = _companies[msg.sender];
@@ -104,12 +105,9 @@ contract Provenance {
         if (role == Role.None || entry.roles & (1 << uint256(role)) == 0) {
             revert RoleMissing(msg.sender, role);
         }
-        Record storage slot = records[eventHash];
-        if (slot.company != address(0)) revert AlreadyRecorded(eventHash, slot.company);
-        slot.contentHash = contentHash;
-        slot.company = msg.sender;
-        slot.time = uint64(block.timestamp);
-        slot.role = role;
+        address before = records[eventHash][contentHash].company;
+        if (before != address(0)) revert AlreadyRecorded(eventHash, contentHash, before);
+        records[eventHash][contentHash] = Record(msg.sender, uint64(block.timestamp), role);
         ++total;
         emit EventRecorded(eventHash, msg.sender, role, contentHash);
     }

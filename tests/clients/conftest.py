@@ -7,19 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from network import Endpoint, start_network, stop_network
 from web3 import Web3
 
-ROOT = Path(__file__).resolve().parents[2]
-JS = ROOT / "tests" / "js"
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With `pytest -n N --dist loadgroup`, keep these tests on one worker and network."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            if Path(item.fspath).parent == Path(__file__).parent:
-                item.add_marker(pytest.mark.xdist_group("network"))
+from clients.network import JS, Endpoint, start_network, stop_network
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
 ROOT = Path(__file__).resolve().parents[2]
+JS = ROOT / "tests" / "js"
 CHAIN_ID = 31337
 MNEMONIC = "test test test test test test test test test test test junk"
 

@@ -5,8 +5,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import JS
-from network import Endpoint
+
+from clients.network import JS, Endpoint
+
+pytestmark = pytest.mark.network
 
 
 @pytest.mark.parametrize("library", ["ethers", "viem"])

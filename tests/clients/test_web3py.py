@@ -11,7 +11,6 @@ import pytest
 import rlp
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
-from network import CHAIN_ID, Endpoint, account_at, load_artefact
 from web3 import AsyncWeb3, Web3, WebSocketProvider
 from web3.contract import Contract
 from web3.exceptions import (
@@ -24,6 +23,10 @@ from web3.exceptions import (
     Web3RPCError,
 )
 from web3.types import TxReceipt
+
+from clients.network import CHAIN_ID, Endpoint, account_at, load_artefact
+
+pytestmark = pytest.mark.network
 
 T = TypeVar("T")
 
