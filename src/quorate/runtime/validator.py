@@ -1,0 +1,484 @@
+"""One validator process: everything put together, from start to end.
+
+Started with the network file, its own folder and its secret key; ends by a signal or by a failure.
+The first SIGTERM or SIGINT drains: no more requests, no more votes, then the calls that are under
+way complete, what is final becomes durable, and what waits in the pool is kept for the next start.
+The second one ends at once, which is as safe as a crash, and a crash is safe.
+"""
+
+import asyncio
+import gc
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvloop
+from msgspec import Struct
+
+from quorate.base.errors import Corrupt, Invalid, Unavailable
+from quorate.base.rng import Rng
+from quorate.base.types import Address, Hash, Height
+from quorate.consensus import ENGINES
+from quorate.consensus.keys import SecpKeys
+from quorate.consensus.replica import Timer
+from quorate.ledger.application import Application, Executed
+from quorate.node.node import Node
+from quorate.node.settings import Settings as NodeSettings
+from quorate.node.status import NodeStatus
+from quorate.runtime.config import Network, ValidatorConfig
+from quorate.runtime.disk import FileDisk
+from quorate.runtime.folder import Folder, make_private
+from quorate.runtime.health import HealthServer
+from quorate.runtime.host import Host
+from quorate.runtime.ipc_server import IpcServer, PoolReader, Verdicts
+from quorate.runtime.logs import EventLog, open_log
+from quorate.runtime.metrics import Metrics, PeerTraffic, name_of
+from quorate.runtime.pidfile import PidFile
+from quorate.runtime.supervision import Child, Notifier
+from quorate.runtime.tls import load_identity, write_private
+from quorate.runtime.transport import PeerPlace, Transport
+from quorate.storage.journal import open_journal
+
+__all__ = ["OpenApplication", "Opened", "Plan", "run_validator"]
+
+LAG_PERIOD_S = 0.25
+PROGRESS_PERIOD_S = 60.0
+DRAIN_PATIENCE_S = 30.0
+SWITCH_INTERVAL_S = 0.0005
+"""How long a thread may keep the interpreter while the loop wants it; the default is 5 ms."""
+KEPT_POOL = "pool.waiting"
+MAX_KEPT_ITEMS = 100_000
+
+
+class Opened(Struct):
+    """An application that is ready to be driven."""
+
+    application: Application
+    pool: PoolReader | None
+    close: Callable[[], None]
+
+
+OpenApplication = Callable[["Plan"], Opened]
+
+
+class Plan(Struct, frozen=True):
+    """What to run: made by the command line.
+
+    `secret` is the validator's key, 32 bytes. `rpc_command` starts its JSON-RPC process; None: it
+    has none. `log_file` None: stderr.
+    """
+
+    network: Network
+    network_folder: Path
+    validator: ValidatorConfig
+    folder: Folder
+    secret: bytes
+    open_application: OpenApplication
+    rpc_command: list[str] | None = None
+    log_file: Path | None = None
+
+    def __repr__(self) -> str:
+        return f"Plan({self.validator.name})"
+
+    def read_genesis(self) -> bytes:
+        """Return the genesis file. Raises Invalid."""
+        path = self.network_folder / self.network.genesis
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise Invalid(f"{path}: cannot be read: {error.strerror}") from None
+
+
+class ObservedNode(Node):
+    """A node that tells of each height that became final."""
+
+    on_block: Callable[[Executed, list[bytes]], None] | None = None
+
+    def on_final(self, executed: Executed) -> None:
+        super().on_final(executed)
+        if self.on_block is not None:
+            self.on_block(executed, self.execution.payloads)
+
+
+class Validator:
+    """The parts of one validator process and what connects them. Drive by `run_validator`."""
+
+    def __init__(self, plan: Plan, log: EventLog, pid_file: PidFile) -> None:
+        """Open everything. Raises Invalid, Unavailable or Corrupt, one line for people."""
+        self.plan, self.log, self.pid_file = plan, log, pid_file
+        network, folder = plan.network, plan.folder
+        self.loop = asyncio.get_running_loop()
+        self.failed = ""
+        self.stopping = asyncio.Event()
+        self.signalled = False
+        keys = SecpKeys(plan.secret)
+        check_key(plan.validator, keys.address)
+        self.me = keys.address
+        self.names = {v.identity: v.name for v in network.validators}
+        identity = load_identity(folder.tls_key, folder.tls_certificate)
+        check_certificate(plan, identity.fingerprint)
+        self.opened = plan.open_application(plan)
+        self.application, self.pool = self.opened.application, self.opened.pool
+        genesis = self.application.genesis
+        self.disk = FileDisk(folder.journal, fsync=network.store.fsync)
+        journal, recovered = open_journal(self.disk, self.me + genesis)
+        self.recovered = recovered.records
+        for note in recovered.notes:
+            log("warning", "journal repaired", note=note)
+        self.host = Host(journal, self)
+        places = {v.identity: PeerPlace(v.name, v.host, v.port, v.pin) for v in network.validators}
+        self.node = make_node(plan, self.host, keys, self.application, list(places))
+        self.node.on_block = self.on_block
+        self.host.attach(self.node)
+        self.transport = Transport(
+            self.me, genesis, identity, places, network.peers, self.node, self.log
+        )
+        self.metrics = Metrics(self)
+        self.host.on_timer = self.on_timer
+        self.ipc = IpcServer(
+            folder.socket,
+            self,
+            log,
+            max_clients=network.limits.ipc_clients,
+            max_in_flight=network.limits.ipc_in_flight,
+        )
+        self.health = (
+            HealthServer(self, network.metrics.host, plan.validator.metrics_port)
+            if network.metrics.enabled
+            else None
+        )
+        self.child = make_child(plan, log)
+        self.notifier = Notifier(os.environ)
+        self.handles: dict[str, asyncio.TimerHandle] = {}
+
+    # ---- life
+
+    async def start(self) -> None:
+        """Begin to listen, to agree and to answer. Raises Unavailable when a port is taken."""
+        validator = self.plan.validator
+        listen = validator.listen or validator.host
+        self.node.start(self.recovered)
+        self.recovered = []
+        try:
+            await self.transport.start(listen, validator.port)
+        except OSError as error:
+            raise Unavailable(
+                f"peers on {listen}:{validator.port}: {error.strerror or error}"
+            ) from None
+        await self.ipc.start()
+        if self.health is not None:
+            await self.health.start()
+        if self.child is not None:
+            self.child.start()
+        self.resubmit()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.loop.add_signal_handler(number, self.on_signal, number)
+        self.watch_lag(self.loop.time() + LAG_PERIOD_S)
+        self.tell_progress(self.node.execution.final.height)
+        # What lives now lives to the end: it need not be looked at by the collector again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 20)
+        height = self.node.execution.final.height
+        self.notifier.ready(f"height {height}")
+        if self.notifier.watchdog_s:
+            self.tell_watchdog()
+        self.log(
+            "info",
+            "validator runs",
+            name=validator.name,
+            address=self.me,
+            height=height,
+            peers_at=f"{listen}:{validator.port}",
+            pid=os.getpid(),
+        )
+
+    async def stop(self) -> None:
+        """Drain, keep everything, close. Never raises."""
+        began = time.monotonic()
+        self.notifier.stopping()
+        for handle in self.handles.values():
+            handle.cancel()
+        steps: list[tuple[str, Callable[[], Any]]] = [
+            ("ipc", self.ipc.stop),
+            ("rpc", self.child.stop if self.child is not None else do_nothing),
+            ("node", self.stop_node),
+            ("transport", self.transport.stop),
+            ("lanes", self.drain),
+            ("store", self.close_store),
+            ("health", self.health.stop if self.health is not None else do_nothing),
+        ]
+        for name, step in steps:
+            try:
+                await step()
+            except Exception as error:
+                self.log("error", "stop: a part did not close", part=name, reason=str(error))
+        spent_s = round(time.monotonic() - began, 3)
+        self.log("info", "validator stopped", reason=self.failed or "asked to", spent_s=spent_s)
+
+    async def stop_node(self) -> None:
+        self.node.stop()
+
+    async def drain(self) -> None:
+        if not await self.host.close(DRAIN_PATIENCE_S):
+            self.log("warning", "calls still run after the longest wait", wait_s=DRAIN_PATIENCE_S)
+
+    async def close_store(self) -> None:
+        """Make final heights durable, keep what waits, close. A failed node keeps nothing new."""
+        if not self.failed:
+            await asyncio.to_thread(self.application.commit)
+            await asyncio.to_thread(self.keep_pool)
+        self.disk.close()
+        self.opened.close()
+        self.pid_file.release()
+
+    def keep_pool(self) -> None:
+        """Write what waits for the next start, since clients were told that it was admitted."""
+        items = self.application.waiting(MAX_KEPT_ITEMS)
+        path = self.plan.folder.path / KEPT_POOL
+        if items:
+            write_private(path, msgspec.msgpack.encode(items))
+            self.log("info", "pool kept", transactions=len(items))
+
+    def resubmit(self) -> None:
+        """Admit again what the last stop kept."""
+        path = self.plan.folder.path / KEPT_POOL
+        try:
+            items = msgspec.msgpack.decode(path.read_bytes(), type=list[bytes])
+        except FileNotFoundError:
+            return
+        except msgspec.MsgspecError as error:
+            self.log("warning", "pool not restored", file=str(path), reason=str(error))
+            return
+        finally:
+            path.unlink(missing_ok=True)
+        self.node.submit(items, lambda verdicts: self.on_resubmitted(verdicts))
+
+    def on_resubmitted(self, verdicts: Verdicts) -> None:
+        refused = sum(reason is not None for _, reason in verdicts)
+        self.log("info", "pool restored", transactions=len(verdicts) - refused, refused=refused)
+
+    def on_signal(self, number: int) -> None:
+        name = signal.Signals(number).name
+        if self.signalled:
+            self.log("warning", "stopped by force", signal=name)
+            os._exit(128 + number)
+        self.signalled = True
+        self.log("info", "stopping, a second signal forces", signal=name)
+        self.stopping.set()
+
+    # ---- what the node tells (HostEvents)
+
+    def send(self, peer: Address, frame: bytes) -> None:
+        self.transport.send(peer, frame)
+
+    def committed(self, height: Height) -> None:
+        self.ipc.tell_committed(height)
+
+    def admitted(self, hashes: list[Hash]) -> None:
+        self.ipc.tell_pending(hashes)
+
+    def disconnect(self, peer: Address, reason: str) -> None:
+        self.transport.disconnect(peer, reason)
+
+    def fail(self, reason: str) -> None:
+        self.failed = reason
+        self.log("error", "validator failed", reason=reason)
+        self.stopping.set()
+
+    def on_block(self, executed: Executed, payloads: list[bytes]) -> None:
+        size_bytes = sum(map(len, payloads))
+        self.metrics.on_block(executed.items, size_bytes)
+        if self.plan.network.log.blocks:
+            self.log(
+                "info",
+                "block",
+                height=executed.height,
+                hash=executed.block,
+                transactions=executed.items,
+                bytes=size_bytes,
+            )
+
+    def on_timer(self, timer: Timer) -> None:
+        if timer.height:
+            self.metrics.on_timer(timer.height, timer.round)
+
+    # ---- questions (ipc, health, metrics)
+
+    def submit(self, items: list[bytes], done: Callable[[Verdicts], None]) -> None:
+        self.node.submit(items, done)
+
+    def get_status(self) -> NodeStatus:
+        return self.node.get_status()
+
+    def get_durable(self) -> Height:
+        return self.node.execution.durable
+
+    def get_metrics(self) -> bytes:
+        return self.metrics.render()
+
+    def read(self, call: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        self.host.work("read", lambda: try_call(call), done)
+
+    def get_traffic(self) -> dict[str, PeerTraffic]:
+        return {
+            name_of(self.names, peer): self.transport.get_traffic(peer)
+            for peer in self.transport.places
+        }
+
+    def get_refused(self) -> dict[str, int]:
+        return msgspec.structs.asdict(self.transport.dropped)
+
+    def get_silent_members(self) -> int:
+        connected = sum(peer.connected for peer in self.node.peers.get_status())
+        return max(len(self.node.members) - 1 - connected, 0)
+
+    def get_accused(self) -> int:
+        return len({accusation.who for accusation in self.node.accusations})
+
+    def get_backlog(self) -> dict[str, int]:
+        return self.host.get_backlog()
+
+    def get_syncs(self) -> tuple[int, float]:
+        return self.host.syncs, self.host.sync_ns / 1e9
+
+    # ---- periodic
+
+    def watch_lag(self, due: float) -> None:
+        """Measure how late the loop is."""
+        now = self.loop.time()
+        self.metrics.on_lag(max(now - due, 0.0))
+        due = now + LAG_PERIOD_S
+        self.handles["lag"] = self.loop.call_at(due, self.watch_lag, due)
+
+    def tell_progress(self, before: Height) -> None:
+        """One line a minute, if anything happened."""
+        height = self.node.execution.final.height
+        if height != before:
+            self.log(
+                "info",
+                "progress",
+                height=height,
+                blocks=height - before,
+                durable=self.node.execution.durable,
+                peers=len(self.transport.links),
+            )
+        self.handles["progress"] = self.loop.call_later(
+            PROGRESS_PERIOD_S, self.tell_progress, height
+        )
+
+    def tell_watchdog(self) -> None:
+        self.notifier.alive(f"height {self.node.execution.final.height}")
+        self.handles["watchdog"] = self.loop.call_later(
+            self.notifier.watchdog_s, self.tell_watchdog
+        )
+
+
+def run_validator(plan: Plan) -> int:
+    """Run one validator until it is told to stop; return the exit code of the process.
+
+    Raises Invalid, Unavailable or Corrupt, one line for people, when it cannot be started.
+    """
+    make_private(plan.folder.path)
+    pid_file = PidFile(plan.folder.pid)
+    log = open_log(plan.network.log, plan.validator.name, plan.log_file)
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(run(plan, log, pid_file))
+
+
+async def run(plan: Plan, log: EventLog, pid_file: PidFile) -> int:
+    validator = Validator(plan, log, pid_file)
+    try:
+        await validator.start()
+    except (Invalid, Unavailable, Corrupt):
+        await validator.stop()
+        raise
+    await validator.stopping.wait()
+    await validator.stop()
+    return 1 if validator.failed else 0
+
+
+def make_node(
+    plan: Plan, host: Host, keys: SecpKeys, application: Application, peers: list[Address]
+) -> ObservedNode:
+    """Return the node with its engine. Raises Invalid for wrong settings of the engine."""
+    network = plan.network
+    engine = ENGINES.get(network.engine)
+    if engine is None:
+        names = ", ".join(ENGINES)
+        raise Invalid(f"network.toml: engine: found {network.engine!r}, expected one of {names}")
+    try:
+        settings = msgspec.convert(network.engine_settings, engine.settings)
+    except msgspec.ValidationError as error:
+        raise Invalid(f"network.toml: engine_settings: {error}") from None
+    unknown = set(network.engine_settings) - set(engine.settings.__struct_fields__)
+    if unknown:
+        names = ", ".join(engine.settings.__struct_fields__)
+        raise Invalid(
+            f"network.toml: engine_settings.{min(unknown)}: unknown key, expected one of {names}"
+        )
+    rng = Rng(int.from_bytes(os.urandom(8), "big"))
+    return ObservedNode(
+        host,
+        engine.replica(keys, application.genesis, rng, settings),
+        application,
+        NodeSettings(
+            block_time_ms=network.blocks.block_time_ms,
+            heartbeat_ms=network.blocks.heartbeat_ms,
+            max_payload_bytes=network.blocks.max_bytes,
+            max_frame_bytes=network.peers.max_frame_bytes,
+        ),
+        engine=network.engine,
+        peers=peers,
+        software=get_software(),
+    )
+
+
+def make_child(plan: Plan, log: EventLog) -> Child | None:
+    if plan.rpc_command is None or not plan.network.rpc.enabled:
+        return None
+    output = plan.log_file.with_name("rpc.log") if plan.log_file is not None else None
+    return Child("rpc", plan.rpc_command, log, nice=plan.network.rpc.nice, output=output)
+
+
+def check_key(validator: ValidatorConfig, found: Address) -> None:
+    if found != validator.identity:
+        raise Invalid(
+            f"{validator.name}: found the key of 0x{found.hex()}, "
+            f"expected that of {validator.address} (network.toml)"
+        )
+
+
+def check_certificate(plan: Plan, found: bytes) -> None:
+    if found != plan.validator.pin:
+        raise Invalid(
+            f"{plan.folder.tls_certificate}: found tls_sha256 {found.hex()}, "
+            f"expected {plan.validator.tls_sha256} (network.toml)"
+        )
+
+
+def get_software() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"quorate/{version('quorate')}"
+    except PackageNotFoundError:
+        return "quorate/source"
+
+
+def try_call(call: Callable[[], Any]) -> Any:
+    """Return what a call returns, or the exception that the asker shall hear of."""
+    try:
+        return call()
+    except (Invalid, Unavailable, Corrupt) as error:
+        return error
+
+
+async def do_nothing() -> None:
+    return None
