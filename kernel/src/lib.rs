@@ -2,6 +2,7 @@
 //!
 //! This file only exports; `src/quorate/_kernel.pyi` describes what Python sees. Nothing here decides.
 
+mod block;
 mod codec;
 mod crypto;
 mod errors;
@@ -9,8 +10,15 @@ mod evm;
 mod genesis;
 mod ledger;
 mod payload;
+mod state;
+mod store;
+mod store_lmdb;
 mod transaction;
 mod transition;
+mod tree;
+mod trie;
+mod trie_node;
+mod trie_update;
 mod types;
 mod view;
 
@@ -23,6 +31,7 @@ fn _kernel(m: &Bound<'_, PyModule>) -> PyResult<()> {
     crypto::export(m)?;
     transaction::export(m)?;
     transition::export(m)?;
+    trie::export(m)?;
     ledger::export(m)?;
     view::export(m)?;
     Ok(())

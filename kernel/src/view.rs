@@ -1,22 +1,249 @@
-//! Read-only snapshots of what is final and durable.
+//! Read-only snapshots of what is final and durable: `View`, less its calls and JSON, which are in `json.rs`.
 
-use crate::errors::{Error, Result};
-use crate::types::History;
+use crate::block::{self, BODY, RECEIPTS};
+use crate::errors::{Error, Result, fixed};
+use crate::genesis::{self, ChainSpec};
+use crate::ledger::{address_argument, decision_tuple, detached, hash_argument};
+use crate::state::{EMPTY, StateAt};
+use crate::store::{Snapshot, Store, Table, required};
+use crate::types::{History, StateRead, Stored};
+use alloy_consensus::Header;
+use alloy_primitives::{B256, Bytes, U256};
+use alloy_trie::KECCAK_EMPTY;
 use parking_lot::RwLock;
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use serde_json::{Value, json};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Safe in another process and from many threads. JSON and calls have their own block of methods in `json.rs`.
+/// A height or a block hash.
+#[derive(Debug, Clone, Copy)]
+pub enum At {
+    Height(u64),
+    Hash(B256),
+}
+
+impl<'a, 'py> FromPyObject<'a, 'py> for At {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'a, 'py, PyAny>) -> PyResult<At> {
+        if let Ok(hash) = object.cast::<PyBytes>() {
+            return Ok(At::Hash(B256::new(fixed("block hash", hash.as_bytes())?)));
+        }
+        let height = object.extract::<u64>();
+        height.map(At::Height).map_err(|_| PyTypeError::new_err("block: expected a height or a 32-byte hash"))
+    }
+}
+
+/// The durable blocks of a store. Every answer comes from the newest snapshot.
+pub struct Past {
+    store: Store,
+    spec: ChainSpec,
+}
+
+impl Past {
+    fn snapshot(&self) -> Result<Snapshot> {
+        self.store.snapshot()
+    }
+
+    /// The height that `at` means, if it is stored.
+    pub fn height_at(&self, at: At) -> Result<Option<u64>> {
+        match at {
+            At::Height(height) => Ok((height <= self.head()?).then_some(height)),
+            At::Hash(hash) => self.block_number(&hash),
+        }
+    }
+
+    /// The state after a block. Raises Unavailable, in geth's words, for an unknown one.
+    pub fn state_at(&self, at: At) -> Result<StateAt> {
+        let height = match (at, self.height_at(at)?) {
+            (_, Some(height)) => height,
+            (At::Height(_), None) => return Err(Error::unavailable("header not found")),
+            (At::Hash(_), None) => return Err(Error::unavailable("header for hash not found")),
+        };
+        let head = required(block::head(&self.snapshot()?, height)?, || format!("height {height}: its head"))?;
+        StateAt::new(&self.store, Vec::new(), height, head.hash, head.root)
+    }
+}
+
+impl History for Past {
+    fn spec(&self) -> &ChainSpec {
+        &self.spec
+    }
+
+    fn head(&self) -> Result<u64> {
+        required(block::durable_height(&self.snapshot()?)?, || "the genesis block".to_owned())
+    }
+
+    fn block_number(&self, hash: &B256) -> Result<Option<u64>> {
+        block::height_of(&self.snapshot()?, hash)
+    }
+
+    fn header(&self, number: u64) -> Result<Option<(Header, B256, u64)>> {
+        let head = block::head(&self.snapshot()?, number)?;
+        Ok(head.map(|head| (head.header, head.hash, head.timestamp_ms)))
+    }
+
+    fn stored(&self, number: u64) -> Result<Option<Stored>> {
+        let snapshot = self.snapshot()?;
+        let Some(head) = block::head(&snapshot, number)? else { return Ok(None) };
+        Ok(Some(Stored {
+            header: head.header,
+            hash: head.hash,
+            timestamp_ms: head.timestamp_ms,
+            body: block::part(&snapshot, number, BODY)?,
+            receipts: block::part(&snapshot, number, RECEIPTS)?,
+        }))
+    }
+
+    fn locate(&self, transaction: &B256) -> Result<Option<(u64, u32)>> {
+        block::locate(&self.snapshot()?, transaction)
+    }
+
+    fn state(&self, number: u64) -> Result<Arc<dyn StateRead>> {
+        Ok(Arc::new(self.state_at(At::Height(number))?))
+    }
+}
+
+/// Read-only snapshots of what is final and durable. Safe in another process and from many threads.
 #[pyclass(frozen, module = "quorate._kernel")]
 pub struct View {
     /// None once closed.
-    history: RwLock<Option<Arc<dyn History>>>,
+    past: RwLock<Option<Arc<Past>>>,
+    genesis_hash: B256,
+    chain_id: u64,
 }
 
 impl View {
+    pub fn over(store: Store, spec: ChainSpec, genesis_hash: B256) -> View {
+        let chain_id = spec.chain_id;
+        View { past: RwLock::new(Some(Arc::new(Past { store, spec }))), genesis_hash, chain_id }
+    }
+
     /// The history of blocks; each of its answers comes from the newest snapshot. Raises Unavailable once closed.
     pub fn history(&self) -> Result<Arc<dyn History>> {
-        self.history.read().clone().ok_or_else(|| Error::unavailable("view: closed"))
+        Ok(self.past()?)
+    }
+
+    pub fn past(&self) -> Result<Arc<Past>> {
+        self.past.read().clone().ok_or_else(|| Error::unavailable("view: closed"))
+    }
+}
+
+#[pymethods]
+impl View {
+    #[getter]
+    fn genesis_hash<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, self.genesis_hash.as_slice())
+    }
+
+    #[getter]
+    fn chain_id(&self) -> u64 {
+        self.chain_id
+    }
+
+    #[staticmethod]
+    fn open(py: Python<'_>, path: PathBuf) -> PyResult<View> {
+        detached(py, || {
+            let store = Store::open_reader(&path)?;
+            let snapshot = store.snapshot()?;
+            crate::tree::check_format(&store, &snapshot)?;
+            let Some(json) = snapshot.get(Table::Meta, b"genesis")? else {
+                return Err(Error::unavailable(format!("{}: has no genesis yet", store.name())));
+            };
+            let spec = genesis::parse(&json)?.spec;
+            let hash = required(block::stored_hash(&snapshot, 0)?, || "the genesis block".to_owned())?;
+            Ok(View::over(store.clone(), spec, hash))
+        })
+    }
+
+    /// The durable height.
+    fn head(&self) -> PyResult<u64> {
+        Ok(self.past()?.head()?)
+    }
+
+    fn block_hash<'py>(&self, py: Python<'py>, height: u64) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let hash = block::stored_hash(&self.past()?.snapshot()?, height)?;
+        Ok(hash.map(|hash| PyBytes::new(py, hash.as_slice())))
+    }
+
+    fn block_number(&self, hash: &[u8]) -> PyResult<Option<u64>> {
+        Ok(self.past()?.block_number(&hash_argument("block hash", hash)?)?)
+    }
+
+    fn balance<'py>(&self, py: Python<'py>, at: At, account: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+        let (past, account) = (self.past()?, address_argument("account", account)?);
+        let found = detached(py, || past.state_at(at)?.account(&account))?;
+        let balance = found.map_or(U256::ZERO, |account| account.balance).to_le_bytes::<32>();
+        py.get_type::<pyo3::types::PyInt>().call_method1("from_bytes", (PyBytes::new(py, &balance), "little"))
+    }
+
+    fn nonce(&self, py: Python<'_>, at: At, account: &[u8]) -> PyResult<u64> {
+        let (past, account) = (self.past()?, address_argument("account", account)?);
+        Ok(detached(py, || past.state_at(at)?.account(&account))?.map_or(0, |account| account.nonce))
+    }
+
+    fn code<'py>(&self, py: Python<'py>, at: At, account: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+        let (past, account) = (self.past()?, address_argument("account", account)?);
+        let code = detached(py, || {
+            let state = past.state_at(at)?;
+            state.account(&account)?.map_or(Ok(Bytes::new()), |account| state.code(&account.code_hash))
+        })?;
+        Ok(PyBytes::new(py, &code))
+    }
+
+    fn storage<'py>(&self, py: Python<'py>, at: At, account: &[u8], slot: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+        let (past, account) = (self.past()?, address_argument("account", account)?);
+        let slot = hash_argument("slot", slot)?;
+        let value = detached(py, || past.state_at(at)?.storage(&account, &U256::from_be_bytes(slot.0)))?;
+        Ok(PyBytes::new(py, &value.to_be_bytes::<32>()))
+    }
+
+    /// The EIP-1186 answer.
+    fn proof_json<'py>(
+        &self,
+        py: Python<'py>,
+        at: At,
+        account: &[u8],
+        slots: Vec<Vec<u8>>,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let (past, account) = (self.past()?, address_argument("account", account)?);
+        let slots = slots.iter().map(|slot| hash_argument("slot", slot)).collect::<Result<Vec<_>>>()?;
+        let answer = detached(py, || {
+            let (leaf, proof, storage) = past.state_at(at)?.prove(&account, &slots)?;
+            let root = leaf.as_ref().map_or(EMPTY, |leaf| leaf.storage);
+            let found = leaf.map(|leaf| leaf.account);
+            let slot_json = |(slot, (value, proof)): (&B256, (U256, Vec<Bytes>))| -> Value {
+                json!({"key": slot, "value": value, "proof": proof})
+            };
+            let answer = json!({
+                "address": account,
+                "accountProof": proof,
+                "balance": found.as_ref().map_or(U256::ZERO, |account| account.balance),
+                "codeHash": found.as_ref().map_or(KECCAK_EMPTY, |account| account.code_hash),
+                "nonce": U256::from(found.as_ref().map_or(0, |account| account.nonce)),
+                "storageHash": root.hash,
+                "storageProof": slots.iter().zip(storage).map(slot_json).collect::<Vec<_>>(),
+            });
+            serde_json::to_vec(&answer).map_err(|e| Error::invalid(format!("proof: {e}")))
+        })?;
+        Ok(PyBytes::new(py, &answer))
+    }
+
+    fn decision<'py>(
+        &self,
+        py: Python<'py>,
+        height: u64,
+    ) -> PyResult<Option<(Bound<'py, PyBytes>, Bound<'py, PyBytes>, Vec<Bound<'py, PyBytes>>)>> {
+        let past = self.past()?;
+        let decision = detached(py, || block::decision(&past.snapshot()?, height))?;
+        Ok(decision.map(|decision| decision_tuple(py, &decision)))
+    }
+
+    fn close(&self) {
+        *self.past.write() = None;
     }
 }
 

@@ -1,0 +1,389 @@
+//! Trie nodes as they are stored, and where.
+//!
+//! A node never changes: a block writes the nodes that it replaced anew, under its own version (its height), so that every
+//! stored height stays readable. The nodes of one version lie one after the other in chunks; a node's name is the version
+//! and its offset, and the parent's record holds it beside the reference that standard Ethereum roots hash. So a commit
+//! appends a few large values, and a read follows names without searching by path.
+//!
+//! Records, integers big-endian, `id` = version (5 bytes), offset (4), `path` = count of nibbles (1), nibbles packed:
+//!
+//!     branch      0 or 0x10, bitmap of children (2), then per child reference and id;
+//!                 with 0x10 every reference is a hash (32), otherwise length (1) and bytes
+//!     extension   1, path, length of the reference (1), reference, id
+//!     leaf        2, path, value (see `Leaf::write_record`)
+//!
+//! A reference is the node's RLP if that is shorter than 32 bytes, otherwise its keccak256 (Yellow Paper, appendix D).
+
+use crate::errors::{Error, Result};
+use alloy_primitives::{B256, Bytes, keccak256};
+use alloy_trie::Nibbles;
+
+const BRANCH: u8 = 0;
+const BRANCH_OF_HASHES: u8 = 0x10;
+const EXTENSION: u8 = 1;
+const LEAF: u8 = 2;
+
+const ID_BYTES: usize = 9;
+const HASH_BYTES: usize = 32;
+const MAX_VERSION: u64 = (1 << 40) - 1;
+
+/// A chunk takes no further node once it has this many bytes; a node starts below 2^16 in its chunk.
+const CHUNK_BYTES: usize = 1 << 16;
+const CHUNK_BITS: u32 = 16;
+
+/// Where a node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodeId {
+    pub version: u64,
+    pub offset: u32,
+}
+
+impl NodeId {
+    pub fn chunk(self) -> u32 {
+        self.offset >> CHUNK_BITS
+    }
+
+    /// The node's place in its chunk.
+    pub fn start(self) -> usize {
+        (self.offset & ((1 << CHUNK_BITS) - 1)) as usize
+    }
+
+    pub fn write(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.version.to_be_bytes()[3..]);
+        out.extend_from_slice(&self.offset.to_be_bytes());
+    }
+
+    fn read(bytes: &[u8; ID_BYTES]) -> NodeId {
+        let mut version = [0u8; 8];
+        version[3..].copy_from_slice(&bytes[..5]);
+        let mut offset = [0u8; 4];
+        offset.copy_from_slice(&bytes[5..]);
+        NodeId { version: u64::from_be_bytes(version), offset: u32::from_be_bytes(offset) }
+    }
+}
+
+/// How a parent's hash covers a child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reference {
+    /// 32 for a hash, less for RLP.
+    len: u8,
+    bytes: [u8; HASH_BYTES],
+}
+
+impl Reference {
+    pub fn of(rlp: &[u8]) -> Reference {
+        if rlp.len() < HASH_BYTES {
+            let mut bytes = [0; HASH_BYTES];
+            bytes[..rlp.len()].copy_from_slice(rlp);
+            Reference { len: rlp.len() as u8, bytes }
+        } else {
+            Reference { len: HASH_BYTES as u8, bytes: keccak256(rlp).0 }
+        }
+    }
+
+    pub fn is_hash(&self) -> bool {
+        self.len as usize == HASH_BYTES
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        &self.bytes[..self.len as usize]
+    }
+
+    /// The root that a trie has whose top node is this one.
+    pub fn root(&self) -> B256 {
+        if self.is_hash() { B256::new(self.bytes) } else { keccak256(self.as_slice()) }
+    }
+
+    fn rlp_length(&self) -> usize {
+        if self.is_hash() { HASH_BYTES + 1 } else { self.len as usize }
+    }
+
+    fn write_rlp(&self, out: &mut Vec<u8>) {
+        if self.is_hash() {
+            out.push(alloy_rlp::EMPTY_STRING_CODE + HASH_BYTES as u8);
+        }
+        out.extend_from_slice(self.as_slice());
+    }
+}
+
+/// What a parent holds of a child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    pub reference: Reference,
+    pub id: NodeId,
+}
+
+/// The children of a branch by nibble.
+pub type Children = [Option<Link>; 16];
+
+/// What the leaves of a trie hold.
+pub trait Leaf: Clone + PartialEq + Send + Sync {
+    /// Append a form that says where it ends.
+    fn write_record(&self, out: &mut Vec<u8>);
+    fn read_record(record: &mut Reader<'_>) -> Result<Self>;
+    /// Append the value whose RLP string the leaf node holds.
+    fn write_value(&self, out: &mut Vec<u8>);
+}
+
+/// Reads a record from its beginning; all that is missing is Corrupt.
+pub struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(bytes: &'a [u8]) -> Reader<'a> {
+        Reader { rest: bytes }
+    }
+
+    pub fn take(&mut self, count: usize) -> Result<&'a [u8]> {
+        let (taken, rest) = self.rest.split_at_checked(count).ok_or_else(|| self.too_short(count))?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    pub fn array<const N: usize>(&mut self) -> Result<&'a [u8; N]> {
+        let (taken, rest) = self.rest.split_first_chunk().ok_or_else(|| self.too_short(N))?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    pub fn byte(&mut self) -> Result<u8> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    pub fn id(&mut self) -> Result<NodeId> {
+        Ok(NodeId::read(self.array()?))
+    }
+
+    pub fn hash(&mut self) -> Result<B256> {
+        Ok(B256::from(self.array::<HASH_BYTES>()?))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn path(&mut self) -> Result<Nibbles> {
+        let count = self.byte()? as usize;
+        if count > 64 {
+            return Err(Error::corrupt(format!("trie node: path of {count} nibbles, expected at most 64")));
+        }
+        let mut path = Nibbles::unpack(self.take(count.div_ceil(2))?);
+        path.truncate(count);
+        Ok(path)
+    }
+
+    fn reference(&mut self) -> Result<Reference> {
+        let len = self.byte()?;
+        if len as usize > HASH_BYTES {
+            return Err(Error::corrupt(format!("trie node: reference of {len} bytes, expected at most {HASH_BYTES}")));
+        }
+        let mut bytes = [0; HASH_BYTES];
+        bytes[..len as usize].copy_from_slice(self.take(len as usize)?);
+        Ok(Reference { len, bytes })
+    }
+
+    fn link(&mut self) -> Result<Link> {
+        Ok(Link { reference: self.reference()?, id: self.id()? })
+    }
+
+    #[cold]
+    fn too_short(&self, expected: usize) -> Error {
+        Error::corrupt(format!("record: {} bytes left, expected at least {expected}", self.rest.len()))
+    }
+}
+
+/// A stored node, decoded as far as a walk needs it.
+pub enum Node<'a> {
+    Branch(Branch<'a>),
+    Extension(Nibbles, Link),
+    /// The path that is left, and the leaf's record.
+    Leaf(Nibbles, Reader<'a>),
+}
+
+impl<'a> Node<'a> {
+    pub fn read(record: &'a [u8]) -> Result<Node<'a>> {
+        let mut reader = Reader::new(record);
+        match reader.byte()? {
+            kind @ (BRANCH | BRANCH_OF_HASHES) => {
+                let bitmap = u16::from_be_bytes(*reader.array()?);
+                Ok(Node::Branch(Branch { bitmap, of_hashes: kind == BRANCH_OF_HASHES, children: reader.rest }))
+            }
+            EXTENSION => Ok(Node::Extension(reader.path()?, reader.link()?)),
+            LEAF => Ok(Node::Leaf(reader.path()?, reader)),
+            kind => Err(Error::corrupt(format!("trie node: kind {kind}, expected 0, 1, 2 or 16"))),
+        }
+    }
+}
+
+pub struct Branch<'a> {
+    bitmap: u16,
+    of_hashes: bool,
+    children: &'a [u8],
+}
+
+impl Branch<'_> {
+    /// The name of one child, without decoding the others.
+    pub fn child(&self, nibble: u8) -> Result<Option<NodeId>> {
+        if self.bitmap & (1 << nibble) == 0 {
+            return Ok(None);
+        }
+        let before = (self.bitmap & ((1 << nibble) - 1)).count_ones() as usize;
+        let mut reader = Reader::new(self.children);
+        if self.of_hashes {
+            reader.take(before * (HASH_BYTES + ID_BYTES) + HASH_BYTES)?;
+            return reader.id().map(Some);
+        }
+        for _ in 0..before {
+            reader.link()?;
+        }
+        Ok(Some(reader.link()?.id))
+    }
+
+    pub fn children(&self) -> Result<Children> {
+        let mut children = [None; 16];
+        let mut reader = Reader::new(self.children);
+        for (nibble, child) in children.iter_mut().enumerate() {
+            if self.bitmap & (1 << nibble) == 0 {
+                continue;
+            }
+            *child = Some(if self.of_hashes {
+                let reference = Reference { len: HASH_BYTES as u8, bytes: *reader.array()? };
+                Link { reference, id: reader.id()? }
+            } else {
+                reader.link()?
+            });
+        }
+        Ok(children)
+    }
+}
+
+// ---- RLP, as roots hash it and proofs show it
+
+pub fn write_branch_rlp(children: &Children, out: &mut Vec<u8>) {
+    let payload_length =
+        1 + children.iter().map(|child| child.as_ref().map_or(1, |c| c.reference.rlp_length())).sum::<usize>();
+    alloy_rlp::Header { list: true, payload_length }.encode(out);
+    for child in children {
+        match child {
+            Some(child) => child.reference.write_rlp(out),
+            None => out.push(alloy_rlp::EMPTY_STRING_CODE),
+        }
+    }
+    // Keys all have one length, so that no branch has a value.
+    out.push(alloy_rlp::EMPTY_STRING_CODE);
+}
+
+pub fn write_extension_rlp(path: &Nibbles, child: &Reference, out: &mut Vec<u8>) {
+    let path = alloy_trie::nodes::encode_path_leaf(path, false);
+    write_list(&path, child.rlp_length(), out);
+    child.write_rlp(out);
+}
+
+/// `value` is what `Leaf::write_value` gave.
+pub fn write_leaf_rlp(path: &Nibbles, value: &[u8], out: &mut Vec<u8>) {
+    use alloy_rlp::Encodable;
+    let path = alloy_trie::nodes::encode_path_leaf(path, true);
+    write_list(&path, value.length(), out);
+    value.encode(out);
+}
+
+fn write_list(path: &[u8], rest: usize, out: &mut Vec<u8>) {
+    use alloy_rlp::Encodable;
+    alloy_rlp::Header { list: true, payload_length: path.length() + rest }.encode(out);
+    path.encode(out);
+}
+
+// ---- writing
+
+/// Chunks of new nodes, by number, ascending.
+pub type Chunks = Vec<(u32, Bytes)>;
+
+/// Writes nodes of one version. Several can write the same version side by side, each with a lane of its own: lane `i` of
+/// `n` fills the chunks i, i + n, i + 2n and so on, so that names do not depend on who was faster.
+pub struct NodeWriter {
+    version: u64,
+    chunk: u64,
+    lanes: u64,
+    buffer: Vec<u8>,
+    full: Chunks,
+    rlp: Vec<u8>,
+    value: Vec<u8>,
+}
+
+impl NodeWriter {
+    pub fn new(version: u64, lane: usize, lanes: usize) -> NodeWriter {
+        debug_assert!(lane < lanes);
+        let (buffer, full, rlp, value) = Default::default();
+        NodeWriter { version, chunk: lane as u64, lanes: lanes as u64, buffer, full, rlp, value }
+    }
+
+    pub fn finish(mut self) -> Chunks {
+        if !self.buffer.is_empty() {
+            self.full.push((self.chunk as u32, self.buffer.into()));
+        }
+        self.full
+    }
+
+    pub fn write_branch(&mut self, children: &Children) -> Result<Link> {
+        self.rlp.clear();
+        write_branch_rlp(children, &mut self.rlp);
+        let id = self.start_node()?;
+        let of_hashes = children.iter().flatten().all(|child| child.reference.is_hash());
+        let bitmap = (0..16).filter(|&i| children[i].is_some()).fold(0u16, |bits, i| bits | 1 << i);
+        self.buffer.push(if of_hashes { BRANCH_OF_HASHES } else { BRANCH });
+        self.buffer.extend_from_slice(&bitmap.to_be_bytes());
+        for child in children.iter().flatten() {
+            if !of_hashes {
+                self.buffer.push(child.reference.len);
+            }
+            self.buffer.extend_from_slice(child.reference.as_slice());
+            child.id.write(&mut self.buffer);
+        }
+        Ok(Link { reference: Reference::of(&self.rlp), id })
+    }
+
+    pub fn write_extension(&mut self, path: &Nibbles, child: &Link) -> Result<Link> {
+        self.rlp.clear();
+        write_extension_rlp(path, &child.reference, &mut self.rlp);
+        let id = self.start_node()?;
+        self.buffer.push(EXTENSION);
+        self.write_path(path);
+        self.buffer.push(child.reference.len);
+        self.buffer.extend_from_slice(child.reference.as_slice());
+        child.id.write(&mut self.buffer);
+        Ok(Link { reference: Reference::of(&self.rlp), id })
+    }
+
+    pub fn write_leaf(&mut self, path: &Nibbles, leaf: &impl Leaf) -> Result<Link> {
+        self.rlp.clear();
+        self.value.clear();
+        leaf.write_value(&mut self.value);
+        write_leaf_rlp(path, &self.value, &mut self.rlp);
+        let id = self.start_node()?;
+        self.buffer.push(LEAF);
+        self.write_path(path);
+        leaf.write_record(&mut self.buffer);
+        Ok(Link { reference: Reference::of(&self.rlp), id })
+    }
+
+    fn write_path(&mut self, path: &Nibbles) {
+        self.buffer.push(path.len() as u8);
+        self.buffer.extend_from_slice(&path.pack());
+    }
+
+    fn start_node(&mut self) -> Result<NodeId> {
+        if self.buffer.len() >= CHUNK_BYTES {
+            let full = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK_BYTES + 1024));
+            self.full.push((self.chunk as u32, full.into()));
+            self.chunk += self.lanes;
+        }
+        if self.chunk >= 1 << (32 - CHUNK_BITS) || self.version > MAX_VERSION {
+            return Err(Error::invalid(format!(
+                "height {}: chunk {} of trie nodes, expected below height 2^40 and chunk 2^16",
+                self.version, self.chunk
+            )));
+        }
+        Ok(NodeId { version: self.version, offset: ((self.chunk as u32) << CHUNK_BITS) | self.buffer.len() as u32 })
+    }
+}
