@@ -11,6 +11,8 @@ mod genesis;
 mod ledger;
 mod payload;
 mod state;
+#[cfg(test)]
+mod state_tests;
 mod store;
 mod store_lmdb;
 mod transaction;

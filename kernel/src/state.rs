@@ -241,7 +241,8 @@ impl StateRead for StateAt {
         }
         let cached = self.trie.lock();
         let code = cached.trie.source.snapshot().get(Table::Codes, code_hash.as_slice())?;
-        let code = code.ok_or_else(|| Error::corrupt(format!("code {code_hash}: not stored, expected by an account")))?;
+        let code =
+            code.ok_or_else(|| Error::corrupt(format!("code {code_hash}: not stored, expected by an account")))?;
         Ok(code.into_bytes())
     }
 

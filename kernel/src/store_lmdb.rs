@@ -47,7 +47,9 @@ impl Environment {
         let mut open = OPEN.lock();
         if let Some(environment) = open.get(&path).and_then(Weak::upgrade) {
             if !environment.writable {
-                return Err(Error::unavailable(format!("{name}: this process has it open as a view, close that first")));
+                return Err(Error::unavailable(format!(
+                    "{name}: this process has it open as a view, close that first"
+                )));
             }
             *environment.lock.lock() = Some(lock);
             return Ok(environment);
@@ -188,7 +190,9 @@ fn lock_writer(path: &Path, name: &str) -> Result<File> {
             let mut holder = String::new();
             let _ = Read::by_ref(&mut file).take(20).read_to_string(&mut holder);
             let holder = holder.trim();
-            return Err(Error::unavailable(format!("{name}: process {holder} holds it, expected to be the only writer")));
+            return Err(Error::unavailable(format!(
+                "{name}: process {holder} holds it, expected to be the only writer"
+            )));
         }
         Err(TryLockError::Error(e)) => return Err(failed(e)),
     }

@@ -319,7 +319,11 @@ impl Core {
         }
         if height < durable {
             let above = |value: &[u8]| Ok(block::indexed_height(value)? > height);
-            let mut batch: Batch = snapshot.keys_where(Table::Index, &above)?.into_iter().map(|key| Change::Delete(Table::Index, key)).collect();
+            let mut batch: Batch = snapshot
+                .keys_where(Table::Index, &above)?
+                .into_iter()
+                .map(|key| Change::Delete(Table::Index, key))
+                .collect();
             batch.push(Change::Truncate(Table::Blocks, block::key(height + 1, 0)));
             batch.push(Change::Truncate(Table::Nodes, node_key(height + 1, 0)));
             self.store.write(&batch)?;
@@ -371,7 +375,8 @@ impl Core {
 
     fn parent(&self, hash: &B256) -> Result<(Header, u64)> {
         let head = self.head_by_hash(hash)?;
-        let head = head.ok_or_else(|| Error::unavailable(format!("block {hash}: not executed here, expected as a parent")))?;
+        let head =
+            head.ok_or_else(|| Error::unavailable(format!("block {hash}: not executed here, expected as a parent")))?;
         Ok((head.header, head.timestamp_ms))
     }
 }

@@ -4,9 +4,7 @@
 
 use crate::errors::{Error, Result, fixed};
 use crate::store::{Snapshot, Store, Table, Value};
-use crate::trie_node::{
-    Chunks, Leaf, Node, NodeId, Reader, write_branch_rlp, write_extension_rlp, write_leaf_rlp,
-};
+use crate::trie_node::{Chunks, Leaf, Node, NodeId, Reader, write_branch_rlp, write_extension_rlp, write_leaf_rlp};
 use alloy_primitives::{B256, Bytes, keccak256};
 use alloy_trie::nodes::{RlpNode, TrieNode};
 use alloy_trie::{EMPTY_ROOT_HASH, Nibbles};
@@ -189,7 +187,8 @@ fn value_of<L: Leaf>(record: &mut Reader<'_>) -> Result<Vec<u8>> {
 }
 
 fn nibble_at(key: &Nibbles, depth: usize) -> Result<u8> {
-    key.get(depth).ok_or_else(|| Error::corrupt(format!("trie: a branch at depth {depth}, expected below {KEY_NIBBLES}")))
+    key.get(depth)
+        .ok_or_else(|| Error::corrupt(format!("trie: a branch at depth {depth}, expected below {KEY_NIBBLES}")))
 }
 
 fn extended(path: &Nibbles, rest: &Nibbles) -> Result<Nibbles> {
@@ -221,8 +220,7 @@ pub fn check_proof(root: &B256, key: &B256, proof: &[Bytes]) -> Result<Option<Ve
     let mut value = None;
     while let Some(reference) = next.take() {
         let node = if let Some(hash) = reference.as_hash() {
-            let (place, rlp) =
-                nodes.next().ok_or_else(|| Error::invalid(format!("proof: ends before node {hash}")))?;
+            let (place, rlp) = nodes.next().ok_or_else(|| Error::invalid(format!("proof: ends before node {hash}")))?;
             let found = keccak256(rlp);
             if found != hash {
                 return Err(Error::invalid(format!("proof: node {place} has hash {found}, expected {hash}")));
