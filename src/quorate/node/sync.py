@@ -226,6 +226,9 @@ class Sync:
         if height not in self.buffer:
             return False
         # An engine waits at a height for its members or for the store; it would drop the decision.
+        # It knows the members of two heights above the one that it was last told of.
+        if height > self.execution.applied + 2:
+            return False
         if self.interpreter.replica.get_situation(self.port.now()).height != height:
             return False
         peer, decision = self.forget(height)
