@@ -78,6 +78,7 @@ class Link(asyncio.Protocol):
         "_flushing",
         "_hello",
         "_loop",
+        "_on_open",
         "_owner",
         "_paused",
         "_queue",
@@ -89,7 +90,6 @@ class Link(asyncio.Protocol):
         "hello",
         "max_frame",
         "max_queue",
-        "on_raw_open",
         "peer",
         "queued_bytes",
         "received_bytes",
@@ -110,11 +110,11 @@ class Link(asyncio.Protocol):
         wanted: Address | None,
         max_frame: int,
         max_queue: int,
-        on_raw_open: Callable[["Link"], bool] | None = None,
+        on_open: Callable[["Link"], bool],
     ) -> None:
         """`wanted` is who was dialled, None for a connection that came in.
 
-        `on_raw_open` may refuse an accepted connection before a byte of TLS is spent on it.
+        `on_open` may refuse a connection before a byte of TLS is spent on it.
         """
         self._owner, self._tls, self._hello = owner, tls, hello
         self._loop = asyncio.get_running_loop()
@@ -123,7 +123,7 @@ class Link(asyncio.Protocol):
         self._queue: deque[bytes] = deque()
         self._flushing = self._paused = False
         self._closed = ""
-        self.on_raw_open = on_raw_open
+        self._on_open = on_open
         self.wanted, self.dialled = wanted, wanted is not None
         self.max_frame, self.max_queue = max_frame, max_queue
         self.state = "handshake"
@@ -142,7 +142,7 @@ class Link(asyncio.Protocol):
         self._socket = cast(asyncio.Transport, transport)
         where = transport.get_extra_info("peername")
         self.remote = f"{where[0]}:{where[1]}" if where else "unknown"
-        if self.on_raw_open is not None and not self.on_raw_open(self):
+        if not self._on_open(self):
             self.close("refused")
             return
         self._socket.set_write_buffer_limits(high=WRITE_HIGH_BYTES)

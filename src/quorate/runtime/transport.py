@@ -198,7 +198,7 @@ class Transport:
         try:
             async with asyncio.timeout(timeout_s):
                 await self._loop.create_connection(
-                    lambda: self._watch(self._make_link(peer)), place.host, place.port
+                    lambda: self._make_link(peer), place.host, place.port
                 )
         except TimeoutError:
             failure = f"no answer within {timeout_s:g} s"
@@ -238,7 +238,7 @@ class Transport:
             wanted=wanted,
             max_frame=self.settings.max_frame_bytes,
             max_queue=self.settings.send_queue_bytes,
-            on_raw_open=self._admit if wanted is None else None,
+            on_open=self._admit if wanted is None else self._watch,
         )
 
     def _admit(self, link: Link) -> bool:
@@ -252,14 +252,14 @@ class Transport:
             self.dropped.limited += 1
             return False
         self._handshake_credit -= 1
-        self._watch(link)
-        return True
+        return self._watch(link)
 
-    def _watch(self, link: Link) -> Link:
+    def _watch(self, link: Link) -> bool:
+        """Give a connection a limited time to show whose it is."""
         self._strangers[link] = self._loop.call_later(
             self.settings.handshake_timeout_ms / 1000, link.close, "handshake took too long"
         )
-        return link
+        return True
 
     def _earn(self) -> None:
         now = self._loop.time()
