@@ -153,7 +153,7 @@ class Machine:
                 else:
                     self.write(effect)
             else:
-                self.DO[type(effect)](self, effect)
+                getattr(self, self.DO[type(effect)])(effect)
 
     def write(self, effect: Persist) -> None:
         """Group a random number of waiting records into one write."""
@@ -260,22 +260,24 @@ class Machine:
         if effect.who not in self.world.liars:
             raise Fault(f"0x{effect.who.hex()} is accused, and honest")
 
-    DO: ClassVar[dict[Any, Callable[..., None]]] = {
-        Send: do_send,
-        Broadcast: do_broadcast,
-        SetTimer: do_set_timer,
-        CancelTimer: do_cancel_timer,
-        Want: do_want,
-        Check: do_check,
-        Deliver: do_deliver,
-        Checkpoint: do_checkpoint,
-        Accuse: do_accuse,
+    DO: ClassVar[dict[Any, str]] = {
+        Send: "do_send",
+        Broadcast: "do_broadcast",
+        SetTimer: "do_set_timer",
+        CancelTimer: "do_cancel_timer",
+        Want: "do_want",
+        Check: "do_check",
+        Deliver: "do_deliver",
+        Checkpoint: "do_checkpoint",
+        Accuse: "do_accuse",
     }
 
-    def give(self, transaction: bytes) -> None:
-        """A client's transaction of 8 bytes arrives."""
-        self.pool[transaction] = None
-        self.answer()
+    def give(self, number: int) -> None:
+        """A client's transaction arrives."""
+        transaction = keccak256(number.to_bytes(8, "big"))[:8]
+        if not any(transaction in deliver.payloads[0] for deliver in self.chain):
+            self.pool[transaction] = None
+            self.answer()
 
     def receive(self, sender: Address, data: bytes) -> None:
         self.replica.receive(self.world.now, sender, decode_message(data))
@@ -452,7 +454,7 @@ class World:
             who, kind = proposers[0], PROPOSAL
         else:
             return
-        if who in self.liars:
+        if who in self.liars or who not in self.machines:
             return
         key = (who, kind, message.height, message.round)
         if self.said.setdefault(key, value) != value:

@@ -6,7 +6,7 @@ from consensus.network import World
 def give_all(world: World, number: int) -> None:
     for machine in world.all:
         if machine.up:
-            machine.give(number.to_bytes(8, "big"))
+            machine.give(number)
 
 
 def test_four_replicas_agree_and_then_fall_silent() -> None:
