@@ -39,12 +39,12 @@ Deviations:
 * A value is an envelope (`certificate`) around a payload; proposed again it keeps its envelope.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from quorate.base.errors import Invalid
 from quorate.base.rng import Rng
-from quorate.base.types import Address, Hash, Height, Member, Nanoseconds
+from quorate.base.types import Address, Hash, Height, Nanoseconds
 from quorate.consensus.certificate import (
     NIL,
     PRECOMMIT,
@@ -62,10 +62,8 @@ from quorate.consensus.certificate import (
 from quorate.consensus.evidence import Offences, Statement
 from quorate.consensus.replica import (
     NOTHING,
-    Base,
     Broadcast,
     Check,
-    Checkpoint,
     Decision,
     Deliver,
     Keys,
@@ -76,8 +74,8 @@ from quorate.consensus.replica import (
     Timer,
     Want,
 )
+from quorate.consensus.tendermint_heights import Heights
 from quorate.consensus.tendermint_links import Links
-from quorate.consensus.tendermint_recovery import Recovery
 from quorate.consensus.tendermint_situation import describe_situation
 from quorate.consensus.tendermint_types import (
     MILLISECOND,
@@ -97,13 +95,10 @@ from quorate.crypto.hashes import hash_payload
 ENGINE = "tendermint"
 
 
-class Tendermint(Recovery):
+class Tendermint(Heights):
     """One validator, or a follower that does not vote."""
 
-    __slots__ = (
-        "bytes_since_checkpoint",
-        "heights_since_checkpoint",
-    )
+    __slots__ = ()
 
     WIRE: ClassVar[tuple[type[Message], ...]] = (Decision, Proposal, Vote, Status)
     RECORDS: ClassVar[tuple[type[Record], ...]] = (Proposed, Voted, Polka, Decided)
@@ -127,43 +122,7 @@ class Tendermint(Recovery):
         self.tail = []
         self.forget_height()
 
-    def forget_height(self) -> None:
-        """Reset what belongs to one height (L6-9, L53)."""
-        self.round = 0
-        self.step = "propose"
-        self.rounds = {}
-        self.values = {}
-        self.verdicts = {}
-        self.pending = []
-        self.journaled = {}
-        self.locked_value, self.locked_round = None, -1
-        self.valid_value, self.valid_round = None, -1
-        self.awake = self.stirred = self.moved = False
-        self.highest = {}
-
     # ---- inputs
-
-    def start(self, now: Nanoseconds, base: Base, journal: Iterable[Record]) -> None:
-        self.height = base.height + 1
-        self.parent = base.envelope
-        if base.certificate:
-            self.last = Decision(base.height, base.payloads, base.certificate)
-        self.know_members(self.height, base.members)
-        self.know_members(self.height + 1, base.next_members)
-        self.validators = self.sets[self.height]
-        self.replay(base.height, journal)
-        if self.height == base.height + 1:
-            self.enter_height(now)
-
-    def applied(self, now: Nanoseconds, height: Height, members: list[Member]) -> None:
-        if height + 2 >= self.height and height + 2 not in self.sets:
-            self.know_members(height + 2, members)
-        if self.entered:
-            return
-        if height == self.height - 1:
-            self.enter_height(now)
-        elif self.height in self.sets:
-            self.release_decision(now)
 
     def submit(self, now: Nanoseconds, height: Height, payload: bytes) -> None:
         if height != self.height or not self.entered:
@@ -198,12 +157,11 @@ class Tendermint(Recovery):
     def checked(self, now: Nanoseconds, height: Height, payload: bytes, valid: bool) -> None:
         if height != self.height or not self.entered:
             return
-        for index, (waiting, value) in enumerate(self.pending):
-            if waiting == payload:
-                del self.pending[index]
-                self.verdicts[value] = valid
-                self.evaluate(now)
-                return
+        answered = [value for waiting, value in self.pending if waiting == payload]
+        if answered:
+            self.pending = [(other, value) for other, value in self.pending if other != payload]
+            self.verdicts.update(dict.fromkeys(answered, valid))
+            self.evaluate(now)
 
     def timeout(self, now: Nanoseconds, timer: Timer) -> None:
         armed = self.timers.get(timer.kind)
@@ -214,51 +172,6 @@ class Tendermint(Recovery):
 
     def get_situation(self, now: Nanoseconds) -> Situation:
         return describe_situation(self)
-
-    # ---- heights
-
-    def advance_height(self, value: Hash, decision: Decision) -> None:
-        """Leave a decided height (L51-53)."""
-        self.last = decision
-        self.parent = value
-        self.sets.pop(self.height, None)
-        self.height += 1
-        self.entered = False
-        self.heights_since_checkpoint += 1
-        self.bytes_since_checkpoint += sum(len(payload) for payload in decision.payloads)
-
-    def enter_height(self, now: Nanoseconds) -> None:
-        """Begin the next height; the application has executed the last one (L54)."""
-        validators = self.sets[self.height]
-        if validators is not self.validators:
-            self.validators = validators
-            self.suspects = {who: None for who in self.suspects if who in validators.powers}
-        self.forget_height()
-        self.entered = True
-        self.rounds[0] = Round(validators.total)
-        settings = self.settings
-        if not self.tail and (
-            self.heights_since_checkpoint >= settings.checkpoint_heights
-            or self.bytes_since_checkpoint >= settings.checkpoint_bytes
-        ):
-            self.heights_since_checkpoint = self.bytes_since_checkpoint = 0
-            self.out.append(Checkpoint(self.height - 1, []))
-        interval_ns = max(settings.block_time_ms, settings.min_interval_ms) * MILLISECOND
-        if self.tail:
-            self.restore(now)
-        elif interval_ns and self.opened_at is not None and now < self.opened_at + interval_ns:
-            self.set_timer(now, "pace", self.opened_at + interval_ns - now)
-        else:
-            self.open_height(now)
-        self.release_held(now)
-
-    def open_height(self, now: Nanoseconds) -> None:
-        """Ask for something to agree on (L10: StartRound(0)); with a block time, it is due."""
-        self.opened_at = now
-        if self.settings.block_time_ms:
-            self.awake = True
-            self.stir(now)
-        self.begin_round(now)
 
     # ---- rounds
 
@@ -466,9 +379,6 @@ class Tendermint(Recovery):
             return full_ns
         return min(full_ns, (settings.suspect_ms << 2 * min(self.round, 16)) * MILLISECOND)
 
-    def on_timeout_pace(self, now: Nanoseconds) -> None:
-        self.open_height(now)
-
     def on_timeout_propose(self, now: Nanoseconds) -> None:
         """L57-60."""
         if self.rounds[self.round].proposal is None and not self.is_proposer():
@@ -506,7 +416,7 @@ class Tendermint(Recovery):
         if value in state.proposals:
             self.drop("duplicate")
             return
-        fault = self.find_fault(m, value)
+        fault = self.find_fault(m)
         if fault is not None:
             self.drop(fault)
             return
@@ -514,6 +424,12 @@ class Tendermint(Recovery):
         digest = compute_digest(self.chain, PROPOSAL, m.height, m.round, value, m.valid_round)
         if not self.is_signed(proposer, digest, m.signature):
             self.drop("signature")
+            return
+        known = self.values.get(value)
+        if (known is None or known[1] != m.payload) and (
+            hash_payload(m.payload) != m.envelope.payload
+        ):
+            self.drop("payload hash")
             return
         self.suspects.pop(proposer, None)
         if state.proposal is not None and not self.is_second_needed(state, value, m):
@@ -528,7 +444,7 @@ class Tendermint(Recovery):
         self.note(now, proposer, m.round)
         self.follow(now, m.round, state)
 
-    def find_fault(self, m: Proposal, value: Hash) -> str | None:
+    def find_fault(self, m: Proposal) -> str | None:
         """Return why a proposal cannot be one of a correct proposer, judged without signatures."""
         envelope = m.envelope
         if len(m.payload) > self.settings.max_payload_bytes:
@@ -547,10 +463,7 @@ class Tendermint(Recovery):
             or envelope.next_members != self.sets[m.height + 1].hash
         ):
             return "envelope"
-        known = self.values.get(value)
-        if known is not None and known[1] == m.payload:
-            return None
-        return None if hash_payload(m.payload) == envelope.payload else "payload hash"
+        return None
 
     def is_second_needed(self, state: Round, value: Hash, m: Proposal) -> bool:
         """Accuse a proposer of two proposals; whether others may have decided on the second one.
@@ -682,7 +595,7 @@ class Tendermint(Recovery):
             self.release_decision(now)
 
     TIMEOUTS: ClassVar[dict[str, Callable[[Any, Nanoseconds], None]]] = {
-        "pace": on_timeout_pace,
+        "pace": Heights.on_timeout_pace,
         "propose": on_timeout_propose,
         "prevote": on_timeout_prevote,
         "precommit": on_timeout_precommit,
