@@ -13,8 +13,8 @@ pragma solidity 0.8.37;
 contract Validators {
     /// @notice The most validators there can be; bounds the gas of a vote and the size of a certificate.
     uint256 public constant MAX_VALIDATORS = 128;
-    /// @notice The greatest power of one validator, so that sums of powers stay below 2**63.
-    uint256 public constant MAX_POWER = 2 ** 56 - 1;
+    /// @notice The greatest power of one validator, in genesis too.
+    uint256 public constant MAX_POWER = 2 ** 32 - 1;
 
     /// @dev Slot 0: its length is the count, its elements are the packed validators.
     uint256[] private _packed;
@@ -28,7 +28,7 @@ contract Validators {
 
     /// @dev One slot. `cast` tells a vote for power 0 from no vote.
     struct Vote {
-        uint56 power;
+        uint32 power;
         uint64 round;
         uint64 term;
         bool cast;
@@ -56,9 +56,9 @@ contract Validators {
         (uint256 own,) = _find(msg.sender);
         if (own == 0) revert NotValidator(msg.sender);
 
-        // The cast to 56 bits loses nothing: MAX_POWER was checked above.
+        // The cast to 32 bits loses nothing: MAX_POWER was checked above.
         _votes[candidate][msg.sender] =
-            Vote(uint56(newPower), _round[candidate], _term[msg.sender], true);
+            Vote(uint32(newPower), _round[candidate], _term[msg.sender], true);
         emit VoteCast(msg.sender, candidate, newPower);
 
         (uint256 inFavour, uint256 total) = tally(candidate, newPower);

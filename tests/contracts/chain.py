@@ -1,6 +1,7 @@
 """Blocks made in this process by the kernel, for tests of contracts that need no network."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from eth_abi.abi import decode, encode
@@ -8,7 +9,10 @@ from eth_account import Account
 from eth_utils.crypto import keccak
 
 from quorate._kernel import Ledger, Reverted
+from quorate.base.types import Address, Member
+from quorate.ledger.genesis import make_genesis
 from quorate.ledger.payload import compose
+from quorate.light.rlp import encode_list
 
 CHAIN_ID = 31337
 MNEMONIC = "test test test test test test test test test test test junk"
@@ -16,18 +20,8 @@ Account.enable_unaudited_hdwallet_features()
 ACCOUNTS = [Account.from_mnemonic(MNEMONIC, account_path=f"m/44'/60'/0'/0/{i}") for i in range(10)]
 
 
-def rlp_list(items: list[bytes]) -> bytes:
-    """Return the RLP list of byte strings."""
-    return _with_prefix(b"".join(_with_prefix(item, 0x80) for item in items), 0xC0)
-
-
-def _with_prefix(body: bytes, offset: int) -> bytes:
-    if offset == 0x80 and len(body) == 1 and body[0] < 0x80:
-        return body
-    if len(body) < 56:
-        return bytes((offset + len(body),)) + body
-    length = len(body).to_bytes((len(body).bit_length() + 7) // 8, "big")
-    return bytes((offset + 55 + len(length),)) + length + body
+def address_of(index: int) -> Address:
+    return bytes.fromhex(ACCOUNTS[index].address[2:])
 
 
 class Contract:
@@ -77,26 +71,17 @@ def _selector(entry: dict[str, Any]) -> bytes:
 class Chain:
     """Blocks of one transaction each, final and durable at once, on an in-memory ledger."""
 
-    def __init__(self, alloc: dict[str, Any], settings: dict[str, Any] | None = None) -> None:
-        funds = {account.address: {"balance": hex(10**22)} for account in ACCOUNTS}
-        forks = "homestead eip150 eip155 eip158 byzantium constantinople petersburg istanbul berlin"
-        config: dict[str, Any] = {"chainId": CHAIN_ID, "terminalTotalDifficulty": 0}
-        config |= {f"{name}Block": 0 for name in [*forks.split(), "london"]}
-        config |= {f"{name}Time": 0 for name in ("shanghai", "cancun", "prague", "osaka")}
-        config["quorate"] = settings or {"engine": "tendermint", "gas": "fees", "validators": []}
-        genesis = {
-            "config": config,
-            "nonce": "0x0",
-            "timestamp": "0x0",
-            "extraData": "0x",
-            "gasLimit": hex(30_000_000),
-            "difficulty": "0x0",
-            "mixHash": "0x" + "00" * 32,
-            "coinbase": "0x" + "00" * 20,
-            "baseFeePerGas": hex(10**9),
-            "alloc": funds | alloc,
-        }
-        self.ledger = Ledger.open(None, json.dumps(genesis).encode())
+    def __init__(self, members: Sequence[Member] = ()) -> None:
+        genesis = make_genesis(
+            chain_id=CHAIN_ID,
+            engine="tendermint",
+            gas="fees",
+            members=members or [Member(address_of(0), 1)],
+            balances={address_of(i): 10**22 for i in range(len(ACCOUNTS))},
+            gas_limit=30_000_000,
+            timestamp=1_600_000_000,
+        )
+        self.ledger = Ledger.open(None, genesis)
         self.head = self.ledger.genesis_hash
         self.time_ms = 1_700_000_000_000
         self.nonces = [0] * len(ACCOUNTS)
@@ -124,7 +109,7 @@ class Chain:
     def mine(self, raws: list[bytes]) -> None:
         """Make a block of these transactions; none may be skipped."""
         self.time_ms += 1000
-        payload = compose(self.head, self.time_ms, bytes(20), rlp_list(raws))
+        payload = compose(self.head, self.time_ms, bytes(20), encode_list(raws))
         self.ledger.check(self.head, payload, self.time_ms)
         block = self.ledger.execute(self.head, [payload], bytes(32))
         assert block.skipped == []
