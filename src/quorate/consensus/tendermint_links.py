@@ -201,10 +201,14 @@ class Links(Replica):
     # ---- messages of the next height
 
     def hold(self, now: Nanoseconds, sender: Address, m: Proposal | Vote | Decision) -> None:
-        """Keep a message of the next height for later, within bounds; drop any other."""
-        expected = self.height + 1 if self.entered else self.height
-        if m.height != expected:
-            self.drop("stale" if m.height < expected else "ahead")
+        """Keep a message of the next height for later, within bounds; drop any other.
+
+        A replica that waits for the application has not entered its height. The others may be in
+        the next one by then, and what they said there must not have to be asked for.
+        """
+        first = self.height + 1 if self.entered else self.height
+        if not first <= m.height <= self.height + 1:
+            self.drop("stale" if m.height < first else "ahead")
             return
         if not any(sender in validators.powers for validators in self.sets.values()):
             self.drop("stranger")
@@ -213,7 +217,10 @@ class Links(Replica):
         kind = type(m)
         if (
             len(queue) >= HELD_PER_SENDER
-            or (kind is not Vote and any(type(other) is kind for other in queue))
+            or (
+                kind is not Vote
+                and any(type(other) is kind and other.height == m.height for other in queue)
+            )
             or m in queue
         ):
             self.drop("ahead")
