@@ -118,11 +118,12 @@ class Trial:
         self.network = Network(name="trial", chain_id=1, validators=validators, **settings)
         write_network(self.network, get_network_path(folder))
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
+        self.script = __file__
 
     def start(self, index: int) -> None:
         output = (self.folder / f"out-{index}").open("ab")
         self.processes[index] = subprocess.Popen(
-            [sys.executable, __file__, str(self.folder), str(index)],
+            [sys.executable, self.script, str(self.folder), str(index)],
             stdout=output,
             stderr=output,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
