@@ -5,7 +5,7 @@ other. Prints blocks per second, block interval p50 and p99, CPU and memory per 
 several sizes how the interval grows.
 
     python benchmarks/empty_blocks.py --validators 4 7 16 --seconds 10
-    python benchmarks/empty_blocks.py --profile     # py-spy of validator 0 into a file
+    python benchmarks/empty_blocks.py --profile     # py-spy of validator 0, into the temporary folder
 
 Validator 0 writes down the monotonic time of each final block; the first second is left out.
 """
@@ -30,7 +30,7 @@ from quorate.runtime.metrics import Metrics  # noqa: E402
 from runtime import trial  # noqa: E402
 
 WARM_UP_S = 1.0
-PROFILE = "empty_blocks.profile"
+PROFILE = str(Path(tempfile.gettempdir()) / "empty_blocks.profile")
 SAMPLER = ["py-spy", "record", "-r", "500", "-f", "raw", "-o", PROFILE]
 
 
