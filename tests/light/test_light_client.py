@@ -1,6 +1,6 @@
 """A light client believes a node exactly as far as certificates and proofs go."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -197,7 +197,49 @@ def test_malformed_certificate_is_one_clear_error(change: Callable[[Any], Any]) 
     assert "\n" not in str(caught.value)
 
 
+def test_every_byte_of_a_certificate_and_its_payload_head_counts() -> None:
+    chain = Chain(5)
+    # Exactly a quorum, so that no signature is superfluous.
+    chain.certificates[3] = chain.sign(chain.certificate(4).envelope, (0, 1, 2))
+    honest = chain.show(4)
+    assert honest is not None
+    assert client_of(chain).get_header(3).number == 3
+    payload = honest["payloads"][0]
+
+    def refuse(answer: dict[str, Any]) -> None:
+        with pytest.raises(Invalid):
+            lie(chain, "quorate_getCertificate", lambda _: answer).get_header(3)
+
+    for raw in flip_each_byte(honest["raw"]):
+        refuse(honest | {"raw": raw})
+    for name in ("head", "bodyHash"):
+        for changed in flip_each_byte(payload[name]):
+            refuse(honest | {"payloads": [payload | {name: changed}]})
+
+
+def flip_each_byte(text: str) -> Iterator[str]:
+    data = bytes.fromhex(text[2:])
+    for at in range(len(data)):
+        yield to_hex(data[:at] + bytes((data[at] ^ 1,)) + data[at + 1 :])
+
+
 # ---- forged headers and proofs
+
+
+def test_every_byte_of_a_proof_counts() -> None:
+    chain = Chain(5)
+    honest = chain.prove(3, ["0x" + SLOT.to_bytes(32, "big").hex()])
+    entry = honest["storageProof"][0]
+    answers = [
+        honest | {"accountProof": [node]} for node in flip_each_byte(*honest["accountProof"])
+    ]
+    answers += [
+        honest | {"storageProof": [entry | {"proof": [node]}]}
+        for node in flip_each_byte(*entry["proof"])
+    ]
+    for answer in answers:
+        with pytest.raises(Invalid):
+            lie(chain, "eth_getProof", lambda _, a=answer: a).get_storage(ACCOUNT, [SLOT], 3)
 
 
 def test_header_that_is_not_the_certified_one_is_refused() -> None:
