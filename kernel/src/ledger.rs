@@ -136,7 +136,7 @@ impl Ledger {
 
     /// Open or create. `genesis` is geth JSON; `path` None keeps everything in memory.
     #[staticmethod]
-    #[pyo3(signature = (path, genesis, map_bytes = 1 << 40))]
+    #[pyo3(signature = (path, genesis, map_bytes = 1_099_511_627_776))]
     fn open(py: Python<'_>, path: Option<PathBuf>, genesis: &[u8], map_bytes: usize) -> PyResult<Ledger> {
         let core = detached(py, || Core::open(path.as_deref(), genesis, map_bytes))?;
         let (genesis_hash, chain_id) = (core.genesis_hash(), core.spec().chain_id);

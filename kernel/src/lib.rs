@@ -13,6 +13,8 @@ mod payload;
 mod state;
 #[cfg(test)]
 mod state_tests;
+#[cfg(test)]
+mod state_bench;
 mod store;
 mod store_lmdb;
 mod transaction;

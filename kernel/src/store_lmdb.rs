@@ -19,8 +19,9 @@ type Tables = [Database<Bytes, Bytes>; TABLES.len()];
 const MAX_READERS: u32 = 2046;
 /// A killed reader's snapshot would keep pages from being reused for ever: look for such ones every so many writes.
 const WRITES_BETWEEN_CLEANUPS: u32 = 1024;
-/// Pages at the end that LMDB may have allocated and not written; more than these missing means a truncated file.
-const UNWRITTEN_PAGES: usize = 256;
+/// LMDB does not write a page that one transaction took and freed again, so that the file may end a little early; more
+/// pages than these missing mean that it was truncated.
+const UNWRITTEN_PAGES: usize = 16;
 /// The address space of a reader; pages of a larger store than this cannot be read.
 const READER_MAP_BYTES: usize = 1 << 40;
 
@@ -59,6 +60,7 @@ impl Environment {
         let env = open_env(&path, &name, map_bytes.next_multiple_of(page), EnvFlags::NO_READ_AHEAD)?;
         if !fresh {
             check_size(&env, &name)?;
+            fill_up(&env).map_err(|e| describe(&name, e))?;
         }
         env.clear_stale_readers().map_err(|e| describe(&name, e))?;
         let tables = create_tables(&env).map_err(|e| describe(&name, e))?;
@@ -136,7 +138,11 @@ impl Environment {
                 }
             }
         }
-        txn.commit()
+        txn.commit()?;
+        if batch.iter().any(|change| matches!(change, Change::Truncate(..))) {
+            fill_up(&self.env)?;
+        }
+        Ok(())
     }
 }
 
@@ -182,8 +188,11 @@ fn page_size() -> usize {
 /// The lock is the operating system's, so that it ends with the process however that dies; the file names the holder.
 fn lock_writer(path: &Path, name: &str) -> Result<File> {
     let failed = |e: std::io::Error| Error::unavailable(format!("{name}: cannot lock it: {e}"));
-    let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path.join("writer.lock"));
-    let mut file = options.map_err(failed)?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path.join("writer.lock")).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
@@ -219,6 +228,15 @@ fn check_size(env: &Env<WithoutTls>, name: &str) -> Result<()> {
     let expected = (env.info().last_page_number + 1) * page;
     if found + UNWRITTEN_PAGES * page < expected {
         return Err(Error::corrupt(format!("{name}: data.mdb has {found} bytes, expected {expected}")));
+    }
+    Ok(())
+}
+
+/// Write the pages that LMDB left out at the end, so that nothing can ever be read beyond it.
+fn fill_up(env: &Env<WithoutTls>) -> heed::Result<()> {
+    let expected = ((env.info().last_page_number + 1) * env.stat().page_size as usize) as u64;
+    if env.real_disk_size()? < expected {
+        env.try_clone_inner_file()?.set_len(expected)?;
     }
     Ok(())
 }

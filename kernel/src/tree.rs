@@ -24,6 +24,8 @@ use std::sync::Arc;
 const FORMAT_VERSION: u32 = 1;
 /// Executed children of one parent that are kept; the oldest goes first.
 const MAX_SIBLINGS: usize = 16;
+/// Executed blocks that are not durable, final or not.
+const MAX_BRANCHES: usize = 4096;
 /// Blocks that are kept after they became durable, for the pool to follow.
 const RECENT_BLOCKS: usize = 16;
 const CACHED_SENDERS: usize = 1 << 17;
@@ -53,6 +55,9 @@ struct Final {
 struct Tree {
     /// Speculative and final blocks by hash, and the durable one below all.
     branches: HashMap<B256, Arc<Branch>>,
+    /// Blocks with the hash of one of `branches` and another cause: payloads that differ in a way that no header shows, such
+    /// as milliseconds within one second. Which of them is meant is known when one becomes final.
+    twins: VecDeque<Arc<Branch>>,
     /// Ascending from the durable height + 1.
     finals: VecDeque<Arc<Final>>,
     durable: (u64, B256),
@@ -64,6 +69,19 @@ struct Tree {
 impl Tree {
     fn tip(&self) -> (u64, B256) {
         self.finals.back().map_or(self.durable, |last| (last.height(), last.branch.executed.hash))
+    }
+
+    /// A block with the layers that lead to it from the durable one.
+    fn chain(&self, hash: &B256) -> Option<(Arc<Branch>, Vec<Arc<BlockLayer>>)> {
+        let branch = self.branches.get(hash)?.clone();
+        let mut layers = Vec::new();
+        let mut next = branch.clone();
+        while let Some(layer) = &next.layer {
+            layers.push(layer.clone());
+            next = self.branches.get(&next.executed.header.parent_hash)?.clone();
+        }
+        layers.reverse();
+        Some((branch, layers))
     }
 
     /// Forget all that is not final and does not descend from the final tip.
@@ -81,6 +99,7 @@ impl Tree {
             }
         }
         self.branches.retain(|hash, _| kept.contains(hash) || living.contains(hash));
+        self.twins.retain(|twin| living.contains(&twin.executed.hash) && twin.executed.hash != tip);
     }
 
     /// Make room for one more child of `parent`.
@@ -169,16 +188,15 @@ impl Core {
         let cause = fingerprint(parent, payloads, &parent_envelope);
         let known = {
             let tree = self.tree.read();
-            tree.branches.values().find(|branch| branch.cause == cause).map(|branch| branch.head())
+            tree.branches.values().chain(&tree.twins).find(|branch| branch.cause == cause).map(|branch| branch.head())
         };
         if let Some(head) = known {
             return Ok(head);
         }
-        let Some(branch) = self.branch(parent) else {
+        let Some((branch, state)) = self.branch_and_state(parent)? else {
             return self.executed_before(parent, payloads, parent_envelope);
         };
         let parsed = payloads.iter().map(|payload| Payload::parse(payload)).collect::<Result<Vec<_>>>()?;
-        let state = self.state_of(&branch)?;
         let Executed { header, hash, timestamp_ms, .. } = &*branch.executed;
         let above = Parent { header, hash: *hash, timestamp_ms: *timestamp_ms };
         let outcome = evm::execute_block(&self.spec, &state, &above, &parsed, parent_envelope, &self.senders)?;
@@ -201,18 +219,32 @@ impl Core {
 
     fn add(&self, mut branch: Branch) -> Result<Head> {
         let mut tree = self.tree.write();
-        let parent = branch.executed.header.parent_hash;
+        let (number, hash, parent) = branch.place();
+        let head = branch.head();
+        if let Some(known) = tree.branches.get(&hash) {
+            // Without another cause, another thread was faster.
+            if known.cause != branch.cause {
+                if tree.twins.len() == MAX_SIBLINGS {
+                    tree.twins.pop_front();
+                }
+                tree.twins.push_back(Arc::new(branch));
+            }
+            return Ok(head);
+        }
         let (height, tip) = tree.tip();
-        let number = branch.executed.header.number;
-        if !tree.branches.contains_key(&parent) || (number == height + 1 && parent != tip) || number <= height {
-            return Err(Error::unavailable(format!("block {parent}: height {height} is final, cannot build below it")));
+        if !tree.branches.contains_key(&parent) || number <= height || (number == height + 1 && parent != tip) {
+            return Err(Error::unavailable(format!("block {parent}: height {height} became final on another branch")));
+        }
+        if tree.branches.len() >= MAX_BRANCHES {
+            return Err(Error::unavailable(format!(
+                "height {number}: {} executed blocks wait for the disk, expected fewer than {MAX_BRANCHES}",
+                tree.branches.len()
+            )));
         }
         tree.bound_siblings(&parent);
         tree.executions += 1;
         branch.age = tree.executions;
-        let head = branch.head();
-        // Two payload sets may give the same block only if they are the same, so that nothing is lost here.
-        tree.branches.insert(branch.executed.hash, Arc::new(branch));
+        tree.branches.insert(hash, Arc::new(branch));
         Ok(head)
     }
 
@@ -261,10 +293,13 @@ impl Core {
 
     /// Make an executed child of the last final block final.
     pub fn finalize(&self, hash: &B256, envelope: B256, certificate: Bytes, payloads: Vec<Bytes>) -> Result<()> {
+        let unknown = || Error::unavailable(format!("block {hash}: not executed here"));
+        let header = self.branch(hash).ok_or_else(unknown)?.executed.header.clone();
+        let cause = fingerprint(&header.parent_hash, &payloads, &header.parent_beacon_block_root.unwrap_or_default());
         let mut tree = self.tree.write();
         let (height, tip) = tree.tip();
-        let branch = tree.branches.get(hash).cloned();
-        let branch = branch.ok_or_else(|| Error::unavailable(format!("block {hash}: not executed here")))?;
+        let branch = tree.twins.iter().find(|twin| twin.executed.hash == *hash && twin.cause == cause);
+        let branch = branch.or_else(|| tree.branches.get(hash)).cloned().ok_or_else(unknown)?;
         let (number, parent) = (branch.executed.header.number, branch.executed.header.parent_hash);
         if number != height + 1 || parent != tip {
             return Err(Error::invalid(format!(
@@ -272,6 +307,7 @@ impl Core {
                 height + 1
             )));
         }
+        tree.branches.insert(*hash, branch.clone());
         tree.finals.push_back(Arc::new(Final { branch, envelope, certificate, payloads }));
         tree.forget_losers();
         Ok(())
@@ -335,8 +371,8 @@ impl Core {
 
     /// The state after an executed or stored block.
     pub fn state_at(&self, hash: &B256) -> Result<StateAt> {
-        if let Some(branch) = self.branch(hash) {
-            return self.state_of(&branch);
+        if let Some((_, state)) = self.branch_and_state(hash)? {
+            return Ok(state);
         }
         let snapshot = self.store.snapshot()?;
         let unknown = || Error::unavailable(format!("block {hash}: not executed here"));
@@ -345,21 +381,13 @@ impl Core {
         StateAt::new(&self.store, Vec::new(), height, *hash, head.root)
     }
 
-    fn state_of(&self, branch: &Branch) -> Result<StateAt> {
-        let mut layers: Vec<Arc<BlockLayer>> = branch.layer.iter().cloned().collect();
-        {
-            let tree = self.tree.read();
-            let mut parent = branch.executed.header.parent_hash;
-            // A branch without a layer is durable, and so is all that is below it.
-            while !layers.is_empty()
-                && let Some(layer) = tree.branches.get(&parent).and_then(|below| below.layer.clone())
-            {
-                layers.push(layer);
-                parent = tree.branches[&parent].executed.header.parent_hash;
-            }
-        }
-        layers.reverse();
-        StateAt::new(&self.store, layers, branch.executed.header.number, branch.executed.hash, branch.root)
+    /// A block of the tree with the state after it; None for a block that is not there.
+    fn branch_and_state(&self, hash: &B256) -> Result<Option<(Arc<Branch>, StateAt)>> {
+        let Some((branch, layers)) = self.tree.read().chain(hash) else { return Ok(None) };
+        // The snapshot comes after the layers were collected, so that what was durable then is in it.
+        let number = branch.executed.header.number;
+        let state = StateAt::new(&self.store, layers, number, branch.executed.hash, branch.root)?;
+        Ok(Some((branch, state)))
     }
 
     fn branch(&self, hash: &B256) -> Option<Arc<Branch>> {
@@ -562,6 +590,7 @@ fn load_tree(store: &Store) -> Result<Tree> {
     let tip = Branch { executed, root, transactions, layer: None, cause, age: 0 };
     Ok(Tree {
         branches: HashMap::from([(hash, Arc::new(tip))]),
+        twins: VecDeque::new(),
         finals: VecDeque::new(),
         durable: (height, hash),
         recent: VecDeque::new(),

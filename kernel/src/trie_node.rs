@@ -207,6 +207,11 @@ impl<'a> Node<'a> {
         match reader.byte()? {
             kind @ (BRANCH | BRANCH_OF_HASHES) => {
                 let bitmap = u16::from_be_bytes(*reader.array()?);
+                if bitmap.count_ones() < 2 {
+                    return Err(Error::corrupt(format!(
+                        "trie node: branch with children {bitmap:#x}, expected two or more"
+                    )));
+                }
                 Ok(Node::Branch(Branch { bitmap, of_hashes: kind == BRANCH_OF_HASHES, children: reader.rest }))
             }
             EXTENSION => Ok(Node::Extension(reader.path()?, reader.link()?)),
