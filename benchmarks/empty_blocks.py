@@ -5,7 +5,7 @@ other. Prints blocks per second, block interval p50 and p99, CPU and memory per 
 several sizes how the interval grows.
 
     python benchmarks/empty_blocks.py --validators 4 7 16 --seconds 10
-    python benchmarks/empty_blocks.py --profile     # py-spy of validator 0, into the temporary folder
+    python benchmarks/empty_blocks.py --profile   # py-spy of validator 0, to a temporary folder
 
 Validator 0 writes down the monotonic time of each final block; the first second is left out.
 """

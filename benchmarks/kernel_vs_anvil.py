@@ -20,7 +20,8 @@ import time
 from pathlib import Path
 
 import workload
-from targets import GAS_LIMIT, ROOT, anvil
+from targets import GAS_LIMIT, anvil
+from workload import ROOT
 
 from quorate._kernel import Ledger
 from quorate.base.types import Member

@@ -4,7 +4,6 @@ import http.client
 import json
 import platform
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -13,10 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+from workload import ROOT
 
-from clients.network import free_port_block, start_network, stop_network  # noqa: E402
+from clients.network import free_port_block, start_network, stop_network
 
 GAS_LIMIT = 1_000_000_000
 """Of a block, so that 21,000 gas for each transfer is not what is measured."""

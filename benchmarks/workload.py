@@ -1,11 +1,16 @@
 """Pre-signed transactions, the same bytes for every node that is measured."""
 
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import rlp
 from eth_account import Account
 
-from quorate._kernel import address, keccak256, sign
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
+
+from quorate._kernel import address, keccak256, sign  # noqa: E402
 
 CHAIN_ID = 31337
 MNEMONIC = "test test test test test test test test test test test junk"
