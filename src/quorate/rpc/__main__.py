@@ -1,0 +1,170 @@
+"""`python -m quorate.rpc`: the JSON-RPC process of one validator."""
+
+import asyncio
+import contextlib
+import ctypes
+import logging
+import os
+import signal
+import socket
+import sys
+
+import click
+import uvicorn
+
+from quorate.rpc.api import Api
+from quorate.rpc.server import Application
+from quorate.rpc.settings import DEFAULT_NAMESPACES, NAMESPACES, Settings
+
+PR_SET_PDEATHSIG = 1
+"""prctl(2): the signal that this process gets when its parent ends."""
+PARENT_POLL_SECONDS = 1.0
+GRACE_SECONDS = 3
+BACKLOG = 2048
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening socket. Raises ClickException saying what to do."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise click.ClickException(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port"
+        ) from None
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+def die_with_parent(parent: int) -> None:
+    """Ask Linux to end this process when its parent ends, however that comes about."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        raise click.ClickException(f"the validator process {parent} is gone")
+
+
+async def watch_parent(parent: int, server: uvicorn.Server) -> None:
+    """Stop the server once the parent is gone: for systems that cannot signal it."""
+    while os.getppid() == parent:
+        await asyncio.sleep(PARENT_POLL_SECONDS)
+    server.should_exit = True
+
+
+async def serve(api: Api, listener: socket.socket, parent: int | None) -> None:
+    """Serve until a signal or, with `parent`, until that process ends."""
+    settings = api.settings
+    config = uvicorn.Config(
+        Application(api),
+        http="httptools",
+        ws="websockets-sansio",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        ws_max_size=settings.max_body_bytes,
+        ws_per_message_deflate=False,
+        limit_concurrency=settings.max_connections,
+        timeout_keep_alive=120,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    server = uvicorn.Server(config)
+    tasks = [asyncio.create_task(api.run())]
+    if parent is not None:
+        tasks.append(asyncio.create_task(watch_parent(parent, server)))
+    name = listener.getsockname()
+    host = f"[{name[0]}]" if ":" in name[0] else name[0]
+    print(f"JSON-RPC at http://{host}:{name[1]}", flush=True)
+    try:
+        await server.serve([listener])
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        api.close()
+
+
+def parse_names(_: click.Context, __: click.Parameter, value: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in value.split(",") if name.strip())
+    for name in names:
+        if name not in NAMESPACES:
+            raise click.BadParameter(f"{name!r} is not one of {', '.join(NAMESPACES)}")
+    return names
+
+
+@click.command(context_settings={"auto_envvar_prefix": "QUORATE_RPC", "show_default": True})
+@click.option("--ledger", required=True, help="The validator's store.")
+@click.option("--socket", "path", required=True, help="The validator's Unix socket.")
+@click.option("--host", default="127.0.0.1", help="Address to listen on.")
+@click.option("--port", default=8545, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option(
+    "--api", "namespaces", default=",".join(DEFAULT_NAMESPACES), callback=parse_names,
+    help=f"Namespaces to serve, of {', '.join(NAMESPACES)}.",
+)  # fmt: skip
+@click.option(
+    "--allow-host", multiple=True, help="A name clients may use for this host; * for all."
+)
+@click.option("--cors-origin", multiple=True, help="An origin whose pages may call; * for all.")
+@click.option("--gas-cap", default=Settings().gas_cap, type=click.IntRange(21000))
+@click.option("--max-log-blocks", default=Settings().max_log_blocks, type=click.IntRange(1))
+@click.option("--max-logs", default=Settings().max_logs, type=click.IntRange(1))
+@click.option("--threads", default=Settings().threads, type=click.IntRange(1, 64))
+@click.option("--nice", default=5, type=click.IntRange(0, 19), help="Lower priority by this.")
+@click.option("--parent", type=int, help="End when this process, which must be the parent, does.")
+@click.option("--log-level", default="warning", type=click.Choice(["debug", "info", "warning"]))
+def main(
+    ledger: str,
+    path: str,
+    host: str,
+    port: int,
+    namespaces: tuple[str, ...],
+    allow_host: tuple[str, ...],
+    cors_origin: tuple[str, ...],
+    gas_cap: int,
+    max_log_blocks: int,
+    max_logs: int,
+    threads: int,
+    nice: int,
+    parent: int | None,
+    log_level: str,
+) -> None:
+    """Serve the JSON-RPC of one validator over HTTP and WebSocket."""
+    logging.basicConfig(
+        level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    if parent is not None:
+        die_with_parent(parent)
+    if nice:
+        os.nice(nice)
+    settings = Settings(
+        namespaces=namespaces,
+        allowed_hosts=("localhost", *(name.lower() for name in allow_host)),
+        cors_origins=cors_origin,
+        gas_cap=gas_cap,
+        max_log_blocks=max_log_blocks,
+        max_logs=max_logs,
+        threads=threads,
+    )
+    listener = listen(host, port)
+    api = Api(settings, ledger, path)
+    runner = asyncio.Runner(loop_factory=new_loop)
+    with runner, contextlib.suppress(KeyboardInterrupt):
+        runner.run(serve(api, listener, parent))
+
+
+def new_loop() -> asyncio.AbstractEventLoop:
+    """Return uvloop's loop where there is one."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""Filters that clients poll: new blocks, waiting transactions, logs. Unused ones are forgotten."""
+
+import secrets
+import time
+
+from msgspec import Struct
+
+from quorate.base.types import Hash, Height
+from quorate.rpc.dispatch import Kind, Method, required
+from quorate.rpc.encoding import FALSE, TRUE, to_hex
+from quorate.rpc.errors import LIMIT, SERVER, RpcError
+from quorate.rpc.logs import Criteria, Logs, parse_criteria
+from quorate.rpc.parameters import parse_string
+from quorate.rpc.settings import Settings
+from quorate.rpc.store import Store
+from quorate.rpc.validator import Validator
+from quorate.rpc.workers import Workers
+
+MAX_BLOCK_HASHES = 10_000
+MAX_PENDING_HASHES = 20_000
+"""What one answer of eth_getFilterChanges may hold; older ones are lost to a slow client."""
+
+
+class Filter(Struct):
+    """What one client has not yet seen."""
+
+    criteria: Criteria | None
+    """Of logs; None: hashes of blocks or of transactions."""
+    next: Height
+    """The first height that was not reported."""
+    deadline: float
+    pending: list[Hash] | None = None
+    """Waiting transactions since the last poll."""
+
+
+class Filters:
+    """The filters of this process. They do not outlive it, as in other clients."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        validator: Validator,
+        workers: Workers,
+        logs: Logs,
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self.validator = validator
+        self.workers = workers
+        self.logs = logs
+        self.filters: dict[str, Filter] = {}
+
+    def methods(self) -> list[Method]:
+        name, inline = required(parse_string), Kind.INLINE
+        return [
+            Method("eth_newFilter", inline, self.add_logs, (required(parse_criteria),)),
+            Method("eth_newBlockFilter", inline, self.add_blocks),
+            Method("eth_newPendingTransactionFilter", inline, self.add_pending),
+            Method("eth_getFilterChanges", Kind.ASYNC, self.get_changes, (name,)),
+            Method("eth_getFilterLogs", Kind.SLOW, self.get_all, (name,)),
+            Method("eth_uninstallFilter", inline, self.remove, (name,)),
+        ]
+
+    def add(self, criteria: Criteria | None, pending: list[Hash] | None = None) -> bytes:
+        now = time.monotonic()
+        if len(self.filters) >= self.settings.max_filters:
+            self.expire(now)
+        if len(self.filters) >= self.settings.max_filters:
+            found = len(self.filters)
+            raise RpcError(LIMIT, f"{found} filters are in use, no more are possible")
+        name = "0x" + secrets.token_hex(16)
+        head = self.store.view.head()
+        self.filters[name] = Filter(criteria, head + 1, now + self.settings.filter_seconds, pending)
+        return b'"%b"' % name.encode()
+
+    def add_logs(self, criteria: Criteria) -> bytes:
+        if criteria.first >= 0 and 0 <= criteria.last < criteria.first:
+            raise RpcError(SERVER, "invalid block range params")
+        return self.add(criteria)
+
+    def add_blocks(self) -> bytes:
+        return self.add(None)
+
+    def add_pending(self) -> bytes:
+        self.validator.watch_pending()
+        return self.add(None, [])
+
+    def on_pending(self, hashes: list[Hash]) -> None:
+        """Take transactions that were admitted to the pool."""
+        for found in list(self.filters.values()):
+            if found.pending is not None:
+                found.pending += hashes
+                del found.pending[:-MAX_PENDING_HASHES]
+
+    def expire(self, now: float) -> None:
+        """Forget the filters that nobody asks for."""
+        for name in [name for name, found in self.filters.items() if found.deadline < now]:
+            del self.filters[name]
+
+    def find(self, name: str) -> Filter:
+        now = time.monotonic()
+        found = self.filters.get(name)
+        if found is None or found.deadline < now:
+            self.filters.pop(name, None)
+            raise RpcError(SERVER, "filter not found")
+        found.deadline = now + self.settings.filter_seconds
+        return found
+
+    async def get_changes(self, name: str) -> bytes:
+        """Return what is new since the last call, as an array."""
+        found = self.find(name)
+        if found.pending is not None:
+            hashes, found.pending = found.pending, []
+            return encode_hashes(hashes)
+        head = self.store.view.head()
+        first, found.next = found.next, head + 1
+        try:
+            return await self.workers.run(self.read_changes, (found.criteria, first, head))
+        except BaseException:
+            # Not told, so the next call has to tell it.
+            found.next = min(found.next, first)
+            raise
+
+    def read_changes(self, criteria: Criteria | None, first: Height, head: Height) -> bytes:
+        if criteria is None:
+            heights = range(max(first, head + 1 - MAX_BLOCK_HASHES), head + 1)
+            view = self.store.view
+            return encode_hashes([block for h in heights if (block := view.block_hash(h))])
+        first = max(first, criteria.first)
+        last = head if criteria.last < 0 else min(head, criteria.last)
+        return self.logs.read(criteria, first, last) if first <= last else b"[]"
+
+    def get_all(self, name: str) -> bytes:
+        found = self.find(name)
+        if found.criteria is None:
+            raise RpcError(SERVER, "filter not found")
+        return self.logs.get_logs(found.criteria)
+
+    def remove(self, name: str) -> bytes:
+        return FALSE if self.filters.pop(name, None) is None else TRUE
+
+
+def encode_hashes(hashes: list[Hash]) -> bytes:
+    return b"[%b]" % b",".join(b'"%b"' % to_hex(item).encode() for item in hashes)

@@ -1,0 +1,156 @@
+"""quorate: who agrees, on what, with which proof, and what is missing if they do not."""
+
+from typing import Any
+
+import msgspec
+
+from quorate.base.types import Height, Member
+from quorate.consensus.replica import Situation
+from quorate.crypto.hashes import HEAD_BYTES, hash_payload, keccak256
+from quorate.ledger.payload import parse_head
+from quorate.node.status import NodeStatus, PeerStatus
+from quorate.rpc.dispatch import Kind, Method, optional
+from quorate.rpc.encoding import NULL, text, to_hex
+from quorate.rpc.errors import SERVER, RpcError
+from quorate.rpc.parameters import LATEST, PENDING, Selector, parse_block
+from quorate.rpc.store import Store
+from quorate.rpc.validator import Validator
+
+VALIDATORS = bytes(18) + b"\x10\x00"
+"""The contract that holds the validator set; its layout is in contracts/Validators.sol."""
+COUNT_SLOT = bytes(32)
+FIRST_SLOT = int.from_bytes(keccak256(COUNT_SLOT), "big")
+MAX_VALIDATORS = 1024
+DELAY = 2
+"""What a block changes of the set holds this many heights later."""
+
+
+class Membership:
+    """Validators, certificates and the state of agreement."""
+
+    def __init__(self, store: Store, validator: Validator) -> None:
+        self.store = store
+        self.validator = validator
+
+    def methods(self) -> list[Method]:
+        block = optional(parse_block, LATEST)
+        return [
+            Method("quorate_getValidators", Kind.SLOW, self.get_validators, (block,)),
+            Method("quorate_getCertificate", Kind.SLOW, self.get_certificate, (block,)),
+            Method("quorate_status", Kind.ASYNC, self.get_status),
+            Method("quorate_whyStalled", Kind.ASYNC, self.explain_stall),
+        ]
+
+    def get_validators(self, block: Selector) -> bytes:
+        """Return the validators that agree on a block; with `pending`, on the next one."""
+        height = self.store.find_height(LATEST if block == PENDING else block)
+        if height is None:
+            raise RpcError(SERVER, "header not found")
+        if block == PENDING:
+            height += 1
+        members = self.read_members(max(0, height - DELAY))
+        return msgspec.json.encode([describe_member(member) for member in members])
+
+    def read_members(self, height: Height) -> list[Member]:
+        """Return the validator set in the state after a block, sorted by address."""
+        view = self.store.view
+        count = int.from_bytes(view.storage(height, VALIDATORS, COUNT_SLOT), "big")
+        if count > MAX_VALIDATORS:
+            raise RpcError(SERVER, f"{count} validators, expected at most {MAX_VALIDATORS}")
+        members = []
+        for index in range(count):
+            slot = ((FIRST_SLOT + index) % (1 << 256)).to_bytes(32, "big")
+            packed = view.storage(height, VALIDATORS, slot)
+            members.append(Member(packed[12:], int.from_bytes(packed[:12], "big")))
+        return sorted(members)
+
+    def get_certificate(self, block: Selector) -> bytes:
+        """Return the proof that a block's payload is final, with what verifies it.
+
+        `payloads` shows each payload's head and the hash of its body, so that the payload hash that
+        the certificate signs can be recomputed, and with it the hash of the block before.
+        """
+        height = self.store.find_height(LATEST if block == PENDING else block)
+        decision = None if height is None else self.store.view.decision(height)
+        if height is None or decision is None:
+            return NULL
+        envelope, certificate, payloads = decision
+        block_hash = self.store.view.block_hash(height)
+        return msgspec.json.encode(
+            {
+                "blockNumber": hex(height),
+                "blockHash": to_hex(block_hash or b""),
+                "envelopeHash": to_hex(envelope),
+                "payloads": [describe_payload(payload) for payload in payloads],
+                "raw": to_hex(certificate),
+            }
+        )
+
+    async def get_status(self) -> bytes:
+        return msgspec.json.encode(describe_status(await self.validator.get_status()))
+
+    async def explain_stall(self) -> bytes:
+        """Return in words what agreement waits for."""
+        return text((await self.validator.get_status()).why_stalled)
+
+
+def describe_member(member: Member) -> dict[str, str]:
+    return {"address": to_hex(member.address), "power": hex(member.power)}
+
+
+def describe_payload(payload: bytes) -> dict[str, Any]:
+    parent, timestamp_ms, proposer = parse_head(payload)
+    return {
+        "hash": to_hex(hash_payload(payload)),
+        "head": to_hex(payload[:HEAD_BYTES]),
+        "bodyHash": to_hex(keccak256(payload[HEAD_BYTES:])),
+        "parentBlockHash": to_hex(parent),
+        "timestampMs": hex(timestamp_ms),
+        "proposer": to_hex(proposer),
+    }
+
+
+def describe_situation(situation: Situation) -> dict[str, Any]:
+    return {
+        "height": hex(situation.height),
+        "round": hex(situation.round),
+        "step": situation.step,
+        "leader": to_hex(situation.leader) if situation.leader else None,
+        "waitingFor": situation.waiting_for,
+        "missing": situation.missing,
+        "silent": [to_hex(address) for address in situation.silent],
+    }
+
+
+def describe_peer(peer: PeerStatus) -> dict[str, Any]:
+    return {
+        "address": to_hex(peer.address),
+        "connected": peer.connected,
+        "height": hex(peer.height),
+        "lastHeardMs": peer.last_heard_ms,
+    }
+
+
+def describe_status(status: NodeStatus) -> dict[str, Any]:
+    return {
+        "address": to_hex(status.address),
+        "engine": status.engine,
+        "version": status.version,
+        "genesisHash": to_hex(status.genesis),
+        "height": hex(status.height),
+        "durableHeight": hex(status.durable),
+        "blockHash": to_hex(status.block),
+        "blockTimeMs": hex(status.block_time_ms),
+        "syncingTo": None if status.syncing_to is None else hex(status.syncing_to),
+        "situation": describe_situation(status.situation),
+        "nextTimeoutMs": status.next_timeout_ms,
+        "whyStalled": status.why_stalled,
+        "peers": [describe_peer(peer) for peer in status.peers],
+        "validators": [describe_member(member) for member in status.validators],
+        "pool": {
+            "ready": status.pool_ready,
+            "queued": status.pool_queued,
+            "bytes": status.pool_bytes,
+        },
+        "counters": status.counters,
+    }

@@ -1,0 +1,72 @@
+"""net, web3 and rpc: who answers, and whether it is alone."""
+
+import platform
+import sys
+from collections.abc import Iterable
+
+import msgspec
+
+from quorate._kernel import __version__, keccak256
+from quorate.rpc.dispatch import Kind, Method, required
+from quorate.rpc.encoding import FALSE, TRUE, data, quantity, text
+from quorate.rpc.parameters import parse_data
+from quorate.rpc.store import Store
+from quorate.rpc.validator import Validator
+
+
+def get_client_version() -> str:
+    """Return name, version and platform in the form of devp2p clients."""
+    python = ".".join(map(str, sys.version_info[:3]))
+    machine = platform.machine().lower().replace("x86_64", "amd64").replace("aarch64", "arm64")
+    return f"quorate/v{__version__}/{sys.platform}-{machine}/python{python}"
+
+
+class Network:
+    """Connection and version methods."""
+
+    def __init__(self, store: Store, validator: Validator, namespaces: Iterable[str]) -> None:
+        self.store = store
+        self.validator = validator
+        self.modules = msgspec.json.encode(dict.fromkeys(sorted((*namespaces, "rpc")), "1.0"))
+
+    def methods(self) -> list[Method]:
+        return [
+            Method("net_version", Kind.INLINE, self.get_network_id),
+            Method("net_listening", Kind.INLINE, self.is_listening),
+            Method("net_peerCount", Kind.ASYNC, self.count_peers),
+            Method("web3_clientVersion", Kind.INLINE, self.get_version),
+            Method("web3_sha3", Kind.INLINE, self.hash, (required(parse_data),)),
+            Method("rpc_modules", Kind.INLINE, self.get_modules),
+            Method("eth_syncing", Kind.ASYNC, self.get_syncing),
+        ]
+
+    def get_network_id(self) -> bytes:
+        return b'"%d"' % self.store.view.chain_id
+
+    def is_listening(self) -> bytes:
+        return TRUE
+
+    async def count_peers(self) -> bytes:
+        status = await self.validator.get_status()
+        return quantity(sum(peer.connected for peer in status.peers))
+
+    def get_version(self) -> bytes:
+        return text(get_client_version())
+
+    def hash(self, value: bytes) -> bytes:
+        return data(keccak256(value))
+
+    def get_modules(self) -> bytes:
+        return self.modules
+
+    async def get_syncing(self) -> bytes:
+        status = await self.validator.get_status()
+        if status.syncing_to is None:
+            return FALSE
+        return msgspec.json.encode(
+            {
+                "startingBlock": "0x0",
+                "currentBlock": hex(status.height),
+                "highestBlock": hex(status.syncing_to),
+            }
+        )

@@ -1,0 +1,116 @@
+"""One WebSocket connection: messages in, answers and notifications out, all bounded.
+
+Messages are read only while fewer than `max_in_flight` are being answered, which holds back the
+sender. Notifications cannot be held back, so a client that does not read them is closed, with the
+reason.
+"""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from quorate.rpc.dispatch import Answer, Dispatcher, Exchange
+from quorate.rpc.events import Subscription
+from quorate.rpc.settings import Settings
+
+POLICY_VIOLATION = 1008
+"""RFC 6455 section 7.4.1."""
+
+
+class Connection:
+    """A session that carries subscriptions."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        dispatcher: Dispatcher,
+        receive: Callable[[], Awaitable[dict[str, Any]]],
+        send: Callable[[dict[str, Any]], Awaitable[None]],
+    ) -> None:
+        self.settings = settings
+        self.dispatcher = dispatcher
+        self.receive = receive
+        self.send = send
+        self.subscriptions: dict[str, Subscription] = {}
+        self.queue: deque[bytes] = deque()
+        self.queued_bytes = 0
+        self.wake = asyncio.Event()
+        self.free = asyncio.Semaphore(settings.max_in_flight)
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.close_reason: str | None = None
+
+    async def serve(self) -> None:
+        """Answer until either side closes."""
+        reader = asyncio.ensure_future(self.read())
+        writer = asyncio.ensure_future(self.write())
+        try:
+            await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (reader, writer, *self.tasks):
+                task.cancel()
+            await asyncio.gather(reader, writer, *self.tasks, return_exceptions=True)
+        if self.close_reason is not None:
+            with contextlib.suppress(Exception):
+                await self.send(
+                    {
+                        "type": "websocket.close",
+                        "code": POLICY_VIOLATION,
+                        "reason": self.close_reason,
+                    }
+                )
+
+    async def read(self) -> None:
+        while True:
+            await self.free.acquire()
+            event = await self.receive()
+            if event["type"] != "websocket.receive":
+                return
+            text = event.get("text")
+            body = event.get("bytes") if text is None else text.encode()
+            exchange = Exchange(self)
+            answer = self.dispatcher.answer(body or b"", exchange)
+            if isinstance(answer, Awaitable):
+                task = asyncio.ensure_future(self.finish(answer, exchange))
+                self.tasks.add(task)
+                task.add_done_callback(self.tasks.discard)
+            else:
+                self.free.release()
+                self.reply(answer, exchange)
+
+    async def finish(self, answer: Awaitable[Answer], exchange: Exchange) -> None:
+        try:
+            self.reply(await answer, exchange)
+        finally:
+            self.free.release()
+
+    def reply(self, answer: Answer, exchange: Exchange) -> None:
+        if answer is not None:
+            self.put(answer)
+        for subscription in exchange.fresh:
+            subscription.release()
+
+    def put(self, frame: bytes) -> None:
+        """Queue a frame, or end the connection when the client reads too slowly."""
+        self.queue.append(frame)
+        self.queued_bytes += len(frame)
+        count = len(self.queue)
+        most = self.settings.max_notification_bytes
+        # One long answer is never too much by itself.
+        if count > self.settings.max_notifications or (count > 1 and self.queued_bytes > most):
+            self.close_reason = f"too slow: {count} messages, {self.queued_bytes} bytes wait"
+            self.queue.clear()
+            self.queued_bytes = 0
+        self.wake.set()
+
+    async def write(self) -> None:
+        while self.close_reason is None:
+            while self.queue:
+                frame = self.queue.popleft()
+                self.queued_bytes -= len(frame)
+                sending = self.send({"type": "websocket.send", "text": frame.decode()})
+                await sending
+            self.wake.clear()
+            if not self.queue and self.close_reason is None:
+                await self.wake.wait()
