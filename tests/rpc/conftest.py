@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rpc.fakes import Node, running
 
 from quorate.rpc.settings import NAMESPACES, Settings
+from rpc.fakes import Node, running
 
 Post = Callable[..., Any]
 

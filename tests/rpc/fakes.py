@@ -250,6 +250,7 @@ class Node:
             http="httptools",
             ws="websockets-sansio",
             lifespan="off",
+            proxy_headers=False,
             log_config=None,
             ws_max_size=self.settings.max_body_bytes,
             ws_per_message_deflate=False,

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from rpc.conftest import Post, send
 from rpc.fakes import RICH, Node
 

@@ -63,6 +63,7 @@ async def serve(api: Api, listener: socket.socket, parent: int | None) -> None:
         http="httptools",
         ws="websockets-sansio",
         lifespan="off",
+        proxy_headers=False,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -116,6 +116,9 @@ IDENTIFIED = msgspec.json.Decoder(Identified)
 PARAMS = msgspec.json.Decoder(list[Any])
 ANY = msgspec.json.Decoder()
 
+MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What the decoders raise; RecursionError where nesting is too deep."""
+
 TOO_LARGE_ANSWER = RpcError(TOO_LARGE, "response too large")
 
 
@@ -127,7 +130,7 @@ def decode_params(params: Raw) -> list[Any]:
         return PARAMS.decode(raw)
     except msgspec.ValidationError:
         raise RpcError(INVALID_PARAMS, "non-array args") from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except MALFORMED as error:
         raise RpcError(INVALID_PARAMS, f"invalid params: {error}") from None
 
 
@@ -151,7 +154,7 @@ def is_scalar(request_id: bytes) -> bool:
         return False
     try:
         ANY.decode(request_id)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except MALFORMED:
         return False
     return True
 
@@ -205,7 +208,7 @@ class Dispatcher:
             request = REQUEST.decode(body)
         except msgspec.ValidationError:
             return self.refuse(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except MALFORMED as error:
             return parse_failure(error)
         request_id = bytes(request.id)
         if not request_id:
@@ -265,8 +268,10 @@ class Dispatcher:
         """Answer JSON that is not a request, with its id if it has one."""
         try:
             request_id = bytes(IDENTIFIED.decode(body).id)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except msgspec.ValidationError:
             request_id = b""
+        except MALFORMED as error:
+            return parse_failure(error)
         return failure(echoed(request_id), RpcError(INVALID_REQUEST, "invalid request"))
 
     def explain(self, error: Exception, name: str) -> RpcError:
@@ -278,13 +283,9 @@ class Dispatcher:
         return known
 
     def answer_batch(self, body: bytes, exchange: Exchange) -> Answer | Awaitable[Answer]:
-        requests: Sequence[Request | bytes]
         try:
-            requests = REQUESTS.decode(body)
-        except msgspec.ValidationError:
-            # Some item is not a request; the others still count.
-            requests = [split(bytes(item)) for item in ITEMS.decode(body)]
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            requests = decode_batch(body)
+        except MALFORMED as error:
             return parse_failure(error)
         if not requests:
             return failure(b"null", RpcError(INVALID_REQUEST, "empty batch"))
@@ -405,8 +406,16 @@ def echoed(request_id: bytes) -> bytes:
     return request_id if request_id and is_scalar(request_id) else b"null"
 
 
+def decode_batch(body: bytes) -> Sequence[Request | bytes]:
+    """Return the requests of a batch; what is not a request stays bytes. Raises as the decoders."""
+    try:
+        return REQUESTS.decode(body)
+    except msgspec.ValidationError:
+        return [split(bytes(item)) for item in ITEMS.decode(body)]
+
+
 def split(item: bytes) -> Request | bytes:
     try:
         return REQUEST.decode(item)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except MALFORMED:
         return item

@@ -90,6 +90,12 @@ class IpcClient:
     def is_connected(self) -> bool:
         return self._writer is not None
 
+    def watch_pending(self, on_pending: OnPending) -> None:
+        """Get the hashes of admitted transactions too, from now on."""
+        self._on_pending = on_pending
+        if self._writer is not None:
+            self._writer.write(encode_frame(ipc.Subscribe(0, True)))
+
     # ---- questions
 
     async def submit(self, items: list[bytes]) -> Verdicts:
