@@ -1,4 +1,4 @@
-"""A small ledger and a validator that answers, for tests of everything between socket and kernel."""
+"""A small ledger and a validator that answers, for tests of what lies before the kernel."""
 
 import asyncio
 import json

@@ -16,7 +16,8 @@ CATALOGUE: list[tuple[str, tuple[Any, ...], str]] = [
     (
         "eth_getBalance",
         ("ab" * 20,),
-        f"invalid argument 0: json: cannot unmarshal hex string without 0x prefix into {ADDRESS_TYPE}",
+        "invalid argument 0: json: cannot unmarshal hex string without 0x prefix into "
+        + ADDRESS_TYPE,
     ),
     (
         "eth_getBalance",
