@@ -144,16 +144,22 @@ def test_fast_syncs_are_made_on_the_loop_and_slow_ones_beside_it() -> None:
         host.append([b"a"], lambda: done.append(1))
         assert done == []  # never from inside the call
         await until(lambda: done == [1], "the first")
-        journal.delay_ns = 2 * FAST_SYNC_NS
-        for i in (2, 3):
+        journal.delay_ns = 10 * FAST_SYNC_NS
+        for i in range(2, 40):
             host.append([b"b"], lambda i=i: done.append(i))
             await until(lambda i=i: done[-1] == i, "the next")
         here = threading.current_thread().name
-        assert journal.threads == [here, here, "quorate-journal"]
-        host.cut([b"c"], lambda: done.append(4))
-        await until(lambda: done[-1] == 4, "the cut")
+        assert journal.threads[0] == here
+        assert journal.threads[-1] == "quorate-journal"
+        journal.delay_ns = 0
+        for i in range(40, 140):
+            host.append([b"b"], lambda i=i: done.append(i))
+            await until(lambda i=i: done[-1] == i, "the next")
+        assert journal.threads[-1] == here
+        host.cut([b"c"], lambda: done.append(140))
+        await until(lambda: done[-1] == 140, "the cut")
         assert journal.kept == [b"c"]
-        assert host.syncs == 4
+        assert host.syncs == 139
 
     in_world(main)
 

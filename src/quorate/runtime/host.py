@@ -1,8 +1,8 @@
 """The real world of one node: its `Port` over an event loop, threads and a journal.
 
-The journal. A sync of a good disk takes less time than handing it to a thread and waiting to be
-woken, so syncs are made on the loop as long as recent ones were fast, and on a thread as soon as
-one was slow. Either way `done` comes in a later turn of the loop, as the port promises.
+The journal. A sync of a good disk takes little more time than handing it to a thread and waiting to
+be woken, so syncs are made on the loop while recent ones were fast on average, and on a thread
+otherwise. Either way `done` comes in a later turn of the loop, as the port promises.
 """
 
 import asyncio
@@ -21,10 +21,10 @@ __all__ = ["Host", "HostEvents", "JournalFile"]
 T = TypeVar("T")
 
 LANES = ("execute", "commit", "pool", "read")
-FAST_SYNC_NS = 1_000_000
-"""A sync up to this long may be made on the loop."""
-SLOW_PATIENCE = 256
-"""Syncs on the thread, all of them fast, before the loop is trusted with one again."""
+FAST_SYNC_NS = 150_000
+"""Syncs that take up to this long on average are made on the loop."""
+SYNC_WEIGHT = 16
+"""How many recent syncs the average is about."""
 
 
 class JournalFile(Protocol):
@@ -66,8 +66,8 @@ class Host:
         self._timers: dict[Timer, asyncio.TimerHandle | asyncio.Handle] = {}
         self._lanes = {name: Lane(name, self.loop, self.on_error) for name in LANES}
         self._journal_lane = Lane("journal", self.loop, self.on_error)
-        self._patience = 0
-        """Fast syncs that are still to be seen on the thread."""
+        self._usual_ns = 0.0
+        """How long recent syncs took, a moving average."""
         self._closed = False
 
     def attach(self, node: Node) -> None:
@@ -103,12 +103,11 @@ class Host:
         self._keep(lambda: self.journal.append(records), done)
 
     def cut(self, records: list[bytes], done: Callable[[], None]) -> None:
-        # Never on the loop: a cut writes a whole new file.
-        self._patience = max(self._patience, 1)
-        self._keep(lambda: self.journal.replace(records), done)
+        # Never on the loop: a cut writes a whole new file, so its time says nothing of a sync's.
+        self._journal_lane.put(lambda: self.journal.replace(records), lambda _: done())
 
     def _keep(self, call: Callable[[], None], done: Callable[[], None]) -> None:
-        if self._patience:
+        if self._usual_ns > FAST_SYNC_NS:
             self._journal_lane.put(lambda: measure(call), lambda spent: self._kept(spent, done))
             return
         try:
@@ -116,22 +115,19 @@ class Host:
         except Exception as error:
             self.on_error("journal", error)
             return
-        if spent > FAST_SYNC_NS:
-            self._patience = SLOW_PATIENCE
         self._count_sync(spent)
         self.loop.call_soon(done)
 
     def _kept(self, spent: Nanoseconds, done: Callable[[], None]) -> None:
-        if spent > FAST_SYNC_NS:
-            self._patience = SLOW_PATIENCE
-        else:
-            self._patience -= 1
         self._count_sync(spent)
         done()
 
     def _count_sync(self, spent: Nanoseconds) -> None:
         self.syncs += 1
         self.sync_ns += spent
+        # One outlier must not move it for long: a disk that pauses once is not a slow disk.
+        shown = min(spent, 8 * FAST_SYNC_NS)
+        self._usual_ns += (shown - self._usual_ns) / SYNC_WEIGHT
 
     def work(self, lane: str, call: Callable[[], T], done: Callable[[T], None]) -> None:
         self._lanes[lane].put(call, done)
