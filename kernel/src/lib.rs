@@ -8,6 +8,8 @@ mod crypto;
 mod errors;
 mod evm;
 mod genesis;
+#[cfg(test)]
+mod kill_tests;
 mod ledger;
 mod payload;
 mod state;

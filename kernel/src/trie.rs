@@ -10,6 +10,7 @@ use alloy_trie::nodes::{RlpNode, TrieNode};
 use alloy_trie::{EMPTY_ROOT_HASH, Nibbles};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use std::cell::RefCell;
 use std::sync::Arc;
 
 /// A proof has at most one node per nibble; anything longer is refused before it is hashed.
@@ -49,15 +50,28 @@ pub struct Origin {
 impl Origin {
     /// Begin to read. Nodes never change, so that a newer snapshot serves as well, and every thread may have its own.
     pub fn open(&self) -> Result<NodeSource> {
-        Ok(NodeSource { origin: self.clone(), snapshot: self.store.snapshot()? })
+        Ok(NodeSource { origin: self.clone(), found: RefCell::default(), snapshot: self.store.snapshot()? })
     }
 }
 
 /// Reads nodes through one snapshot.
 pub struct NodeSource {
     origin: Origin,
+    /// Chunks found lately, by a hash of their key. Declared before `snapshot`, whose memory they point into.
+    found: RefCell<Vec<Found>>,
     snapshot: Snapshot,
 }
+
+#[derive(Clone, Copy)]
+struct Found {
+    version: u64,
+    number: u32,
+    /// Of the snapshot; not really static, see `stored_chunk`.
+    chunk: &'static [u8],
+}
+
+/// A power of two. Walks that begin at one root share their upper nodes, which lie in a few chunks.
+const FOUND_CHUNKS: usize = 256;
 
 impl NodeSource {
     pub fn origin(&self) -> &Origin {
@@ -76,12 +90,7 @@ impl NodeSource {
                 let layer = self.origin.layers.get(place as usize);
                 layer.and_then(|layer| layer.chunk(id.chunk())).map(|chunk| Value::Mapped(chunk))
             }
-            None => {
-                let mut key = [0u8; 12];
-                key[..8].copy_from_slice(&id.version.to_be_bytes());
-                key[8..].copy_from_slice(&id.chunk().to_be_bytes());
-                self.snapshot.get(Table::Nodes, &key)?
-            }
+            None => self.stored_chunk(id.version, id.chunk())?,
         };
         let record = match chunk {
             Some(Value::Mapped(bytes)) => bytes.get(id.start()..).map(Value::Mapped),
@@ -91,6 +100,30 @@ impl NodeSource {
         record.ok_or_else(|| {
             Error::unavailable(format!("trie node {} of height {}: not stored (pruned?)", id.offset, id.version))
         })
+    }
+
+    fn stored_chunk(&self, version: u64, number: u32) -> Result<Option<Value<'_>>> {
+        let place = (version.wrapping_mul(0x9e37_79b9) as usize ^ number as usize) % FOUND_CHUNKS;
+        if let Some(known) = self.found.borrow().get(place)
+            && (known.version, known.number) == (version, number)
+        {
+            return Ok(Some(Value::Mapped(known.chunk)));
+        }
+        let mut key = [0u8; 12];
+        key[..8].copy_from_slice(&version.to_be_bytes());
+        key[8..].copy_from_slice(&number.to_be_bytes());
+        let value = self.snapshot.get(Table::Nodes, &key)?;
+        if let Some(Value::Mapped(chunk)) = &value {
+            let mut found = self.found.borrow_mut();
+            if found.is_empty() {
+                found.resize(FOUND_CHUNKS, Found { version: u64::MAX, number: 0, chunk: &[] });
+            }
+            // SAFETY: a mapped value stays where it is and unchanged as long as its read transaction, which `self.snapshot`
+            // owns. This cache ends with it, and `node` gives its slices out for no longer than `self` is borrowed.
+            let chunk: &'static [u8] = unsafe { std::mem::transmute::<&[u8], &'static [u8]>(*chunk) };
+            found[place] = Found { version, number, chunk };
+        }
+        Ok(value)
     }
 
     /// The leaf at `key` in the trie whose top node is `root`.
@@ -151,6 +184,7 @@ impl NodeSource {
     }
 
     /// Show every leaf to `visit`, in the order of keys.
+    #[cfg(test)]
     pub fn walk<L: Leaf>(&self, root: Option<NodeId>, visit: &mut dyn FnMut(B256, L) -> Result<()>) -> Result<()> {
         let mut waiting: Vec<(Nibbles, NodeId)> = root.map(|id| (Nibbles::new(), id)).into_iter().collect();
         while let Some((mut path, id)) = waiting.pop() {
@@ -191,6 +225,7 @@ fn nibble_at(key: &Nibbles, depth: usize) -> Result<u8> {
         .ok_or_else(|| Error::corrupt(format!("trie: a branch at depth {depth}, expected below {KEY_NIBBLES}")))
 }
 
+#[cfg(test)]
 fn extended(path: &Nibbles, rest: &Nibbles) -> Result<Nibbles> {
     let length = path.len() + rest.len();
     if length > KEY_NIBBLES {

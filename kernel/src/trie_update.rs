@@ -44,12 +44,10 @@ enum Child<L> {
 }
 
 /// What is there before the edits.
-enum Old<L> {
+enum Old {
     Nothing,
     Node(NodeId),
     Extension(Nibbles, Link),
-    /// With its whole key.
-    Leaf(Nibbles, L),
 }
 
 /// The top of a trie after an update: None for the empty trie.
@@ -142,12 +140,11 @@ fn shared(key: &Nibbles, depth: usize, path: &Nibbles) -> usize {
 
 impl<E: Edit> Update<'_, E> {
     /// The subtrie at `depth` after `items`, which all lead here.
-    fn descend(&mut self, old: Old<E::Leaf>, depth: usize, items: &[Item<E>]) -> Result<Subtrie<E::Leaf>> {
+    fn descend(&mut self, old: Old, depth: usize, items: &[Item<E>]) -> Result<Subtrie<E::Leaf>> {
         let id = match old {
             Old::Node(id) => id,
             Old::Extension(path, link) => return self.descend_extension(path, link, depth, items),
             Old::Nothing => return self.build(None, depth, items),
-            Old::Leaf(key, leaf) => return self.build(Some((key, leaf)), depth, items),
         };
         let source = self.source;
         match Node::read(&source.node(id)?)? {
