@@ -24,6 +24,7 @@ from quorate.base.errors import Corrupt, Invalid, Unavailable
 from quorate.base.rng import Rng
 from quorate.base.types import Address, Hash, Height
 from quorate.consensus import ENGINES
+from quorate.consensus.certificate import decode_certificate
 from quorate.consensus.keys import SecpKeys
 from quorate.consensus.replica import Timer
 from quorate.ledger.application import Application, Executed
@@ -335,8 +336,11 @@ class Validator:
         return msgspec.structs.asdict(self.transport.dropped)
 
     def get_silent_members(self) -> int:
-        connected = sum(peer.connected for peer in self.node.peers.get_status())
-        return max(len(self.node.members) - 1 - connected, 0)
+        certificate = self.node.execution.certificate
+        if not certificate:
+            return 0
+        signers = {who for who, _ in decode_certificate(certificate).signatures}
+        return sum(member not in signers for member in self.node.members)
 
     def get_accused(self) -> int:
         return len({accusation.who for accusation in self.node.accusations})
