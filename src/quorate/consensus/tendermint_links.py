@@ -210,7 +210,9 @@ class Links(Replica):
         if not first <= m.height <= self.height + 1:
             self.drop("stale" if m.height < first else "ahead")
             return
-        if not any(sender in validators.powers for validators in self.sets.values()):
+        if sender not in self.validators.powers and not any(
+            sender in validators.powers for validators in self.sets.values()
+        ):
             self.drop("stranger")
             return
         queue = self.held.setdefault(sender, [])
