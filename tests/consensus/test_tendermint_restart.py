@@ -1,0 +1,215 @@
+"""Crashes: any prefix of the journal restarts safely."""
+
+import pytest
+
+from consensus.chaos import run_seed
+from consensus.network import MS, Links, World
+from consensus.single import OTHER, PAYLOAD, Single, proposals_of, votes_of, wants_of
+from quorate.base.errors import Corrupt
+from quorate.consensus.certificate import NIL, PRECOMMIT, PREVOTE
+from quorate.consensus.replica import (
+    Base,
+    Broadcast,
+    Checkpoint,
+    Deliver,
+    Effect,
+    Persist,
+    Record,
+    Want,
+)
+from quorate.consensus.tendermint_types import Decided, Polka, Proposed, Settings, Voted
+
+
+def records_of(effects: list[Effect]) -> list[Record]:
+    return [effect.record for effect in effects if isinstance(effect, Persist)]
+
+
+def run_to_lock(one: Single) -> list[Record]:
+    effects = one.hear(one.proposal())
+    effects += one.check()
+    effects += one.prevotes(one.value())
+    return records_of(effects)
+
+
+def test_journal_of_a_height_is_proposal_vote_polka_vote() -> None:
+    one = Single()
+    assert [type(record) for record in run_to_lock(one)] == [Proposed, Voted, Polka, Voted]
+
+
+@pytest.mark.parametrize("kept", range(5))
+def test_every_prefix_of_a_height_never_votes_twice(kept: int) -> None:
+    one = Single()
+    journal = run_to_lock(one)[:kept]
+    one.boot(journal)
+    said = votes_of_again(one.first)
+    # Whatever comes now, a vote that was written is not contradicted.
+    effects = one.hear(one.proposal(OTHER))
+    effects += one.check(OTHER)
+    effects += one.prevotes(one.value(OTHER), 0, 3)
+    written = {(r.vote.kind, 0): r.vote.value for r in journal if isinstance(r, Voted)}
+    for kind, round, value in [*said, *votes_of(effects)]:
+        assert written.setdefault((kind, round), value) == value
+
+
+def votes_of_again(effects: list[Effect]) -> list[tuple[int, int, bytes]]:
+    """Votes that a restart sends again, which are in the journal already, and new ones."""
+    return [
+        (effect.message.kind, effect.message.round, effect.message.value)  # type: ignore[attr-defined]
+        for effect in effects
+        if isinstance(effect, Broadcast) and hasattr(effect.message, "voter")
+    ]
+
+
+def test_lock_survives() -> None:
+    one = Single()
+    value = one.value()
+    one.boot(run_to_lock(one))
+    replica = one.replica
+    assert (replica.locked_value, replica.locked_round, replica.step) == (value, 0, "precommit")
+    assert (replica.valid_value, replica.valid_round) == (value, 0)
+    assert (PRECOMMIT, 0, value) in votes_of_again(one.first)
+    one.to_round(1)
+    assert votes_of(one.hear(one.proposal(OTHER, 1))) == [(PREVOTE, 1, NIL)]
+
+
+def test_polka_survives_so_that_the_lock_can_be_shown_to_others() -> None:
+    one = Single(turn=1)
+    value = one.value()
+    one.boot(run_to_lock(one))
+    (proposal,) = proposals_of(one.to_round(1))
+    assert proposal.valid_round == 0
+    assert one.replica.rounds[0].prevotes.quorum == value
+
+
+def test_crash_between_polka_and_precommit_precommits_after_it() -> None:
+    one = Single()
+    journal = run_to_lock(one)[:3]
+    one.boot(journal)
+    assert (PRECOMMIT, 0, one.value()) in votes_of_again(one.first)
+    assert one.replica.locked_round == 0
+
+
+def test_own_proposal_survives_and_is_not_made_anew() -> None:
+    one = Single(turn=0)
+    journal = records_of(one.submit(PAYLOAD))
+    one.boot(journal[:1])
+    assert wants_of(one.first) == []
+    assert one.submit(OTHER) == []
+    assert votes_of_again(one.first) == [(PREVOTE, 0, one.value())]
+    assert Broadcast(one.proposal()) in one.first
+
+
+def test_nil_votes_survive() -> None:
+    one = Single()
+    one.submit()
+    one.boot(records_of(one.fall("propose")))
+    assert votes_of(one.hear(one.proposal())) == []
+    assert votes_of(one.check()) == []
+    assert one.replica.step == "prevote"
+
+
+def test_decisions_that_the_application_lost_are_delivered_again() -> None:
+    one = Single()
+    journal = run_to_lock(one)
+    journal += records_of(one.precommits(one.value()))
+    assert isinstance(journal[-1], Decided)
+    one.boot(journal)
+    (deliver,) = one.first
+    assert isinstance(deliver, Deliver)
+    assert (deliver.height, deliver.payloads) == (1, [PAYLOAD])
+    assert one.apply(1) == [Want(2, one.value(), build=one.set.get_proposer(2, 0) == one.me)]
+
+
+def test_decision_by_certificate_is_journaled_with_its_payload() -> None:
+    one = Single()
+    journal = records_of(one.hear(one.decision()))
+    one.boot(journal)
+    (deliver,) = one.first
+    assert isinstance(deliver, Deliver)
+    assert deliver.payloads == [PAYLOAD]
+
+
+def test_application_ahead_of_the_journal_goes_on_where_it_is() -> None:
+    one = Single()
+    journal = run_to_lock(one)
+    decision = one.decision()
+    base = Base(1, one.value(), decision.certificate, [PAYLOAD], one.members, one.members)
+    one.boot(journal, base)
+    assert one.replica.height == 2
+    assert [type(effect) for effect in one.first] == [Want]
+
+
+def test_decision_while_the_tail_waits_forgets_the_tail() -> None:
+    one = Single()
+    first = records_of(one.hear(one.decision()))
+    value = one.value()
+    one.apply(1)
+    one.height, one.parent = 2, value
+    tail = run_to_lock(one)
+    one.boot([*first, *tail])
+    # Height 1 is not applied again yet when the decision of height 2 comes.
+    one.hear(one.decision())
+    assert one.replica.height == 3
+    one.apply(1)
+    one.apply(2)
+    assert one.replica.rounds[0].proposal is None
+
+
+def test_gap_in_the_journal_is_corruption() -> None:
+    one = Single()
+    one.height = 3
+    with pytest.raises(Corrupt, match="a record of height 3, expected 1"):
+        one.boot([Proposed(one.proposal())])
+
+
+def test_decided_without_payload_is_corruption() -> None:
+    one = Single()
+    with pytest.raises(Corrupt, match="its payload is missing"):
+        one.boot([Decided(1, [], one.decision().certificate)])
+
+
+def test_checkpoints_come_by_heights_and_bytes() -> None:
+    for settings in (Settings(checkpoint_heights=3), Settings(checkpoint_bytes=240)):
+        one = Single(settings=settings)
+        for height in (1, 2, 3):
+            one.hear(one.decision())
+            value = one.value()
+            effects = one.apply(height)
+            one.height, one.parent = height + 1, value
+            cuts = [effect for effect in effects if isinstance(effect, Checkpoint)]
+            assert cuts == ([Checkpoint(3, [])] if height == 3 else [])
+
+
+def test_a_crash_at_every_persist_loses_nothing() -> None:
+    """Crash whoever is writing at the n-th write, for every n of a short run."""
+    crash = 0
+    while True:
+        world = World(11, links=Links(loss=30), settings=Settings(propose_ms=200))
+        world.crash_at_persist = crash
+        world.boot()
+        for number in range(3):
+            for machine in world.all:
+                machine.give(number)
+            world.run(1)
+        assert world.run(60, lambda w=world: not any(m.pool for m in w.all))  # type: ignore[misc]
+        if world.persists <= crash:
+            break
+        crash += 1
+    assert crash > 30
+
+
+def test_all_crash_at_once_again_and_again() -> None:
+    world = World(12, fsync_ns=5 * MS).boot()
+    for number in range(30):
+        for machine in world.all:
+            machine.give(number)
+        world.run(world.rng.below(60) / 1000)
+        for machine in world.all:
+            machine.crash()
+        for machine in world.all:
+            machine.boot()
+        assert world.run(60, lambda: not any(m.pool for m in world.all))
+
+
+def test_chaos_is_the_same_for_the_same_seed() -> None:
+    assert run_seed(3) == run_seed(3)
