@@ -73,6 +73,15 @@ class Equivocator(Liar):
         return [other] if choice % 2 else [m]
 
 
+class Turncoat(Equivocator):
+    """Helps different members to different locks while links fail, and then falls silent."""
+
+    def twist(self, to: Address, m: Message) -> list[Message]:
+        if self.world.deaf or to == self.me:
+            return super().twist(to, m)
+        return []
+
+
 class Withholder(Liar):
     """Tells each thing to some members only."""
 
@@ -120,4 +129,4 @@ class Flooder(Liar):
         ]
 
 
-ALL = (Silent, Equivocator, Withholder, InvalidProposer, Amnesiac, Flooder)
+ALL = (Silent, Equivocator, Turncoat, Withholder, InvalidProposer, Amnesiac, Flooder)

@@ -35,6 +35,7 @@ def run_seed(
     *,
     powers: tuple[int, ...] | None = None,
     actors: tuple[type[Machine], ...] = ALL,
+    deaf: int | None = None,
     steps: int = 60,
     patience_s: int = 120,
 ) -> Seen:
@@ -66,6 +67,7 @@ def run_seed(
         work_ns=(0, MS, 30 * MS)[rng.below(3)],
     ).boot()
     world.sync = bool(rng.below(2))
+    world.deaf = (0, 0, 150, 350)[rng.below(4)] if deaf is None else deaf
     number = 0
     for _ in range(steps):
         act = rng.below(10)
@@ -95,7 +97,7 @@ def run_seed(
 def heal(world: World, number: int, patience_s: int) -> Seen:
     """End all faults; every honest machine must reach one more decision, and then fall silent."""
     world.partition()
-    world.links.loss = world.links.slow = 0
+    world.links.loss = world.links.slow = world.deaf = 0
     world.sync = True
     for machine in world.all:
         if not machine.up:

@@ -25,7 +25,7 @@ from quorate.consensus.replica import (
     Timer,
     Want,
 )
-from quorate.consensus.tendermint_types import Decided, Polka, Proposed, Settings, Voted
+from quorate.consensus.tendermint_types import Decided, Entered, Polka, Proposed, Settings, Voted
 
 
 def test_l10_start_asks_for_work_and_nothing_else() -> None:
@@ -259,8 +259,10 @@ def test_l47_quorum_of_nil_precommits_starts_the_next_round_at_once() -> None:
     one.submit()
     effects = one.precommits(NIL, 0, 3)
     assert one.replica.round == 1
+    votes = [one.vote(PRECOMMIT, who, NIL) for who in one.others]
     assert effects == [
         CancelTimer(Timer("propose", 1, 0)),
+        Persist(Entered(1, 1, votes)),
         SetTimer(Timer("propose", 1, 1), 1500 * MS),
     ]
 

@@ -36,6 +36,9 @@ Deviations:
   never matter to safety, and grow to the full ones by round.
 * Our own votes count when they are cast; effects are ordered, so nothing that follows from them is
   visible before they are durable. The copies that `Broadcast` brings back are dropped.
+* The paper knows no restarts. Besides votes and proposals, a polka that made a value valid and the
+  entry into a later round are durable with the votes that justify them: otherwise a crash and a
+  member that falls silent could leave correct replicas locked, or apart in rounds, for ever.
 * A value is an envelope (`certificate`) around a payload; proposed again it keeps its envelope.
 """
 
@@ -80,6 +83,7 @@ from quorate.consensus.tendermint_situation import describe_situation
 from quorate.consensus.tendermint_types import (
     MILLISECOND,
     Decided,
+    Entered,
     Polka,
     Proposal,
     Proposed,
@@ -101,7 +105,7 @@ class Tendermint(Heights):
     __slots__ = ()
 
     WIRE: ClassVar[tuple[type[Message], ...]] = (Decision, Proposal, Vote, Status)
-    RECORDS: ClassVar[tuple[type[Record], ...]] = (Proposed, Voted, Polka, Decided)
+    RECORDS: ClassVar[tuple[type[Record], ...]] = (Proposed, Voted, Polka, Decided, Entered)
 
     def __init__(self, keys: Keys, chain: Hash, rng: Rng, settings: Settings | None = None) -> None:
         super().__init__(keys, chain, rng)
@@ -179,6 +183,10 @@ class Tendermint(Heights):
         """L11-13."""
         for kind in ("pace", "propose", "prevote", "precommit"):
             self.cancel_timer(kind)
+        if self.me in self.validators.powers:
+            ended = self.rounds.get(round - 1)
+            votes = list(ended.precommits.votes.values()) if ended is not None else []
+            self.out.append(Persist(Entered(self.height, round, votes)))
         self.round = round
         self.step = "propose"
         self.moved = True

@@ -23,6 +23,7 @@ from quorate.consensus.tendermint_links import Links
 from quorate.consensus.tendermint_types import (
     MILLISECOND,
     Decided,
+    Entered,
     Polka,
     Proposal,
     Proposed,
@@ -171,11 +172,11 @@ class Heights(Links):
                 self.restore_vote(record.vote)
             elif isinstance(record, Polka):
                 first = record.votes[0]
-                state = self.make_round(first.round)
-                for vote in record.votes:
-                    if not state.prevotes.has(vote.voter, vote.value):
-                        state.prevotes.add(vote, self.validators.powers[vote.voter])
+                self.restore_votes(record.votes)
                 self.valid_value, self.valid_round = first.value, first.round
+            elif isinstance(record, Entered):
+                self.round = max(self.round, record.round)
+                self.restore_votes(record.votes)
         current = self.make_round(self.round)
         if self.me in current.precommits.votes:
             self.step = "precommit"
@@ -203,9 +204,15 @@ class Heights(Links):
         if self.validators.get_proposer(self.height, proposal.round) == self.me:
             self.round = max(self.round, proposal.round)
 
+    def restore_votes(self, votes: list[Vote]) -> None:
+        """Take up votes of others, and our own, that justified what we did."""
+        for vote in votes:
+            known = self.make_round(vote.round).get_votes(vote.kind)
+            if not known.has(vote.voter, vote.value):
+                known.add(vote, self.validators.powers[vote.voter])
+
     def restore_vote(self, vote: Vote) -> None:
-        state = self.make_round(vote.round)
-        state.get_votes(vote.kind).add(vote, self.validators.powers[self.me])
+        self.restore_votes([vote])
         self.round = max(self.round, vote.round)
         if vote.kind == PRECOMMIT and vote.value != NIL:
             self.locked_value, self.locked_round = vote.value, vote.round
@@ -222,5 +229,5 @@ def _get_height(record: Record) -> Height:
         return record.vote.height
     if isinstance(record, Polka):
         return record.votes[0].height
-    assert isinstance(record, Decided)
+    assert isinstance(record, Decided | Entered)
     return record.height

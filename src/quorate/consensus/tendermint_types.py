@@ -147,6 +147,18 @@ class Decided(Record, frozen=True, array_like=True, gc=False, tag=4):
     certificate: bytes
 
 
+class Entered(Record, frozen=True, array_like=True, gc=False, tag=5):
+    """A round after the first was entered, with the precommits that ended the one before it.
+
+    A replica that fell back to a round which others left because of it could be stuck there: they
+    are too few to be followed, and the votes that it went by may be of members now silent.
+    """
+
+    height: HeightNumber
+    round: RoundNumber
+    votes: list[Vote]
+
+
 class Round:
     """What is known of one round of the current height."""
 
