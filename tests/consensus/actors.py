@@ -4,7 +4,14 @@ from msgspec.structs import replace
 
 from consensus.network import CHAIN, Machine
 from quorate.base.types import Address, Hash
-from quorate.consensus.certificate import NIL, PRECOMMIT, PROPOSAL, compute_digest, hash_envelope
+from quorate.consensus.certificate import (
+    NIL,
+    PRECOMMIT,
+    PREVOTE,
+    PROPOSAL,
+    compute_digest,
+    hash_envelope,
+)
 from quorate.consensus.replica import Broadcast, Message, Send
 from quorate.consensus.tendermint_types import Proposal, Vote
 from quorate.crypto.hashes import hash_payload
@@ -80,6 +87,24 @@ class Turncoat(Equivocator):
         if self.world.deaf or to == self.me:
             return super().twist(to, m)
         return []
+
+
+class TwoFaced(Liar):
+    """Several of these, in one conspiracy, show one world to every other member."""
+
+    def twist(self, to: Address, m: Message) -> list[Message]:
+        if to == self.me or not self.is_mine(m):
+            return [m]
+        if isinstance(m, Proposal):
+            other = self.sign_proposal(m, m.payload + b"other txn")
+            shown = [m, other][list(self.world.machines).index(to) % 2]
+            self.world.shown[to, m.height, m.round] = hash_envelope(shown.envelope)
+            return [shown]
+        assert isinstance(m, Vote)
+        value = self.world.shown.get((to, m.height, m.round))
+        if value is None:
+            return [m]
+        return [self.sign_vote(replace(m, kind=kind), value) for kind in (PREVOTE, PRECOMMIT)]
 
 
 class Withholder(Liar):

@@ -1,7 +1,7 @@
 """Known bugs of Tendermint implementations, put back one by one (catalogue T1-T5)."""
 
 from quorate.base.types import Hash, Nanoseconds
-from quorate.consensus.certificate import NIL, PRECOMMIT, PREVOTE
+from quorate.consensus.certificate import NIL, PREVOTE
 from quorate.consensus.evidence import Offence, Offences
 from quorate.consensus.tendermint import Tendermint
 from quorate.consensus.tendermint_types import Polka, Proposal, Round, Vote
@@ -68,24 +68,18 @@ class VoteBeforeWrite(Tendermint):
         self.out[at:] = new[::-1]
 
 
-class CountVotersTwice(Tendermint):
-    """A polka of a third plus one, as if the quorum were half."""
+class SmallQuorum(Tendermint):
+    """More than a third is taken for a quorum."""
 
-    def forget_height(self) -> None:
-        super().forget_height()
+    def enter_height(self, now: Nanoseconds) -> None:
+        super().enter_height(now)
+        for state in self.rounds.values():
+            weaken(state)
 
     def make_round(self, round: int) -> Round:
         state = super().make_round(round)
         weaken(state)
         return state
-
-    def restore(self, now: Nanoseconds) -> None:
-        weaken(self.rounds[0])
-        super().restore(now)
-
-    def open_height(self, now: Nanoseconds) -> None:
-        weaken(self.rounds[0])
-        super().open_height(now)
 
 
 def weaken(state: Round) -> None:
@@ -99,6 +93,3 @@ class Forgetful(Offences):
     def admit(self, offence: Offence, height: int) -> bool:
         del offence, height
         return True
-
-
-assert PRECOMMIT != PREVOTE

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Union
 
 import msgspec
 
+from quorate.base.errors import Invalid
 from quorate.base.rng import Rng
 from quorate.base.types import Address, Hash, Member
 from quorate.consensus.certificate import (
@@ -319,6 +320,8 @@ class World:
         self.deaf = 0
         """In a thousand: how many things of a round somebody never hears, whoever relays them."""
         self.unheard: dict[tuple[object, ...], bool] = {}
+        self.shown: dict[tuple[Address, int, int], Hash] = {}
+        """Which value conspirators showed to whom."""
         self.hears: Callable[[Address, Message], bool] | None = None
         """A script's say in who hears what."""
         self.trace: list[str] | None = None
@@ -489,8 +492,11 @@ class World:
             return
         certificate = decode_certificate(effect.certificate)
         members = self.get_members(effect.height)
-        value = verify_certificate(certificate, CHAIN, members, machine.keys.verify)
-        verify_payloads(certificate.envelope, effect.payloads)
+        try:
+            value = verify_certificate(certificate, CHAIN, members, machine.keys.verify)
+            verify_payloads(certificate.envelope, effect.payloads)
+        except Invalid as error:
+            raise Fault(f"no proof: {error}") from error
         if value != effect.envelope or certificate.envelope.height != effect.height:
             raise Fault("the certificate is of something else")
         if self.decisions.setdefault(effect.height, value) != value:
