@@ -2,12 +2,11 @@
 
 import asyncio
 import contextlib
-import ctypes
 import logging
 import os
-import signal
 import socket
-import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 import uvicorn
@@ -16,8 +15,8 @@ from quorate.rpc.api import Api
 from quorate.rpc.server import Application
 from quorate.rpc.settings import DEFAULT_NAMESPACES, NAMESPACES, Settings
 
-PR_SET_PDEATHSIG = 1
-"""prctl(2): the signal that this process gets when its parent ends."""
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
 PARENT_POLL_SECONDS = 1.0
 GRACE_SECONDS = 3
 BACKLOG = 2048
@@ -40,16 +39,8 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def die_with_parent(parent: int) -> None:
-    """Ask Linux to end this process when its parent ends, however that comes about."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:
-        raise click.ClickException(f"the validator process {parent} is gone")
-
-
 async def watch_parent(parent: int, server: uvicorn.Server) -> None:
-    """Stop the server once the parent is gone: for systems that cannot signal it."""
+    """Stop the server once the parent is gone, however it ended."""
     while os.getppid() == parent:
         await asyncio.sleep(PARENT_POLL_SECONDS)
     server.should_exit = True
@@ -98,6 +89,12 @@ def parse_names(_: click.Context, __: click.Parameter, value: str) -> tuple[str,
     return names
 
 
+def bound(name: str, text: str, least: int = 1) -> Callable[[Decorated], Decorated]:
+    """Return an option for one of the numbers in `Settings`."""
+    default = getattr(Settings(), name.replace("-", "_"))
+    return click.option(f"--{name}", default=default, type=click.IntRange(least), help=text)
+
+
 @click.command(context_settings={"auto_envvar_prefix": "QUORATE_RPC", "show_default": True})
 @click.option("--ledger", required=True, help="The validator's store.")
 @click.option("--socket", "path", required=True, help="The validator's Unix socket.")
@@ -111,12 +108,20 @@ def parse_names(_: click.Context, __: click.Parameter, value: str) -> tuple[str,
     "--allow-host", multiple=True, help="A name clients may use for this host; * for all."
 )
 @click.option("--cors-origin", multiple=True, help="An origin whose pages may call; * for all.")
-@click.option("--gas-cap", default=Settings().gas_cap, type=click.IntRange(21000))
-@click.option("--max-log-blocks", default=Settings().max_log_blocks, type=click.IntRange(1))
-@click.option("--max-logs", default=Settings().max_logs, type=click.IntRange(1))
-@click.option("--threads", default=Settings().threads, type=click.IntRange(1, 64))
+@bound("gas-cap", "Gas of a call.", 21000)
+@bound("max-log-blocks", "Blocks that one eth_getLogs may span.")
+@bound("max-logs", "Results of one eth_getLogs.")
+@bound("max-body-bytes", "Of a request.")
+@bound("max-response-bytes", "Of an answer.")
+@bound("max-batch", "Requests in one batch.")
+@bound("max-connections", "At one time.")
+@bound("max-subscriptions", "Of one connection.")
+@bound("threads", "For calls and other slow reads.")
+@click.option("--call-timeout-ms", default=10_000, type=click.IntRange(1), help="Of a slow read.")
 @click.option("--nice", default=5, type=click.IntRange(0, 19), help="Lower priority by this.")
-@click.option("--parent", type=int, help="End when this process, which must be the parent, does.")
+@click.option(
+    "--parent", type=int, help="End when the process that started this one, with this id, ends."
+)
 @click.option("--log-level", default="warning", type=click.Choice(["debug", "info", "warning"]))
 def main(
     ledger: str,
@@ -126,30 +131,24 @@ def main(
     namespaces: tuple[str, ...],
     allow_host: tuple[str, ...],
     cors_origin: tuple[str, ...],
-    gas_cap: int,
-    max_log_blocks: int,
-    max_logs: int,
-    threads: int,
+    call_timeout_ms: int,
     nice: int,
     parent: int | None,
     log_level: str,
+    **bounds: int,
 ) -> None:
     """Serve the JSON-RPC of one validator over HTTP and WebSocket."""
     logging.basicConfig(
         level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    if parent is not None:
-        die_with_parent(parent)
     if nice:
         os.nice(nice)
     settings = Settings(
         namespaces=namespaces,
         allowed_hosts=("localhost", *(name.lower() for name in allow_host)),
         cors_origins=cors_origin,
-        gas_cap=gas_cap,
-        max_log_blocks=max_log_blocks,
-        max_logs=max_logs,
-        threads=threads,
+        call_seconds=call_timeout_ms / 1000,
+        **bounds,
     )
     listener = listen(host, port)
     api = Api(settings, ledger, path)

@@ -4,9 +4,13 @@ from typing import Any
 
 import msgspec
 
+from quorate.base.errors import Invalid
 from quorate.base.types import Height, Member
+from quorate.consensus.certificate import decode_certificate
+from quorate.consensus.membership import MAX_MEMBERS
 from quorate.consensus.replica import Situation
 from quorate.crypto.hashes import HEAD_BYTES, hash_payload, keccak256
+from quorate.ledger.genesis import VALIDATORS
 from quorate.ledger.payload import parse_head
 from quorate.node.status import NodeStatus, PeerStatus
 from quorate.rpc.dispatch import Kind, Method, optional
@@ -16,11 +20,9 @@ from quorate.rpc.parameters import LATEST, PENDING, Selector, parse_block
 from quorate.rpc.store import Store
 from quorate.rpc.validator import Validator
 
-VALIDATORS = bytes(18) + b"\x10\x00"
-"""The contract that holds the validator set; its layout is in contracts/Validators.sol."""
 COUNT_SLOT = bytes(32)
 FIRST_SLOT = int.from_bytes(keccak256(COUNT_SLOT), "big")
-MAX_VALIDATORS = 1024
+"""Where the validator set lies in its contract; the layout is in contracts/Validators.sol."""
 DELAY = 2
 """What a block changes of the set holds this many heights later."""
 
@@ -55,8 +57,8 @@ class Membership:
         """Return the validator set in the state after a block, sorted by address."""
         view = self.store.view
         count = int.from_bytes(view.storage(height, VALIDATORS, COUNT_SLOT), "big")
-        if count > MAX_VALIDATORS:
-            raise RpcError(SERVER, f"{count} validators, expected at most {MAX_VALIDATORS}")
+        if count > MAX_MEMBERS:
+            raise RpcError(SERVER, f"{count} validators, expected at most {MAX_MEMBERS}")
         members = []
         for index in range(count):
             slot = ((FIRST_SLOT + index) % (1 << 256)).to_bytes(32, "big")
@@ -84,6 +86,7 @@ class Membership:
                 "payloads": [describe_payload(payload) for payload in payloads],
                 "raw": to_hex(certificate),
             }
+            | describe_certificate(certificate)
         )
 
     async def get_status(self) -> bytes:
@@ -96,6 +99,32 @@ class Membership:
 
 def describe_member(member: Member) -> dict[str, str]:
     return {"address": to_hex(member.address), "power": hex(member.power)}
+
+
+def describe_certificate(certificate: bytes) -> dict[str, Any]:
+    """Return the fields of a certificate; nothing where its engine has another kind of proof."""
+    try:
+        found = decode_certificate(certificate)
+    except Invalid:
+        return {}
+    envelope = found.envelope
+    return {
+        "envelope": {
+            "engine": envelope.engine,
+            "height": hex(envelope.height),
+            "round": hex(envelope.round),
+            "proposer": to_hex(envelope.proposer),
+            "parent": to_hex(envelope.parent),
+            "validatorsHash": to_hex(envelope.members),
+            "nextValidatorsHash": to_hex(envelope.next_members),
+            "payloadHash": to_hex(envelope.payload),
+        },
+        "round": hex(found.round),
+        "signatures": [
+            {"address": to_hex(address), "signature": to_hex(signature)}
+            for address, signature in found.signatures
+        ],
+    }
 
 
 def describe_payload(payload: bytes) -> dict[str, Any]:

@@ -4,7 +4,6 @@ HTTP status codes are about HTTP only: a request that reaches the dispatcher is 
 whatever the answer says.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs
@@ -90,19 +89,18 @@ class Application:
             return
         self.requests += 1
         try:
-            event = await receive()
-            body: bytes = event.get("body", b"")
-            if event.get("more_body"):
-                whole = await collect(body, receive, limit)
-                if whole is None:
-                    text = f"content length too large (>{limit})"
-                    await respond(send, 413, failure_body(INVALID_REQUEST, text), extra, close=True)
-                    return
-                body = whole
+            body = await collect(receive, limit)
+            if body is None:
+                text = f"content length too large (>{limit})"
+                await respond(send, 413, failure_body(INVALID_REQUEST, text), extra, close=True)
+                return
             answer = self.dispatcher.answer(body, Exchange())
             if isinstance(answer, Awaitable):
                 answer = await answer
             await respond(send, 200, answer or b"", extra)
+        except ConnectionResetError:
+            # The client left before its request was complete: nobody waits for an answer.
+            return
         finally:
             self.requests -= 1
 
@@ -163,20 +161,21 @@ class Application:
             self.api.subscriptions.drop(connection)
 
 
-async def collect(first: bytes, receive: Receive, limit: int) -> bytes | None:
-    """Return the rest of a body after its first part, None once it is over the limit."""
-    parts, size = [first], len(first)
+async def collect(receive: Receive, limit: int) -> bytes | None:
+    """Return the body of a request, None once over the limit. Raises ConnectionResetError."""
+    parts: list[bytes] = []
+    size = 0
     while True:
         event = await receive()
         if event["type"] == "http.disconnect":
-            raise asyncio.CancelledError
-        part = event.get("body", b"")
+            raise ConnectionResetError
+        part: bytes = event.get("body", b"")
         size += len(part)
         if size > limit:
             return None
-        parts.append(part)
         if not event.get("more_body"):
-            return b"".join(parts)
+            return b"".join((*parts, part)) if parts else part
+        parts.append(part)
 
 
 async def respond(
