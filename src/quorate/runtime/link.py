@@ -25,7 +25,7 @@ __all__ = ["Hello", "Link", "LinkOwner"]
 
 HELLO_MAGIC = b"quorate\x01"
 HELLO_BYTES = len(HELLO_MAGIC) + 8 + 32
-READ_BYTES = 64 << 10
+READ_BYTES = 16 << 10
 RECORD_BYTES = 16 << 10
 """What one TLS record holds."""
 WRITE_HIGH_BYTES = 256 << 10
