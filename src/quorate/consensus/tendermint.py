@@ -121,6 +121,7 @@ class Tendermint(Heights):
         self.last = None
         self.entered = False
         self.opened_at = None
+        self.owed = []
         self.heights_since_checkpoint = 0
         self.bytes_since_checkpoint = 0
         self.tail = []
@@ -363,7 +364,8 @@ class Tendermint(Heights):
         """L51-53. What follows waits for `applied`.
 
         The application may have the decision before our journal: either it commits it, or the
-        precommits that made it are asked for again.
+        precommits that made it are asked for again. So the record need not come before anything
+        that is said; it is written when the next height has asked for its payload.
         """
         for kind in ("pace", "propose", "prevote", "precommit"):
             self.cancel_timer(kind)
@@ -371,7 +373,7 @@ class Tendermint(Heights):
         decision = Decision(self.height, [payload], encoded)
         self.out.append(Deliver(self.height, decision.payloads, value, encoded))
         kept = [] if value in self.journaled else decision.payloads
-        self.out.append(Persist(Decided(self.height, kept, encoded)))
+        self.owed.append(Decided(self.height, kept, encoded))
         self.advance_height(value, decision)
 
     # ---- timeouts

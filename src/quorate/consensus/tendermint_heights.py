@@ -18,7 +18,15 @@ from quorate.consensus.certificate import (
     decode_certificate,
     hash_envelope,
 )
-from quorate.consensus.replica import Base, Broadcast, Checkpoint, Decision, Deliver, Record
+from quorate.consensus.replica import (
+    Base,
+    Broadcast,
+    Checkpoint,
+    Decision,
+    Deliver,
+    Persist,
+    Record,
+)
 from quorate.consensus.tendermint_links import Links
 from quorate.consensus.tendermint_types import (
     MILLISECOND,
@@ -41,6 +49,7 @@ class Heights(Links):
         "heights_since_checkpoint",
         "journaled",
         "opened_at",
+        "owed",
         "tail",
     )
 
@@ -48,6 +57,8 @@ class Heights(Links):
     """Records of the height under way that survived a crash."""
     journaled: dict[Hash, None]
     """Values whose payload is in the journal."""
+    owed: list[Record]
+    """Decisions that are still to be journaled, before any record of the height under way."""
     opened_at: Nanoseconds | None
     """When the last height began, once its time had come."""
     heights_since_checkpoint: int
@@ -115,6 +126,7 @@ class Heights(Links):
             or self.bytes_since_checkpoint >= settings.checkpoint_bytes
         ):
             self.heights_since_checkpoint = self.bytes_since_checkpoint = 0
+            self.journal_owed()
             self.out.append(Checkpoint(self.height - 1, []))
         interval_ns = max(settings.block_time_ms, settings.min_interval_ms) * MILLISECOND
         if self.tail:
@@ -123,7 +135,14 @@ class Heights(Links):
             self.set_timer(now, "pace", self.opened_at + interval_ns - now)
         else:
             self.open_height(now)
+        # Behind the request for a payload, which then does not wait for the disk.
+        self.journal_owed()
         self.release_held(now)
+
+    def journal_owed(self) -> None:
+        """Write down the decisions since the last call."""
+        self.out += [Persist(record) for record in self.owed]
+        self.owed.clear()
 
     def open_height(self, now: Nanoseconds) -> None:
         """Ask for something to agree on (L10: StartRound(0)); with a block time, it is due."""
