@@ -57,9 +57,8 @@ fn last(store: &Store) -> Result<(u64, Root)> {
 fn write_block(store: &Store, height: u64, root: Root) -> Result<Root> {
     let source = Origin { layers: Arc::new([]), store: store.clone() }.open()?;
     let (root, layer) = apply(&StateTrie { source, root }, &changes(height), height)?;
-    let append = |(number, chunk): &(u32, Bytes)| {
-        Change::Append(Table::Nodes, node_key(height, *number), chunk.clone())
-    };
+    let append =
+        |(number, chunk): &(u32, Bytes)| Change::Append(Table::Nodes, node_key(height, *number), chunk.clone());
     let mut batch: Batch = layer.chunks.iter().map(append).collect();
     let mut record = height.to_be_bytes().to_vec();
     record.extend_from_slice(root.hash.as_slice());

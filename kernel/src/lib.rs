@@ -8,6 +8,7 @@ mod crypto;
 mod errors;
 mod evm;
 mod genesis;
+mod keccak_lanes;
 #[cfg(test)]
 mod kill_tests;
 mod ledger;

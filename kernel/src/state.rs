@@ -1,6 +1,7 @@
 //! The state after a block: reading it at any executed or stored block, and what a block's changes make of it.
 
 use crate::errors::{Error, Result};
+use crate::keccak_lanes::hash_many;
 use crate::store::{Store, Table};
 use crate::trie::{Layer, NodeSource, Origin};
 use crate::trie_node::{Chunks, Leaf, NodeId, NodeWriter, Reader};
@@ -319,12 +320,8 @@ impl Task<'_> {
 pub fn apply(trie: &StateTrie, changes: &StateChanges, version: u64) -> Result<(Root, Layer)> {
     let accounts = &changes.accounts;
     let slots: usize = accounts.iter().map(|change| change.slots.len()).sum();
-    let hash = |change: &AccountChange| keccak256(change.address);
-    let hashes: Vec<B256> = if accounts.len() >= PARALLEL_EDITS {
-        accounts.par_iter().map(hash).collect()
-    } else {
-        accounts.iter().map(hash).collect()
-    };
+    let mut hashes = Vec::with_capacity(accounts.len());
+    hash_many(accounts.iter().map(|change| change.address.as_slice()), &mut hashes);
     let in_lanes = accounts.len() >= PARALLEL_EDITS || slots >= PARALLEL_EDITS;
     let (tasks, lanes) = divide(accounts, &hashes, if in_lanes { PARALLEL_EDITS / 4 } else { usize::MAX });
     // The last lanes belong to the account trie.
@@ -433,15 +430,14 @@ fn old_storage(trie: &StateTrie, hash: &B256, change: &AccountChange) -> Result<
 }
 
 fn slot_items(change: &AccountChange) -> Vec<Item<SlotEdit>> {
-    let item = |(slot, value): &(U256, U256)| Item {
-        key: Nibbles::unpack_array(&keccak256(slot.to_be_bytes::<32>()).0),
+    let words: Vec<[u8; 32]> = change.slots.iter().map(|(slot, _)| slot.to_be_bytes()).collect();
+    let mut hashes = Vec::with_capacity(words.len());
+    hash_many(words.iter().map(|word| word.as_slice()), &mut hashes);
+    let item = |((_, value), hash): (&(U256, U256), B256)| Item {
+        key: Nibbles::unpack_array(&hash.0),
         edit: SlotEdit(*value),
     };
-    let mut items: Vec<_> = if change.slots.len() >= PARALLEL_EDITS {
-        change.slots.par_iter().map(item).collect()
-    } else {
-        change.slots.iter().map(item).collect()
-    };
+    let mut items: Vec<_> = change.slots.iter().zip(hashes).map(item).collect();
     items.sort_unstable_by_key(|item| item.key);
     items
 }

@@ -15,6 +15,7 @@
 //! A reference is the node's RLP if that is shorter than 32 bytes, otherwise its keccak256 (Yellow Paper, appendix D).
 
 use crate::errors::{Error, Result};
+use crate::keccak_lanes::hash_many;
 use alloy_primitives::{B256, Bytes, keccak256};
 use alloy_trie::Nibbles;
 
@@ -71,14 +72,14 @@ pub struct Reference {
 }
 
 impl Reference {
-    pub fn of(rlp: &[u8]) -> Reference {
-        if rlp.len() < HASH_BYTES {
-            let mut bytes = [0; HASH_BYTES];
-            bytes[..rlp.len()].copy_from_slice(rlp);
-            Reference { len: rlp.len() as u8, bytes }
-        } else {
-            Reference { len: HASH_BYTES as u8, bytes: keccak256(rlp).0 }
-        }
+    fn inline(rlp: &[u8]) -> Reference {
+        let mut bytes = [0; HASH_BYTES];
+        bytes[..rlp.len()].copy_from_slice(rlp);
+        Reference { len: rlp.len() as u8, bytes }
+    }
+
+    fn hashed(hash: B256) -> Reference {
+        Reference { len: HASH_BYTES as u8, bytes: hash.0 }
     }
 
     pub fn is_hash(&self) -> bool {
@@ -306,21 +307,26 @@ pub type Chunks = Vec<(u32, Bytes)>;
 
 /// Writes nodes of one version. Several can write the same version side by side, each with a lane of its own: lane `i` of
 /// `n` fills the chunks i, i + n, i + 2n and so on, so that names do not depend on who was faster.
+///
+/// Nodes are added, then linked together: their hashes are computed at once.
 pub struct NodeWriter {
     version: u64,
     chunk: u64,
     lanes: u64,
     buffer: Vec<u8>,
     full: Chunks,
+    /// The nodes that are not linked yet: their RLP one after the other, and for each name and end of its RLP.
     rlp: Vec<u8>,
+    added: Vec<(NodeId, usize)>,
+    hashes: Vec<B256>,
     value: Vec<u8>,
 }
 
 impl NodeWriter {
     pub fn new(version: u64, lane: usize, lanes: usize) -> NodeWriter {
         debug_assert!(lane < lanes);
-        let (buffer, full, rlp, value) = Default::default();
-        NodeWriter { version, chunk: lane as u64, lanes: lanes as u64, buffer, full, rlp, value }
+        let (buffer, full, rlp, added, hashes, value) = Default::default();
+        NodeWriter { version, chunk: lane as u64, lanes: lanes as u64, buffer, full, rlp, added, hashes, value }
     }
 
     pub fn finish(mut self) -> Chunks {
@@ -330,10 +336,9 @@ impl NodeWriter {
         self.full
     }
 
-    pub fn write_branch(&mut self, children: &Children) -> Result<Link> {
-        self.rlp.clear();
-        write_branch_rlp(children, &mut self.rlp);
+    pub fn add_branch(&mut self, children: &Children) -> Result<()> {
         let id = self.start_node()?;
+        write_branch_rlp(children, &mut self.rlp);
         let of_hashes = children.iter().flatten().all(|child| child.reference.is_hash());
         let bitmap = (0..16).filter(|&i| children[i].is_some()).fold(0u16, |bits, i| bits | 1 << i);
         self.buffer.push(if of_hashes { BRANCH_OF_HASHES } else { BRANCH });
@@ -345,31 +350,53 @@ impl NodeWriter {
             self.buffer.extend_from_slice(child.reference.as_slice());
             child.id.write(&mut self.buffer);
         }
-        Ok(Link { reference: Reference::of(&self.rlp), id })
+        self.added.push((id, self.rlp.len()));
+        Ok(())
     }
 
-    pub fn write_extension(&mut self, path: &Nibbles, child: &Link) -> Result<Link> {
-        self.rlp.clear();
-        write_extension_rlp(path, &child.reference, &mut self.rlp);
+    pub fn add_extension(&mut self, path: &Nibbles, child: &Link) -> Result<()> {
         let id = self.start_node()?;
+        write_extension_rlp(path, &child.reference, &mut self.rlp);
         self.buffer.push(EXTENSION);
         self.write_path(path);
         self.buffer.push(child.reference.len);
         self.buffer.extend_from_slice(child.reference.as_slice());
         child.id.write(&mut self.buffer);
-        Ok(Link { reference: Reference::of(&self.rlp), id })
+        self.added.push((id, self.rlp.len()));
+        Ok(())
     }
 
-    pub fn write_leaf(&mut self, path: &Nibbles, leaf: &impl Leaf) -> Result<Link> {
-        self.rlp.clear();
+    pub fn add_leaf(&mut self, path: &Nibbles, leaf: &impl Leaf) -> Result<()> {
+        let id = self.start_node()?;
         self.value.clear();
         leaf.write_value(&mut self.value);
         write_leaf_rlp(path, &self.value, &mut self.rlp);
-        let id = self.start_node()?;
         self.buffer.push(LEAF);
         self.write_path(path);
         leaf.write_record(&mut self.buffer);
-        Ok(Link { reference: Reference::of(&self.rlp), id })
+        self.added.push((id, self.rlp.len()));
+        Ok(())
+    }
+
+    /// Show `link` what a parent holds of each node since the last call, in order.
+    pub fn link_all(&mut self, mut link: impl FnMut(Link)) {
+        let mut start = 0;
+        let mut rlps = Vec::with_capacity(self.added.len());
+        for (id, end) in &self.added {
+            rlps.push((*id, &self.rlp[start..*end]));
+            start = *end;
+        }
+        let long = rlps.iter().map(|(_, rlp)| *rlp).filter(|rlp| rlp.len() >= HASH_BYTES).collect::<Vec<_>>();
+        self.hashes.clear();
+        hash_many(long.into_iter(), &mut self.hashes);
+        let mut hashes = self.hashes.iter();
+        for (id, rlp) in rlps {
+            let hash = if rlp.len() < HASH_BYTES { None } else { hashes.next() };
+            let reference = hash.map_or_else(|| Reference::inline(rlp), |hash| Reference::hashed(*hash));
+            link(Link { reference, id });
+        }
+        self.rlp.clear();
+        self.added.clear();
     }
 
     fn write_path(&mut self, path: &Nibbles) {

@@ -1,8 +1,8 @@
 //! Applies sorted edits to a trie in one descent and writes what changed.
 //!
-//! Branches are rebuilt bottom-up. A leaf or an extension stays unwritten ("open") until it is known whether the branch
-//! above it keeps more than one child: if not, its path grows by that branch's nibble (Yellow Paper, appendix D: no branch
-//! with one child, no extension before an extension or a leaf).
+//! Branches are rebuilt bottom-up. A node stays unwritten ("open") until it is known whether the branch above it keeps more
+//! than one child: if not, a path grows by that branch's nibble (Yellow Paper, appendix D: no branch with one child, no
+//! extension before an extension or a leaf). If so, the branch's open children are written and hashed together.
 
 use crate::errors::Result;
 use crate::trie::NodeSource;
@@ -35,6 +35,7 @@ enum Subtrie<L> {
     Stored(Link),
     Leaf(Nibbles, L),
     Extension(Nibbles, Link),
+    Branch(Box<Children>),
 }
 
 /// What is below a branch at one nibble, while it is rebuilt.
@@ -202,7 +203,7 @@ impl<E: Edit> Update<'_, E> {
         let common = first.min(last);
         if common == path.len() {
             let below = self.descend(Old::Node(link.id), depth + common, items)?;
-            return Ok(prefix(path, below));
+            return self.prefix(path, below);
         }
         // The path forks here: a branch, with the rest of the extension below one of its nibbles.
         let fork = path.get_unchecked(common);
@@ -226,7 +227,7 @@ impl<E: Edit> Update<'_, E> {
             });
         }
         let branch = self.finish_branch(children)?;
-        Ok(prefix(path.slice(..common), branch))
+        self.prefix(path.slice(..common), branch)
     }
 
     /// A subtrie from nothing, or from one leaf (with its whole key).
@@ -251,7 +252,7 @@ impl<E: Edit> Update<'_, E> {
             children.push(Child::New(self.build(here, fork + 1, part)?));
         }
         let branch = self.finish_branch(children)?;
-        Ok(prefix(path.slice(..common), branch))
+        self.prefix(path.slice(..common), branch)
     }
 
     /// A branch of these children, or what is left of it when less than two remain.
@@ -264,16 +265,43 @@ impl<E: Edit> Update<'_, E> {
                 let child = children.into_iter().nth(only);
                 self.collapse(only as u8, child.unwrap_or(Child::Kept(None)))
             }
-            _ => {
-                let mut links: Children = [None; 16];
-                for (link, child) in links.iter_mut().zip(children) {
-                    *link = match child {
-                        Child::Kept(link) => link,
-                        Child::New(subtrie) => self.seal(subtrie)?,
-                    };
+            _ => self.link_children(children).map(|links| Subtrie::Branch(Box::new(links))),
+        }
+    }
+
+    /// Write the open ones among the children.
+    fn link_children(&mut self, children: Vec<Child<E::Leaf>>) -> Result<Children> {
+        let mut links: Children = [None; 16];
+        let mut open = [0u8; 16];
+        let mut count = 0;
+        for (nibble, child) in children.into_iter().enumerate() {
+            match child {
+                Child::Kept(link) => links[nibble] = link,
+                Child::New(Subtrie::Stored(link)) => links[nibble] = Some(link),
+                Child::New(Subtrie::Empty) => {}
+                Child::New(subtrie) => {
+                    self.add(&subtrie)?;
+                    open[count] = nibble as u8;
+                    count += 1;
                 }
-                self.writer.write_branch(&links).map(Subtrie::Stored)
             }
+        }
+        let mut nibbles = open.iter();
+        self.writer.link_all(|link| {
+            if let Some(nibble) = nibbles.next() {
+                links[*nibble as usize] = Some(link);
+            }
+        });
+        Ok(links)
+    }
+
+    /// Write an open node; its link follows.
+    fn add(&mut self, subtrie: &Subtrie<E::Leaf>) -> Result<()> {
+        match subtrie {
+            Subtrie::Leaf(path, leaf) => self.writer.add_leaf(path, leaf),
+            Subtrie::Extension(path, link) => self.writer.add_extension(path, link),
+            Subtrie::Branch(children) => self.writer.add_branch(children),
+            Subtrie::Unchanged | Subtrie::Empty | Subtrie::Stored(_) => unreachable!("not an open node"),
         }
     }
 
@@ -290,17 +318,20 @@ impl<E: Edit> Update<'_, E> {
                 Node::Leaf(rest, mut record) => Subtrie::Leaf(rest, E::Leaf::read_record(&mut record)?),
             },
         };
-        Ok(prefix(path, subtrie))
+        self.prefix(path, subtrie)
     }
 
     fn seal(&mut self, subtrie: Subtrie<E::Leaf>) -> Result<Option<Link>> {
-        Ok(match subtrie {
-            Subtrie::Empty => None,
-            Subtrie::Stored(link) => Some(link),
-            Subtrie::Leaf(path, leaf) => Some(self.writer.write_leaf(&path, &leaf)?),
-            Subtrie::Extension(path, link) => Some(self.writer.write_extension(&path, &link)?),
-            Subtrie::Unchanged => unreachable!("callers turn an unchanged subtrie into the child that they keep"),
-        })
+        let mut sealed = None;
+        match subtrie {
+            Subtrie::Empty => {}
+            Subtrie::Stored(link) => sealed = Some(link),
+            open => {
+                self.add(&open)?;
+                self.writer.link_all(|link| sealed = Some(link));
+            }
+        }
+        Ok(sealed)
     }
 
     fn close(&mut self, subtrie: Subtrie<E::Leaf>) -> Result<Top> {
@@ -309,24 +340,23 @@ impl<E: Edit> Update<'_, E> {
             changed => Top::Changed(self.seal(changed)?),
         })
     }
-}
 
-/// The subtrie with `path` before it.
-fn prefix<L>(mut path: Nibbles, subtrie: Subtrie<L>) -> Subtrie<L> {
-    if path.is_empty() {
-        return subtrie;
-    }
-    match subtrie {
-        Subtrie::Unchanged => Subtrie::Unchanged,
-        Subtrie::Empty => Subtrie::Empty,
-        Subtrie::Stored(link) => Subtrie::Extension(path, link),
-        Subtrie::Leaf(rest, leaf) => {
-            path.extend(&rest);
-            Subtrie::Leaf(path, leaf)
+    /// The subtrie with `path` before it.
+    fn prefix(&mut self, mut path: Nibbles, subtrie: Subtrie<E::Leaf>) -> Result<Subtrie<E::Leaf>> {
+        if path.is_empty() {
+            return Ok(subtrie);
         }
-        Subtrie::Extension(rest, link) => {
-            path.extend(&rest);
-            Subtrie::Extension(path, link)
-        }
+        Ok(match subtrie {
+            Subtrie::Unchanged => Subtrie::Unchanged,
+            Subtrie::Leaf(rest, leaf) => {
+                path.extend(&rest);
+                Subtrie::Leaf(path, leaf)
+            }
+            Subtrie::Extension(rest, link) => {
+                path.extend(&rest);
+                Subtrie::Extension(path, link)
+            }
+            branch => self.seal(branch)?.map_or(Subtrie::Empty, |link| Subtrie::Extension(path, link)),
+        })
     }
 }
