@@ -1,21 +1,24 @@
 """Real processes over real files: killed at any moment, stopped, refused, continued."""
 
+import resource
 import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
+from msgspec.structs import replace
 
 from quorate.consensus import ENGINES
 from quorate.consensus.tendermint_types import Voted
 from quorate.node.wire import make_record_decoder
 from quorate.runtime import ipc
-from quorate.runtime.config import Blocks
+from quorate.runtime.config import Blocks, Metrics, write_network
 from quorate.runtime.disk import FileDisk
-from quorate.runtime.folder import Folder
+from quorate.runtime.folder import Folder, get_network_path
 from quorate.runtime.ipc_client import ask
 from quorate.storage.journal import open_journal
 from runtime.trial import FileStore, Trial, wait_for
@@ -234,3 +237,55 @@ def test_second_signal_ends_at_once(tmp_path: Path, trials: list[Trial]) -> None
     process.send_signal(signal.SIGCONT)
     code = process.wait(60)
     assert code in (128 + signal.SIGTERM, 128 + signal.SIGINT)
+
+
+def test_full_disk_ends_the_validator_with_one_line_and_the_others_go_on(
+    tmp_path: Path, trials: list[Trial]
+) -> None:
+    trial = Trial(tmp_path, 4)
+    trials.append(trial)
+    trial.start_all()
+    wait_for(lambda: min(map(trial.get_height, range(4))) >= 3, "heights")
+    # Its journal cannot grow beyond this, which is how a full disk looks to it.
+    resource.prlimit(trial.processes[2].pid, resource.RLIMIT_FSIZE, (200_000, 200_000))
+    assert trial.processes[2].wait(60) == 1
+    lines = (tmp_path / "out-2").read_text().splitlines()
+    assert [line for line in lines if "failed" in line] == [
+        next(line for line in lines if line.startswith("quorate: validator-2 failed: "))
+    ]
+    reached = trial.get_height(0)
+    wait_for(lambda: trial.get_height(0) >= reached + 5, "the others go on")
+    assert find_double_votes(read_votes(trial, 2)) == []
+    trial.start(2)
+    wait_for(lambda: trial.get_height(2) >= reached + 5, "it is back")
+
+
+def test_peer_with_another_genesis_is_refused_by_both(tmp_path: Path, trials: list[Trial]) -> None:
+    trial = Trial(tmp_path, 2)
+    trials.append(trial)
+    trial.start(0)
+    wait_for(lambda: trial.get_status(0) is not None, "it answers")
+    validators = [replace(v, power=v.power + 1) for v in trial.network.validators]
+    write_network(replace(trial.network, validators=validators), get_network_path(tmp_path))
+    trial.start(1)
+    for index in (0, 1):
+        wait_for(
+            lambda i=index: "peer refused: it has another genesis" in trial.get_output(i),
+            "the log line",
+        )
+    assert trial.get_height(0) == trial.get_height(1) == 0
+
+
+def test_health_port_of_a_process_answers(tmp_path: Path, trials: list[Trial]) -> None:
+    trial = Trial(tmp_path, 1, metrics=Metrics())
+    trials.append(trial)
+    trial.start(0)
+    wait_for(lambda: trial.get_height(0) >= 3, "heights")
+    where = f"http://127.0.0.1:{trial.network.validators[0].metrics_port}"
+    with urlopen(f"{where}/readiness") as answer:
+        assert answer.read() == b'{"status":"UP"}'
+    with urlopen(f"{where}/metrics") as answer:
+        lines = answer.read().decode().splitlines()
+    heights = [line for line in lines if line.startswith("ethereum_blockchain_height ")]
+    assert float(heights[0].split()[1]) >= 3
+    assert "quorate_consensus_missing_validators 0.0" in lines

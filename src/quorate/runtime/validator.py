@@ -255,14 +255,14 @@ class Validator:
             return
         except msgspec.MsgspecError as error:
             self.log("warning", "pool not restored", file=str(path), reason=str(error))
+            path.unlink()
             return
-        finally:
-            path.unlink(missing_ok=True)
-        self.node.submit(items, lambda verdicts: self.on_resubmitted(verdicts))
+        self.node.submit(items, self.on_resubmitted)
 
     def on_resubmitted(self, verdicts: Verdicts) -> None:
         refused = sum(reason is not None for _, reason in verdicts)
         self.log("info", "pool restored", transactions=len(verdicts) - refused, refused=refused)
+        (self.plan.folder.path / KEPT_POOL).unlink(missing_ok=True)
 
     def on_signal(self, number: int) -> None:
         name = signal.Signals(number).name
@@ -405,7 +405,11 @@ async def run(plan: Plan, log: EventLog, pid_file: PidFile) -> int:
         raise
     await validator.stopping.wait()
     await validator.stop()
-    return 1 if validator.failed else 0
+    if not validator.failed:
+        return 0
+    if plan.log_file is not None:
+        print(f"quorate: {plan.validator.name} failed: {validator.failed}", file=sys.stderr)
+    return 1
 
 
 def make_node(
