@@ -178,7 +178,7 @@ class Execution:
         want = self.want
         if want is None or self.building or want.height != self.final.height + 1:
             return
-        wait = self.compute_wait_ms()
+        wait = 0 if want.force else self.compute_wait_ms()
         if wait is None:
             return
         if wait:
@@ -395,6 +395,7 @@ class Execution:
         self.application.finalize(executed, effect.envelope, effect.certificate, effect.payloads)
         self.final, self.final_at = executed, self.port.now()
         self.envelope, self.certificate = effect.envelope, effect.certificate
+        self.payloads = effect.payloads
         self.verdicts, self.results, self.speculating = {}, {}, {}
         self.count("items", executed.items)
         if executed.skipped:

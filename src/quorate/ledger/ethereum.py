@@ -1,0 +1,188 @@
+"""The Ethereum ledger as an application: the kernel's ledger and pool behind one interface.
+
+Membership. The validator set lies in the storage of the contract at `VALIDATORS` (layout in
+`ledger/genesis.py`). It is read after a block that executed transactions and changed the contract's
+storage root; the set after block N agrees on N + 2. A set that nobody could agree with (none, too
+many, a member twice or without power) is not taken over: the one before stays. The contract does
+not let that happen; this rule keeps every node on the same set should a bug in it do so.
+"""
+
+from quorate._kernel import Block, Ledger, Pool
+from quorate.base.errors import Corrupt, Invalid, Unavailable
+from quorate.base.types import Address, Hash, Height, Member, Milliseconds
+from quorate.crypto.hashes import HEAD_BYTES, keccak256
+from quorate.ledger.application import Executed
+from quorate.ledger.genesis import VALIDATORS
+from quorate.ledger.payload import compose
+
+MAX_MEMBERS = 1024
+"""Of a validator set."""
+COUNT_SLOT = bytes(32)
+FIRST_SLOT = int.from_bytes(keccak256(COUNT_SLOT), "big")
+MAX_SETS = 256
+"""Executed blocks whose validator set is remembered; others are read again."""
+
+
+class EthereumLedger:
+    """An `Application` over a `Ledger` and its `Pool`.
+
+    `proposer` is written into the payloads that this node builds, and receives their fees.
+    """
+
+    __slots__ = ("genesis", "ledger", "pool", "proposer", "sets", "settled", "tip")
+
+    def __init__(self, ledger: Ledger, pool: Pool, proposer: Address) -> None:
+        self.ledger, self.pool, self.proposer = ledger, pool, proposer
+        self.genesis: Hash = ledger.genesis_hash
+        self.sets: dict[Hash, tuple[Hash, list[Member]]] = {}
+        """Storage root of the contract and the set, by block."""
+        last = self.get_block(ledger.final())
+        self.tip: Hash = last.hash
+        """The last final block."""
+        self.settled: Hash = self.genesis
+        """The block that the pool followed last."""
+        self.settle()
+
+    # ---- the chain
+
+    def durable(self) -> Executed:
+        return self.describe(self.get_block(self.ledger.durable()))
+
+    def decision(self, height: Height) -> tuple[Hash, bytes, list[bytes]] | None:
+        return self.ledger.decision(height) if height else None
+
+    def members(self, height: Height) -> list[Member]:
+        return self.get_set(self.get_block(max(height - 2, 0)))[1]
+
+    def get_block(self, block: Hash | Height) -> Block:
+        found = self.ledger.block(block)
+        if found is None:
+            name = f"0x{block.hex()}" if isinstance(block, bytes) else str(block)
+            raise Unavailable(f"block {name} is not known")
+        return found
+
+    def describe(self, block: Block) -> Executed:
+        return Executed(
+            block.number,
+            block.hash,
+            block.timestamp_ms,
+            block.transactions,
+            self.get_set(block)[1],
+            block.skipped,
+        )
+
+    def get_set(self, block: Block) -> tuple[Hash, list[Member]]:
+        """Return the contract's storage root and the validator set after a block."""
+        known = self.sets.get(block.hash)
+        if known is not None:
+            return known
+        before = self.sets.get(block.parent) if block.number else None
+        if before is not None and not block.transactions:
+            found = before
+        else:
+            root = self.ledger.storage_root(block.hash, VALIDATORS)
+            found = before if before is not None and before[0] == root else self.read_set(block)
+        while len(self.sets) >= MAX_SETS:
+            del self.sets[next(iter(self.sets))]
+        self.sets[block.hash] = found
+        return found
+
+    def read_set(self, block: Block) -> tuple[Hash, list[Member]]:
+        """Read the set from the contract's storage, or from the last block whose set is sound."""
+        while True:
+            members = read_members(self.ledger, block.hash)
+            if members is not None:
+                return self.ledger.storage_root(block.hash, VALIDATORS), members
+            if not block.number:
+                raise Corrupt(f"genesis: no sound validator set at 0x{VALIDATORS.hex()}")
+            block = self.get_block(block.parent)
+
+    # ---- what waits
+
+    def add(self, items: list[bytes]) -> list[tuple[Hash, str | None]]:
+        return self.pool.add(items)
+
+    def settle(self) -> None:
+        self.follow(self.tip)
+
+    def follow(self, block: Hash) -> None:
+        """Let the pool follow a block, unless it has."""
+        if self.settled != block:
+            self.pool.settle(block)
+            self.settled = block
+
+    def has_work(self) -> bool:
+        return self.pool.ready()
+
+    def counts(self) -> tuple[int, int, int]:
+        return self.pool.counts()
+
+    def waiting(self, limit: int) -> list[bytes]:
+        return self.pool.raw(limit)
+
+    # ---- payloads
+
+    def build(self, parent: Hash, now_ms: Milliseconds, max_bytes: int) -> bytes:
+        self.follow(parent)
+        block = self.get_block(parent)
+        body = self.pool.take(parent, max_bytes - HEAD_BYTES, block.gas_limit)
+        return compose(parent, max(now_ms, block.timestamp_ms + 1), self.proposer, body)
+
+    def check(self, parent: Hash, payload: bytes, now_ms: Milliseconds) -> str | None:
+        try:
+            self.ledger.check(parent, payload, now_ms)
+        except Invalid as error:
+            return str(error)
+        return None
+
+    def execute(self, parent: Hash, payloads: list[bytes], parent_envelope: Hash) -> Executed:
+        return self.describe(self.ledger.execute(parent, payloads, parent_envelope))
+
+    def finalize(
+        self, executed: Executed, envelope: Hash, certificate: bytes, payloads: list[bytes]
+    ) -> None:
+        self.ledger.finalize(executed.block, envelope, certificate, payloads)
+        self.tip = executed.block
+
+    def commit(self) -> Height:
+        return self.ledger.commit()
+
+
+def read_members(ledger: Ledger, block: Hash) -> list[Member] | None:
+    """Return the set in the contract's storage, sorted by address; None if it is not sound."""
+    count = int.from_bytes(ledger.storage(block, VALIDATORS, [COUNT_SLOT])[0], "big")
+    if not 1 <= count <= MAX_MEMBERS:
+        return None
+    slots = [((FIRST_SLOT + i) % (1 << 256)).to_bytes(32, "big") for i in range(count)]
+    values = [int.from_bytes(v, "big") for v in ledger.storage(block, VALIDATORS, slots)]
+    powers = {(v & ((1 << 160) - 1)).to_bytes(20, "big"): v >> 160 for v in values}
+    if len(powers) != count or not all(powers.values()):
+        return None
+    return [Member(address, power) for address, power in sorted(powers.items())]
+
+
+def open_ethereum(
+    path: str | None,
+    genesis: bytes,
+    proposer: Address,
+    *,
+    max_transactions: int = 20_480,
+    max_bytes: int = 64 << 20,
+    account_slots: int = 64,
+    min_tip: int = 0,
+    allow_unprotected: bool = False,
+) -> EthereumLedger:
+    """Open or create the ledger at a path (None: in memory) with its pool.
+
+    Raises what `Ledger.open` raises: Invalid, Corrupt, Unavailable.
+    """
+    ledger = Ledger.open(path, genesis)
+    pool = Pool(
+        ledger,
+        max_transactions=max_transactions,
+        max_bytes=max_bytes,
+        account_slots=account_slots,
+        min_tip=min_tip,
+        allow_unprotected=allow_unprotected,
+    )
+    return EthereumLedger(ledger, pool, proposer)
