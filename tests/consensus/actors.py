@@ -10,11 +10,12 @@ from quorate.consensus.certificate import (
     PREVOTE,
     PROPOSAL,
     compute_digest,
-    hash_envelope,
+    decode_envelope,
+    encode_envelope,
 )
 from quorate.consensus.replica import Broadcast, Message, Send
 from quorate.consensus.tendermint_types import Proposal, Vote
-from quorate.crypto.hashes import hash_payload
+from quorate.crypto.hashes import hash_payload, keccak256
 
 
 class Liar(Machine):
@@ -41,8 +42,9 @@ class Liar(Machine):
         """Return the proposal of another payload, where it may still be chosen."""
         if m.valid_round != -1:
             return m
-        envelope = replace(m.envelope, payload=hash_payload(payload))
-        digest = compute_digest(CHAIN, PROPOSAL, m.height, m.round, hash_envelope(envelope))
+        opened = replace(decode_envelope(m.envelope), payload=hash_payload(payload))
+        envelope = encode_envelope(opened)
+        digest = compute_digest(CHAIN, PROPOSAL, m.height, m.round, keccak256(envelope))
         return replace(m, envelope=envelope, payload=payload, signature=self.keys.sign(digest))
 
     def is_mine(self, m: Message) -> bool:
@@ -98,7 +100,7 @@ class TwoFaced(Liar):
         if isinstance(m, Proposal):
             other = self.sign_proposal(m, m.payload + b"other txn")
             shown = [m, other][list(self.world.machines).index(to) % 2]
-            self.world.shown[to, m.height, m.round] = hash_envelope(shown.envelope)
+            self.world.shown[to, m.height, m.round] = keccak256(shown.envelope)
             return [shown]
         assert isinstance(m, Vote)
         value = self.world.shown.get((to, m.height, m.round))

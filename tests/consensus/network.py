@@ -20,7 +20,7 @@ from quorate.consensus.certificate import (
     PROPOSAL,
     compute_digest,
     decode_certificate,
-    hash_envelope,
+    decode_envelope,
     verify_certificate,
     verify_payloads,
 )
@@ -39,14 +39,13 @@ from quorate.consensus.replica import (
     Keys,
     Message,
     Persist,
-    Record,
     Send,
     SetTimer,
     Timer,
     Want,
 )
 from quorate.consensus.tendermint import Tendermint
-from quorate.consensus.tendermint_types import Proposal, Settings, Vote
+from quorate.consensus.tendermint_types import Proposal, Settings, Status, Vote
 from quorate.crypto.hashes import keccak256
 
 MS = 1_000_000
@@ -148,6 +147,7 @@ class Machine:
         self.queue.extend(self.replica.take())
         while self.up and self.queue and not self.writing:
             effect = self.queue.popleft()
+            self.world.tell(self, effect)
             if type(effect) is Persist:
                 if self.prepaid:
                     self.prepaid -= 1
@@ -324,7 +324,8 @@ class World:
         """Which value conspirators showed to whom."""
         self.hears: Callable[[Address, Message], bool] | None = None
         """A script's say in who hears what."""
-        self.trace: list[str] | None = None
+        self.talk: list[str] | None = None
+        """What the replicas do, in words, if somebody wants to read it."""
         self.sync = True
         self.machines: dict[Address, Machine] = {}
         weights = list(powers)
@@ -424,8 +425,6 @@ class World:
 
     def arrive(self, sender: Address, target: Machine, data: bytes) -> None:
         if target.up and (sender, target.me) not in self.cut:
-            if self.trace is not None:
-                self.trace.append(self.render(sender, target.me, decode_message(data)))
             target.receive(sender, data)
             target.flush()
 
@@ -467,7 +466,7 @@ class World:
         if isinstance(message, Vote):
             who, kind, value = message.voter, message.kind, message.value
         elif isinstance(message, Proposal):
-            value = hash_envelope(message.envelope)
+            value = keccak256(message.envelope)
             digest = compute_digest(
                 CHAIN, PROPOSAL, message.height, message.round, value, message.valid_round
             )
@@ -507,18 +506,54 @@ class World:
 
     # ---- words
 
-    def render(self, sender: Address, to: Address, m: Message) -> str:
-        arrow = f"{self.now / MS:7.1f} {self.names[sender]} > {self.names[to]}  "
-        return arrow + self.name_message(m)
+    def tell(self, machine: Machine, effect: Effect) -> None:
+        """Add a line for an effect, when it is carried out."""
+        if self.talk is None:
+            return
+        words = self.name_effect(effect)
+        if words:
+            self.talk.append(f"{self.now / MS:7.1f} {self.names[machine.me]} {words}")
 
-    def name_message(self, m: Message | Record) -> str:
+    def name_effect(self, effect: Effect) -> str:
+        if isinstance(effect, Broadcast):
+            return f"to all: {self.name_message(effect.message)}"
+        if isinstance(effect, Send):
+            return f"to {self.names[effect.to]}: {self.name_message(effect.message)}"
+        if isinstance(effect, Persist):
+            return f"writes {type(effect.record).__name__.lower()}"
+        if isinstance(effect, Want):
+            return "wants " + ("a payload" if effect.build else "to know of work")
+        if isinstance(effect, SetTimer) and effect.timer.kind != "status":
+            return f"starts {effect.timer.kind} timeout, {effect.delay_ns // MS} ms"
+        if isinstance(effect, Deliver):
+            envelope = decode_certificate(effect.certificate).envelope
+            maker = f"{self.names[envelope.proposer]}{envelope.round}"
+            return f"delivers height {effect.height}: {maker}"
+        if isinstance(effect, Accuse):
+            return f"accuses {self.names[effect.who]}"
+        return ""
+
+    def name_value(self, value: Hash) -> str:
+        """A value is named by its proposer and round; a liar's second one by its hash."""
+        if value == bytes(32):
+            return "nil"
+        for machine in self.all:
+            known = machine.replica.values.get(value)
+            if known is not None:
+                return f"{self.names[known[0].proposer]}{known[0].round}"
+        return f"value {value.hex()[:4]}"
+
+    def name_message(self, m: Message) -> str:
         if isinstance(m, Proposal):
-            maker = self.names[m.envelope.proposer]
-            return f"proposal {m.height}/{m.round} {maker}{m.envelope.round} valid {m.valid_round}"
+            envelope = decode_envelope(m.envelope)
+            maker = f"{self.names[envelope.proposer]}{envelope.round}"
+            valid = f", valid in {m.valid_round}" if m.valid_round >= 0 else ""
+            return f"proposal {m.height}/{m.round} {maker}{valid}"
         if isinstance(m, Vote):
             kind = "prevote" if m.kind == 1 else "precommit"
-            value = "nil" if m.value == bytes(32) else m.value.hex()[:4]
-            return f"{kind} {m.height}/{m.round} {value} by {self.names[m.voter]}"
+            value = self.name_value(m.value)
+            return f"{kind} {m.height}/{m.round} {value} of {self.names[m.voter]}"
         if isinstance(m, Decision):
             return f"decision {m.height}"
-        return f"status {m.height}/{m.round}"  # type: ignore[attr-defined]
+        assert isinstance(m, Status)
+        return f"status {m.height}/{m.round}"

@@ -14,6 +14,7 @@ from quorate.consensus.certificate import (
     Envelope,
     compute_digest,
     encode_certificate,
+    encode_envelope,
     hash_envelope,
 )
 from quorate.consensus.membership import ValidatorSet
@@ -110,7 +111,8 @@ class Single:
             CHAIN, PROPOSAL, self.height, round, hash_envelope(envelope), valid_round
         )
         signature = self.keys[self.proposer(round)].sign(digest)
-        return Proposal(self.height, round, valid_round, envelope, payload, signature)
+        encoded = encode_envelope(envelope)
+        return Proposal(self.height, round, valid_round, encoded, payload, signature)
 
     def vote(self, kind: int, who: bytes, value: Hash = NIL, round: int = 0) -> Vote:
         digest = compute_digest(CHAIN, kind, self.height, round, value)

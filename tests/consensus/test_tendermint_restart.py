@@ -111,7 +111,8 @@ def test_nil_votes_survive() -> None:
 def test_decisions_that_the_application_lost_are_delivered_again() -> None:
     one = Single()
     journal = run_to_lock(one)
-    journal += records_of(one.precommits(one.value()))
+    one.precommits(one.value())
+    journal += records_of(one.apply(1))
     assert isinstance(journal[-1], Decided)
     one.boot(journal)
     (deliver,) = one.first
@@ -122,8 +123,8 @@ def test_decisions_that_the_application_lost_are_delivered_again() -> None:
 
 def test_decision_by_certificate_is_journaled_with_its_payload() -> None:
     one = Single()
-    journal = records_of(one.hear(one.decision()))
-    one.boot(journal)
+    one.hear(one.decision())
+    one.boot(records_of(one.apply(1)))
     (deliver,) = one.first
     assert isinstance(deliver, Deliver)
     assert deliver.payloads == [PAYLOAD]
@@ -141,9 +142,9 @@ def test_application_ahead_of_the_journal_goes_on_where_it_is() -> None:
 
 def test_decision_while_the_tail_waits_forgets_the_tail() -> None:
     one = Single()
-    first = records_of(one.hear(one.decision()))
+    one.hear(one.decision())
     value = one.value()
-    one.apply(1)
+    first = records_of(one.apply(1))
     one.height, one.parent = 2, value
     tail = run_to_lock(one)
     one.boot([*first, *tail])
@@ -213,3 +214,11 @@ def test_all_crash_at_once_again_and_again() -> None:
 
 def test_chaos_is_the_same_for_the_same_seed() -> None:
     assert run_seed(3) == run_seed(3)
+
+
+def test_decision_that_was_not_journaled_is_made_again_from_the_precommits() -> None:
+    one = Single((5,), turn=0)
+    journal = records_of(one.submit(PAYLOAD))
+    assert [type(record) for record in journal] == [Proposed, Voted, Polka, Voted]
+    one.boot(journal)
+    assert [e.height for e in one.first if isinstance(e, Deliver)] == [1]

@@ -57,7 +57,7 @@ def test_l15_l16_proposer_of_later_round_proposes_its_valid_value_again() -> Non
     effects = one.to_round(1)
     (proposal,) = proposals_of(effects)
     assert (proposal.round, proposal.valid_round) == (1, 0)
-    assert proposal.envelope == one.envelope(PAYLOAD, 0)
+    assert proposal.envelope == one.proposal().envelope
     # Its polka of round 0 is known, so it prevotes for it at once (L28-30).
     assert votes_of(effects) == [(PREVOTE, 1, value)]
 

@@ -57,8 +57,9 @@ from quorate.consensus.certificate import (
     Envelope,
     compute_digest,
     decode_certificate,
+    decode_envelope,
     encode_certificate,
-    hash_envelope,
+    encode_envelope,
     verify_certificate,
     verify_payloads,
 )
@@ -94,7 +95,7 @@ from quorate.consensus.tendermint_types import (
     Vote,
     Voted,
 )
-from quorate.crypto.hashes import hash_payload
+from quorate.crypto.hashes import hash_payload, keccak256
 
 ENGINE = "tendermint"
 
@@ -155,7 +156,7 @@ class Tendermint(Heights):
             self.sets[height + 1].hash,
             hash_payload(payload),
         )
-        self.propose(hash_envelope(envelope), envelope, payload, -1)
+        self.propose(encode_envelope(envelope), payload, -1)
         self.wake(now)
         self.evaluate(now)
 
@@ -207,7 +208,7 @@ class Tendermint(Heights):
             elif self.rounds[self.round].proposal is None:
                 if self.valid_value is not None:  # L15
                     envelope, payload = self.values[self.valid_value]
-                    self.propose(self.valid_value, envelope, payload, self.valid_round)  # L16
+                    self.propose(encode_envelope(envelope), payload, self.valid_round)  # L16
                 else:
                     self.want_payload()  # L18
             if self.awake:
@@ -233,9 +234,10 @@ class Tendermint(Heights):
 
     # ---- the rules
 
-    def propose(self, value: Hash, envelope: Envelope, payload: bytes, valid_round: int) -> None:
+    def propose(self, envelope: bytes, payload: bytes, valid_round: int) -> None:
         """L19. The proposal is durable before it is sent, so that there is never a second one."""
         height, round = self.height, self.round
+        value = keccak256(envelope)
         digest = compute_digest(self.chain, PROPOSAL, height, round, value, valid_round)
         signature = self.keys.sign(digest)
         proposal = Proposal(height, round, valid_round, envelope, payload, signature)
@@ -244,13 +246,6 @@ class Tendermint(Heights):
         self.journaled[value] = None
         self.verdicts[value] = True
         self.keep_proposal(self.rounds[round], value, proposal)
-
-    def keep_proposal(self, state: Round, value: Hash, proposal: Proposal) -> None:
-        if state.proposal is None:
-            state.proposal = (value, proposal)
-        state.proposals[value] = proposal
-        self.values[value] = (proposal.envelope, proposal.payload)
-        self.moved = True
 
     def cast(self, kind: int, value: Hash) -> None:
         """Vote, once in a round; a follower does not."""
@@ -267,17 +262,6 @@ class Tendermint(Heights):
         self.out.append(Broadcast(vote))
         votes.add(vote, power)
         self.moved = True
-
-    def journal_value(self, value: Hash) -> None:
-        """Make the payload of a value durable, once."""
-        if value in self.journaled:
-            return
-        for state in self.rounds.values():
-            proposal = state.proposals.get(value)
-            if proposal is not None:
-                self.journaled[value] = None
-                self.out.append(Persist(Proposed(proposal)))
-                return
 
     def evaluate(self, now: Nanoseconds) -> None:
         """Apply the rules of the current round; each may enable those after it."""
@@ -422,11 +406,16 @@ class Tendermint(Heights):
         if state is None:
             self.drop("round")
             return
-        value = hash_envelope(m.envelope)
+        value = keccak256(m.envelope)
         if value in state.proposals:
             self.drop("duplicate")
             return
-        fault = self.find_fault(m)
+        try:
+            envelope = decode_envelope(m.envelope)
+        except Invalid:
+            self.drop("envelope")
+            return
+        fault = self.find_fault(m, envelope)
         if fault is not None:
             self.drop(fault)
             return
@@ -437,7 +426,7 @@ class Tendermint(Heights):
             return
         known = self.values.get(value)
         if (known is None or known[1] != m.payload) and (
-            hash_payload(m.payload) != m.envelope.payload
+            hash_payload(m.payload) != envelope.payload
         ):
             self.drop("payload hash")
             return
@@ -454,9 +443,8 @@ class Tendermint(Heights):
         self.note(now, proposer, m.round)
         self.follow(now, m.round, state)
 
-    def find_fault(self, m: Proposal) -> str | None:
+    def find_fault(self, m: Proposal, envelope: Envelope) -> str | None:
         """Return why a proposal cannot be one of a correct proposer, judged without signatures."""
-        envelope = m.envelope
         if len(m.payload) > self.settings.max_payload_bytes:
             return "payload too large"
         if m.valid_round == -1:
@@ -538,13 +526,6 @@ class Tendermint(Heights):
             )
         self.note(now, m.voter, m.round)
         self.follow(now, m.round, state)
-
-    def is_vote_signed(self, m: Vote) -> bool:
-        digest = compute_digest(self.chain, m.kind, m.height, m.round, m.value)
-        if self.is_signed(m.voter, digest, m.signature):
-            return True
-        self.drop("signature")
-        return False
 
     def follow(self, now: Nanoseconds, round: int, state: Round) -> None:
         """Apply the rules that a new message of a round may have enabled."""

@@ -16,7 +16,8 @@ from quorate.consensus.certificate import (
     NIL,
     PRECOMMIT,
     decode_certificate,
-    hash_envelope,
+    decode_envelope,
+    encode_envelope,
 )
 from quorate.consensus.replica import (
     Base,
@@ -39,6 +40,7 @@ from quorate.consensus.tendermint_types import (
     Vote,
     Voted,
 )
+from quorate.crypto.hashes import keccak256
 
 
 class Heights(Links):
@@ -166,7 +168,7 @@ class Heights(Links):
             if not isinstance(record, Decided):
                 self.tail.append(record)
                 continue
-            envelope = decode_certificate(record.certificate).envelope
+            envelope = encode_envelope(decode_certificate(record.certificate).envelope)
             payloads = (
                 record.payloads
                 or [
@@ -177,7 +179,7 @@ class Heights(Links):
             )
             if not payloads:
                 raise Corrupt(f"journal: height {found} was decided, its payload is missing")
-            value = hash_envelope(envelope)
+            value = keccak256(envelope)
             self.out.append(Deliver(found, payloads, value, record.certificate))
             self.advance_height(value, Decision(found, payloads, record.certificate))
 
@@ -210,14 +212,16 @@ class Heights(Links):
             if self.me in votes.votes:
                 self.out.append(Broadcast(votes.votes[self.me]))
         self.begin_round(now)
+        # Whoever restarts has missed things: it asks in its first status interval.
+        self.moved = False
 
     def restore_proposal(self, proposal: Proposal) -> None:
-        value = hash_envelope(proposal.envelope)
+        value = keccak256(proposal.envelope)
         state = self.make_round(proposal.round)
         if state.proposal is None:
             state.proposal = (value, proposal)
         state.proposals[value] = proposal
-        self.values[value] = (proposal.envelope, proposal.payload)
+        self.values[value] = (decode_envelope(proposal.envelope), proposal.payload)
         self.verdicts[value] = True
         self.journaled[value] = None
         if self.validators.get_proposer(self.height, proposal.round) == self.me:
@@ -235,6 +239,17 @@ class Heights(Links):
         self.round = max(self.round, vote.round)
         if vote.kind == PRECOMMIT and vote.value != NIL:
             self.locked_value, self.locked_round = vote.value, vote.round
+
+    def journal_value(self, value: Hash) -> None:
+        """Make the payload of a value durable, once."""
+        if value in self.journaled:
+            return
+        for state in self.rounds.values():
+            proposal = state.proposals.get(value)
+            if proposal is not None:
+                self.journaled[value] = None
+                self.out.append(Persist(Proposed(proposal)))
+                return
 
     @abstractmethod
     def begin_round(self, now: Nanoseconds) -> None:

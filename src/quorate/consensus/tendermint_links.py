@@ -14,7 +14,7 @@ signatures, so a partly connected network works), or the decision, if it is one 
 from abc import abstractmethod
 
 from quorate.base.types import Address, Hash, Height, Member, Nanoseconds
-from quorate.consensus.certificate import NIL, Envelope
+from quorate.consensus.certificate import NIL, Envelope, compute_digest, decode_envelope
 from quorate.consensus.evidence import (
     Offences,
     Statement,
@@ -150,6 +150,13 @@ class Links(Replica):
         self.verified.add(who, digest, signature)
         return True
 
+    def is_vote_signed(self, m: Vote) -> bool:
+        digest = compute_digest(self.chain, m.kind, m.height, m.round, m.value)
+        if self.is_signed(m.voter, digest, m.signature):
+            return True
+        self.drop("signature")
+        return False
+
     def accuse(self, who: Address, kind: int, round: int, one: Statement, other: Statement) -> None:
         """Report two statements that exclude each other, each offence once."""
         evidence = make_evidence(who, kind, self.height, round, one, other)
@@ -197,6 +204,13 @@ class Links(Replica):
         self.values = {value: known for value, known in self.values.items() if value in used}
         self.verdicts = {value: said for value, said in self.verdicts.items() if value in used}
         self.pending = [(payload, value) for payload, value in self.pending if value in used]
+
+    def keep_proposal(self, state: Round, value: Hash, proposal: Proposal) -> None:
+        if state.proposal is None:
+            state.proposal = (value, proposal)
+        state.proposals[value] = proposal
+        self.values[value] = (decode_envelope(proposal.envelope), proposal.payload)
+        self.moved = True
 
     # ---- messages of the next height
 

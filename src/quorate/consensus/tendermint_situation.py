@@ -10,12 +10,9 @@ from quorate.consensus.tendermint_types import Vote
 
 def describe_situation(replica: Links) -> Situation:
     """Return what the replica waits for, which quorum is missing, and who is silent."""
-    falling = [
-        (due, kind)
-        for kind, (_, due) in replica.timers.items()
-        if replica.entered or kind == "pace"
-    ]
-    next_timeout = (min(falling)[1], min(falling)[0]) if falling else None
+    falling = sorted((kind == "status", due, kind) for kind, (_, due) in replica.timers.items())
+    # The rules' own timeouts first: a status only asks others again.
+    next_timeout = (falling[0][2], falling[0][1]) if falling else None
     leader = replica.validators.get_proposer(replica.height, replica.round)
     waiting_for, missing, silent = _explain(replica, leader)
     return Situation(

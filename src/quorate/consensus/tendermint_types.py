@@ -5,11 +5,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from quorate.base.types import Address, Hash
-from quorate.consensus.certificate import (
-    PRECOMMIT,
-    PREVOTE,
-    Envelope,
-)
+from quorate.consensus.certificate import ENVELOPE_BYTES, PRECOMMIT, PREVOTE
 from quorate.consensus.quorum import VoteSet
 from quorate.consensus.replica import (
     AddressBytes,
@@ -74,13 +70,14 @@ class Settings(Struct, frozen=True, kw_only=True):
 class Proposal(Message, frozen=True, array_like=True, gc=False, tag=1):
     """PROPOSAL of Algorithm 1, signed by the proposer of `round`; anybody may relay it.
 
-    A value that is proposed again keeps its envelope, of an earlier round and proposer.
+    A value that is proposed again keeps its envelope, of an earlier round and proposer. The
+    envelope travels as the bytes that are hashed.
     """
 
     height: HeightNumber
     round: RoundNumber
     valid_round: Annotated[int, Meta(ge=-1, lt=2**31)]
-    envelope: Envelope
+    envelope: Annotated[bytes, Meta(min_length=ENVELOPE_BYTES, max_length=ENVELOPE_BYTES)]
     payload: Annotated[bytes, Meta(max_length=MAX_PAYLOAD_BYTES)]
     signature: SignatureBytes
 
