@@ -166,6 +166,7 @@ def open_ethereum(
     genesis: bytes,
     proposer: Address,
     *,
+    map_bytes: int = 1 << 40,
     max_transactions: int = 20_480,
     max_bytes: int = 64 << 20,
     account_slots: int = 64,
@@ -174,9 +175,9 @@ def open_ethereum(
 ) -> EthereumLedger:
     """Open or create the ledger at a path (None: in memory) with its pool.
 
-    Raises what `Ledger.open` raises: Invalid, Corrupt, Unavailable.
+    `map_bytes` bounds the store. Raises what `Ledger.open` raises: Invalid, Corrupt, Unavailable.
     """
-    ledger = Ledger.open(path, genesis)
+    ledger = Ledger.open(path, genesis, map_bytes)
     pool = Pool(
         ledger,
         max_transactions=max_transactions,
