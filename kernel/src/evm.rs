@@ -241,25 +241,31 @@ fn collect_addresses(opened: &[Opened]) -> Vec<Address> {
     seen.into_iter().collect()
 }
 
-/// Blooms, and the two roots, over all cores.
+/// Below this many transactions a loop is faster than waking other cores.
+const SEAL_IN_PARALLEL_FROM: usize = 64;
+
+/// Blooms, and the roots of transactions and receipts.
 fn seal(included: &mut [Included]) -> (B256, B256, Bloom) {
-    included.par_iter_mut().with_min_len(64).for_each(|item| {
+    let fill_bloom = |item: &mut Included| {
         if let Some(receipt) = item.receipt.as_receipt_with_bloom_mut() {
             receipt.logs_bloom = alloy_primitives::logs_bloom(&receipt.receipt.logs);
         }
-    });
+    };
+    let is_large = included.len() >= SEAL_IN_PARALLEL_FROM;
+    if is_large {
+        included.par_iter_mut().with_min_len(SEAL_IN_PARALLEL_FROM).for_each(fill_bloom);
+    } else {
+        included.iter_mut().for_each(fill_bloom);
+    }
     let included = &*included;
-    let (transactions_root, (receipts_root, bloom)) = rayon::join(
-        || {
-            let raws: Vec<&[u8]> = included.iter().map(|item| item.raw.as_ref()).collect();
-            if raws.is_empty() { EMPTY_ROOT_HASH } else { ordered_trie_root_encoded(&raws) }
-        },
-        || {
-            let root = ordered_trie_root_with_encoder(included, |item, out| item.receipt.encode_2718(out));
-            let bloom = included.iter().fold(Bloom::ZERO, |bloom, item| bloom | *item.receipt.logs_bloom());
-            (root, bloom)
-        },
-    );
+    let transactions_root = || {
+        let raws: Vec<&[u8]> = included.iter().map(|item| item.raw.as_ref()).collect();
+        if raws.is_empty() { EMPTY_ROOT_HASH } else { ordered_trie_root_encoded(&raws) }
+    };
+    let receipts_root = || ordered_trie_root_with_encoder(included, |item, out| item.receipt.encode_2718(out));
+    let (transactions_root, receipts_root) =
+        if is_large { rayon::join(transactions_root, receipts_root) } else { (transactions_root(), receipts_root()) };
+    let bloom = included.iter().fold(Bloom::ZERO, |bloom, item| bloom | *item.receipt.logs_bloom());
     (transactions_root, receipts_root, bloom)
 }
 
