@@ -58,9 +58,7 @@ def emit(text: str = "") -> None:
 
 def emit_table(headers: list[str], rows: list[list[str]]) -> None:
     """Print columns, aligned by their widest cell; numbers to the right."""
-    widths = [
-        max(len(cell) for cell in column) for column in zip(headers, *rows, strict=True)
-    ]
+    widths = [max(len(cell) for cell in column) for column in zip(headers, *rows, strict=True)]
     right = [
         bool(rows) and all(row[i][:1].isdigit() or row[i] == "-" for row in rows)
         for i in range(len(headers))
@@ -101,13 +99,17 @@ class Progress:
         if self.moving:
             elapsed = time.monotonic() - self.began
             line = f"[{self.step}/{self.steps}] {self.label} {detail} ({elapsed:.0f} s)"
-            click.echo("\r\x1b[2K" + line[: max(20, os.get_terminal_size(2).columns - 1)],
-                       err=True, nl=False)
+            click.echo(
+                "\r\x1b[2K" + line[: max(20, os.get_terminal_size(2).columns - 1)],
+                err=True,
+                nl=False,
+            )
 
     def end(self) -> None:
         """Leave the last step's line standing."""
         if self.moving and self.label:
             elapsed = time.monotonic() - self.began
-            click.echo(f"\r\x1b[2K[{self.step}/{self.steps}] {self.label} ({elapsed:.1f} s)",
-                       err=True)
+            click.echo(
+                f"\r\x1b[2K[{self.step}/{self.steps}] {self.label} ({elapsed:.1f} s)", err=True
+            )
         self.label = ""

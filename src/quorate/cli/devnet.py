@@ -1,0 +1,109 @@
+"""A network for development, in one folder: its files, and the accounts that everybody knows."""
+
+import time
+from pathlib import Path
+
+from msgspec import Struct
+
+from quorate._kernel import address, keccak256
+from quorate.base.types import Address, Member
+from quorate.cli import keystore
+from quorate.cli.mnemonic import TEST_MNEMONIC, derive_accounts
+from quorate.ledger.genesis import make_genesis
+from quorate.runtime.config import Blocks, Network, ValidatorConfig, write_network
+from quorate.runtime.folder import Folder, get_network_path, make_private
+from quorate.runtime.tls import create_certificate, write_private
+
+HOST = "127.0.0.1"
+ACCOUNTS = 10
+BALANCE_WEI = 10_000 * 10**18
+MAX_VALIDATORS = 100
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """What `quorate up` was asked for."""
+
+    validators: int
+    engine: str
+    block_time_ms: int
+    gas: str
+    gas_limit: int
+    chain_id: int
+    rpc_port: int
+    p2p_port: int
+    metrics_port: int
+
+
+def get_accounts() -> list[tuple[str, str]]:
+    """Return (address, private key) of the funded accounts of a development network."""
+    return [
+        (to_checksum(address(secret)), "0x" + secret.hex())
+        for secret in derive_accounts(TEST_MNEMONIC, ACCOUNTS)
+    ]
+
+
+def to_checksum(account: bytes) -> str:
+    """Return an address with the capitals of EIP-55, which wallets check."""
+    digits = account.hex()
+    marks = keccak256(digits.encode()).hex()
+    pairs = zip(digits, marks, strict=False)
+    return "0x" + "".join(c.upper() if mark in "89abcdef" else c for c, mark in pairs)
+
+
+def create(path: Path, plan: Plan) -> None:
+    """Write the files of a new network. `network.toml` comes last: with it the network exists."""
+    make_private(path)
+    validators = [make_validator(path, index, plan) for index in range(plan.validators)]
+    network = Network(
+        name=path.resolve().parent.name[:64] or "dev",
+        chain_id=plan.chain_id,
+        engine=plan.engine,
+        dev=True,
+        blocks=Blocks(block_time_ms=plan.block_time_ms),
+        validators=validators,
+    )
+    accounts = {bytes.fromhex(account[2:]): BALANCE_WEI for account, _ in get_accounts()}
+    write_genesis(path, network, gas=plan.gas, gas_limit=plan.gas_limit, balances=accounts)
+    write_network(network, get_network_path(path))
+
+
+def write_genesis(
+    path: Path, network: Network, *, gas: str, gas_limit: int, balances: dict[Address, int]
+) -> None:
+    """Write the genesis file that belongs to a network's settings into its folder."""
+    content = make_genesis(
+        chain_id=network.chain_id,
+        engine=network.engine,
+        gas=gas,
+        members=[Member(v.identity, v.power) for v in network.validators],
+        balances=balances,
+        gas_limit=gas_limit,
+        timestamp=int(time.time()),
+    )
+    (path / network.genesis).write_bytes(content)
+
+
+def make_validator(path: Path, index: int, plan: Plan) -> ValidatorConfig:
+    """Make a validator's folder, its keys in plain text; return how the others know it."""
+    folder = Folder.of(path, index)
+    make_private(folder.path)
+    # An earlier attempt that was interrupted left a key: it is as good as a new one.
+    if folder.key.exists():
+        secret = keystore.unlock(keystore.read_store(folder.key), None)
+    else:
+        secret = keystore.generate_secret()
+        keystore.write_key(folder.key, secret, None)
+    name = f"validator-{index}"
+    tls_key, certificate, fingerprint = create_certificate(name)
+    write_private(folder.tls_key, tls_key)
+    write_private(folder.tls_certificate, certificate)
+    return ValidatorConfig(
+        name=name,
+        address=to_checksum(address(secret)),
+        host=HOST,
+        port=plan.p2p_port + index,
+        tls_sha256=fingerprint.hex(),
+        rpc_host=HOST,
+        rpc_port=plan.rpc_port + index,
+        metrics_port=plan.metrics_port + index,
+    )

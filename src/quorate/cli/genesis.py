@@ -1,0 +1,112 @@
+"""`quorate genesis`: what a genesis file says, and whether two hosts have the same one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from quorate._kernel import Ledger
+from quorate.base.errors import Invalid
+from quorate.cli.options import format_option
+from quorate.cli.output import EXIT_CONFIG, Problem, emit, fail
+from quorate.runtime.config import load_network
+
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.group()
+def genesis() -> None:
+    """Show, hash and verify a genesis file: what all validators must agree on from the start."""
+
+
+def open_genesis(path: Path) -> Ledger:
+    """Return a ledger in memory that begins with a file. Raises Problem."""
+    try:
+        return Ledger.open(None, path.read_bytes())
+    except Invalid as error:
+        raise Problem(f"{path}: {error}", EXIT_CONFIG) from None
+
+
+@genesis.command("hash")
+@click.argument("path", type=FILE)
+def hash_(path: Path) -> None:
+    """Print the hash of the genesis block; validators with another one do not talk to each other.
+
+    \b
+    quorate genesis hash genesis.json
+    """
+    emit("0x" + open_genesis(path).genesis_hash.hex())
+
+
+@genesis.command()
+@click.argument("path", type=FILE)
+@format_option
+def show(path: Path, output: str) -> None:
+    """Show what a genesis file says: chain, engine, fees, validators, funded accounts.
+
+    \b
+    quorate genesis show genesis.json
+    """
+    found = describe(path)
+    if output == "json":
+        emit(json.dumps(found, indent=2))
+        return
+    for name, value in found.items():
+        if not isinstance(value, list):
+            emit(f"{name:12} {value}")
+            continue
+        emit(f"{name}:")
+        for item in value:
+            emit("  " + "  ".join(str(part) for part in item.values()))
+
+
+def describe(path: Path) -> dict[str, Any]:
+    ledger = open_genesis(path)
+    tree = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    quorate = tree["config"].get("quorate", {})
+    accounts = [
+        {"address": "0x" + account.removeprefix("0x"), "balance_wei": int(str(it["balance"]), 0)}
+        for account, it in tree.get("alloc", {}).items()
+        if int(str(it.get("balance", 0)), 0)
+    ]
+    return {
+        "hash": "0x" + ledger.genesis_hash.hex(),
+        "chain id": ledger.chain_id,
+        "engine": quorate.get("engine", "tendermint"),
+        "gas": quorate.get("gas", "fees"),
+        "gas limit": int(str(tree["gasLimit"]), 0),
+        "validators": quorate.get("validators", []),
+        "accounts": accounts,
+    }
+
+
+@genesis.command()
+@click.argument("path", type=FILE)
+@click.option("--network", type=FILE, required=True, help="The network.toml it must fit.")
+def verify(path: Path, network: Path) -> None:
+    """Verify that a genesis file is well-formed and fits a network.toml.
+
+    \b
+    quorate genesis verify genesis.json --network network.toml
+    """
+    ledger = open_genesis(path)
+    try:
+        settings = load_network(network)
+    except Invalid as error:
+        raise Problem(str(error), EXIT_CONFIG) from None
+    found = describe(path)
+    named = {v["address"].lower(): int(v["power"]) for v in found["validators"]}
+    listed = {v.address.lower(): v.power for v in settings.validators}
+    for what, here, there in (
+        ("chain id", found["chain id"], settings.chain_id),
+        ("engine", found["engine"], settings.engine),
+        ("validators", named, listed),
+    ):
+        if here != there:
+            fail(
+                f"{what}: {path} has {here}, {network} has {there}; both must say the same",
+                EXIT_CONFIG,
+            )
+    emit(f"ok 0x{ledger.genesis_hash.hex()}")

@@ -1,0 +1,130 @@
+"""`quorate run`: one validator in this process, from network.toml and its own folder."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from quorate._kernel import address
+from quorate.base.errors import Corrupt, Invalid, Unavailable
+from quorate.cli import keystore
+from quorate.cli.options import option, password_options, read_password
+from quorate.cli.output import EXIT_CONFIG, Problem
+from quorate.runtime.config import FILE_NAME, Network, ValidatorConfig, load_network
+from quorate.runtime.folder import Folder, check_owner_alone
+
+
+@click.command()
+@option(
+    "--network",
+    "file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=Path(FILE_NAME),
+    help="The network's settings, the same on every host.",
+)
+@option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    help="The validator's own folder: its keys, and soon its chain.",
+)
+@option(
+    "--log-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    show_default=False,
+    help="Write the log there, rotated, instead of to stderr.",
+)
+@password_options
+def run(file: Path, folder: Path, log_file: Path | None, password_file: Path | None) -> int:
+    """Run one validator until SIGTERM or Ctrl-C; a second signal forces.
+
+    Its key in FOLDER says which validator of the network it is. Every setting of network.toml is
+    also an environment variable: QUORATE_LOG_LEVEL is `level` of `[log]`.
+
+    Exit code 0: told to stop; 1: failed; 78: wrong settings, keys or files, which a restart does
+    not repair (systemd: RestartPreventExitStatus=78).
+
+    \b
+    quorate run --network network.toml --folder alice --password-file /run/secrets/quorate
+    QUORATE_LOG_FORMAT=json quorate run --folder alice
+    """
+    try:
+        network = load_network(file)
+        own = Folder(folder)
+        secret, validator = unlock_validator(network, own, file, password_file)
+    except (Invalid, Corrupt) as error:
+        raise Problem(str(error), EXIT_CONFIG) from None
+    # The node's world is heavy to import, and wrong settings should be told at once.
+    from quorate.runtime.ledger import open_ledger
+    from quorate.runtime.validator import Plan, run_validator
+
+    plan = Plan(
+        network=network,
+        network_folder=file.parent,
+        validator=validator,
+        folder=own,
+        secret=secret,
+        open_application=open_ledger,
+        rpc_command=make_rpc_command(network, validator, own),
+        log_file=log_file,
+    )
+    try:
+        return run_validator(plan)
+    except (Invalid, Corrupt) as error:
+        raise Problem(f"{validator.name}: {error}", EXIT_CONFIG) from None
+    except Unavailable as error:
+        raise Problem(f"{validator.name}: {error}") from None
+
+
+def unlock_validator(
+    network: Network, folder: Folder, file: Path, password_file: Path | None
+) -> tuple[bytes, ValidatorConfig]:
+    """Return the secret in a folder, and whose it is. Raises Invalid, Corrupt, Problem."""
+    for path in (folder.key, folder.tls_key):
+        if not path.exists():
+            raise Invalid(f"{path}: not there; --folder names a folder that `quorate init` wrote")
+        check_owner_alone(path)
+    store = keystore.read_store(folder.key)
+    encrypted = keystore.is_encrypted(store)
+    if not encrypted and not network.dev:
+        raise Invalid(
+            f"{folder.key}: found a plain key, expected an encrypted one; only a development "
+            f"network (dev = true in {file}) may have plain keys"
+        )
+    password = None
+    if encrypted:
+        password = read_password(password_file, prompt=f"Password of {folder.key}")
+        if password is None:
+            raise Invalid(
+                f"{folder.key} is encrypted: give --password-file FILE, or set QUORATE_PASSWORD"
+            )
+    try:
+        secret = keystore.unlock(store, password)
+    except (Invalid, Corrupt) as error:
+        raise type(error)(f"{folder.key}: {error}") from None
+    found = "0x" + address(secret).hex()
+    try:
+        return secret, network.get_validator(found)
+    except Invalid:
+        names = ", ".join(f"{v.name} {v.address}" for v in network.validators)
+        raise Invalid(
+            f"{folder.key}: holds the key of {found}, {file} has none such, only {names}"
+        ) from None
+
+
+def make_rpc_command(network: Network, validator: ValidatorConfig, folder: Folder) -> list[str]:
+    """Return the command of the validator's JSON-RPC process."""
+    rpc = network.rpc
+    command = [sys.executable, "-m", "quorate.rpc"]
+    command += ["--ledger", str(folder.ledger), "--socket", str(folder.socket)]
+    command += ["--host", validator.rpc_host, "--port", str(validator.rpc_port)]
+    command += ["--api", ",".join(rpc.api), "--gas-cap", str(rpc.gas_cap)]
+    command += ["--max-logs", str(rpc.max_logs), "--threads", str(rpc.threads)]
+    # Its parent lowers its priority before it starts.
+    command += ["--nice", "0"]
+    for name in rpc.host_allowlist:
+        command += ["--allow-host", name]
+    for origin in rpc.cors_origins:
+        command += ["--cors-origin", origin]
+    return command

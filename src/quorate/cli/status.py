@@ -1,0 +1,239 @@
+"""`quorate status` and `quorate why-stalled`: what a network does, and what it waits for."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from quorate.base.types import Address
+from quorate.cli import processes
+from quorate.cli.local import Local, Observation, open_local
+from quorate.cli.options import folder_option, format_option
+from quorate.cli.output import emit, emit_table, say
+
+EXIT_DEGRADED = 1
+EXIT_DOWN = 3
+"""As `systemctl status` has it: a program that is not running."""
+
+
+@click.command()
+@folder_option
+@format_option
+def status(folder: Path, output: str) -> int:
+    """Show height, round, step, peers, pool, lag, process and memory of every validator.
+
+    Exit code 0: all run and answer; 1: some do not; 3: none runs.
+
+    \b
+    quorate status
+    quorate status -o json | jq '.validators[].height'
+    """
+    local = open_local(folder)
+    seen = local.observe()
+    rows = [describe(local, observation, get_best(seen)) for observation in seen]
+    if output == "json":
+        emit(json.dumps({"network": local.network.name, "validators": rows}, indent=2))
+    else:
+        show_table(rows)
+        for observation in seen:
+            if observation.error:
+                say(f"{observation.validator.name}: {observation.error}")
+    return judge(seen)
+
+
+def judge(seen: list[Observation]) -> int:
+    """Return the exit code for what was seen."""
+    if all(o.pid is None for o in seen):
+        return EXIT_DOWN
+    return 0 if all(o.status is not None for o in seen) else EXIT_DEGRADED
+
+
+def get_best(seen: list[Observation]) -> int:
+    """Return the greatest height that any validator tells."""
+    return max((o.status.height for o in seen if o.status is not None), default=0)
+
+
+def describe(local: Local, observation: Observation, best: int) -> dict[str, Any]:
+    """Return what is known of one validator, ready for JSON."""
+    validator, pid, found = observation.validator, observation.pid, observation.status
+    row: dict[str, Any] = {
+        "index": observation.index,
+        "name": validator.name,
+        "address": validator.address,
+        "state": observation.state,
+        "pid": pid,
+        "memory_bytes": processes.read_memory(pid) if pid is not None else None,
+        "rpc": f"http://{validator.rpc_host}:{validator.rpc_port}",
+    }
+    if found is None:
+        return row
+    situation = found.situation
+    return row | {
+        "height": found.height,
+        "durable": found.durable,
+        "block": "0x" + found.block.hex(),
+        "lag": best - found.height,
+        "syncing_to": found.syncing_to,
+        "agreeing_on": situation.height,
+        "round": situation.round,
+        "step": situation.step,
+        "leader": None if situation.leader is None else local.get_name(situation.leader),
+        "peers": sum(peer.connected for peer in found.peers),
+        "pool": {
+            "ready": found.pool_ready,
+            "queued": found.pool_queued,
+            "bytes": found.pool_bytes,
+        },
+        "genesis": "0x" + found.genesis.hex(),
+        "version": found.version,
+        "counters": found.counters,
+    }
+
+
+def show_table(rows: list[dict[str, Any]]) -> None:
+    headers = ["validator", "state", "height", "round", "step", "peers", "pool", "lag", "pid"]
+    cells = []
+    for row in rows:
+        pool = row.get("pool")
+        texts = [row["name"], row["state"]]
+        texts += [show(row.get(key)) for key in ("height", "round", "step", "peers")]
+        texts.append("-" if pool is None else f"{pool['ready']}+{pool['queued']}")
+        texts += [show(row.get("lag")), show(row["pid"])]
+        memory = row["memory_bytes"]
+        texts.append("-" if memory is None else f"{memory / (1 << 20):.0f} MiB")
+        texts.append(row["rpc"])
+        cells.append(texts)
+    emit_table([*headers, "memory", "JSON-RPC"], cells)
+
+
+def show(value: object) -> str:
+    return "-" if value is None else str(value)
+
+
+@click.command("why-stalled")
+@folder_option
+@format_option
+def why_stalled(folder: Path, output: str) -> int:
+    """Say in words which quorum is missing, who is silent and when the next timeout falls.
+
+    Exit code 0: the network can agree; 1: it cannot; 3: no validator runs.
+
+    \b
+    quorate why-stalled
+    """
+    local = open_local(folder)
+    seen = local.observe()
+    explanation = explain(local, seen)
+    if output == "json":
+        emit(json.dumps(explanation, indent=2))
+    else:
+        for line in explanation["lines"]:
+            emit(line)
+    if all(o.pid is None for o in seen):
+        return EXIT_DOWN
+    return 0 if explanation["quorum"] else 1
+
+
+def explain(local: Local, seen: list[Observation]) -> dict[str, Any]:
+    """Return the answer: `quorum` (whether enough run), `absent` (names), `lines` (in words)."""
+    powers = {member.address: member.power for member in local.get_members(seen)}
+    total = sum(powers.values())
+    needed = total * 2 // 3 + 1
+    here = {o.validator.identity for o in seen if o.status is not None}
+    present = sum(power for address, power in powers.items() if address in here)
+    absent = [local.get_name(address) for address in sorted(powers) if address not in here]
+    absent.sort(
+        key=lambda name: (
+            [o.validator.name for o in seen].index(name)
+            if any(o.validator.name == name for o in seen)
+            else len(seen)
+        )
+    )
+    lines = [*describe_quorum(present, needed, total, absent), *describe_absent(seen, absent)]
+    lines += describe_views(local, seen)
+    lines += advise(seen, present >= needed, local.path)
+    return {
+        "quorum": present >= needed,
+        "present": present,
+        "needed": needed,
+        "total": total,
+        "absent": absent,
+        "lines": lines,
+    }
+
+
+def describe_quorum(present: int, needed: int, total: int, absent: list[str]) -> list[str]:
+    """Return the first line: is there a quorum at all?"""
+    silent = f" Silent: {join(absent)}." if absent else ""
+    if present == 0:
+        return [f"No validator runs: 0 of {total} votes, a decision needs {needed}.{silent}"]
+    if present < needed:
+        return [
+            f"The quorum is missing: {present} of {total} votes are here, "
+            f"a decision needs {needed}.{silent}"
+        ]
+    if absent:
+        return [
+            f"There is a quorum: {present} of {total} votes are here, a decision needs {needed}."
+            + silent
+        ]
+    return [f"All validators answer: {present} of {total} votes, a decision needs {needed}."]
+
+
+def describe_absent(seen: list[Observation], absent: list[str]) -> list[str]:
+    """Return a line for every validator that is away, with what is known of it."""
+    lines: list[str] = []
+    if all(o.pid is None for o in seen):
+        return lines
+    for observation in seen:
+        name = observation.validator.name
+        if name not in absent:
+            continue
+        if observation.pid is None:
+            lines.append(f"  {name}: its process is down.")
+        else:
+            lines.append(f"  {name}: process {observation.pid} runs, but {observation.error}.")
+    return lines
+
+
+def describe_views(local: Local, seen: list[Observation]) -> list[str]:
+    """Return what the validators say themselves, those of one opinion together."""
+    opinions: dict[str, list[str]] = {}
+    for observation in seen:
+        if observation.status is not None:
+            text = name_addresses(local, observation.status.why_stalled)
+            opinions.setdefault(text, []).append(observation.validator.name)
+    return [f"  {join(names)}: {text}" for text, names in opinions.items()]
+
+
+def name_addresses(local: Local, text: str) -> str:
+    """Put the names of validators where a node, which knows none, wrote addresses.
+
+    A node numbers validators by their addresses; beside names that number would only mislead.
+    """
+
+    def name(found: re.Match[str]) -> str:
+        address: Address = bytes.fromhex(found[1])
+        return local.get_name(address) + (" (" if found[2] else "")
+
+    return re.sub(r"0x([0-9a-fA-F]{40})(?![0-9a-fA-F])( \(validator \d+, )?", name, text)
+
+
+def advise(seen: list[Observation], quorum: bool, folder: Path) -> list[str]:
+    """Return what to do next."""
+    where = "" if str(folder) == ".quorate" else f" --dir {folder}"
+    down = [o for o in seen if o.pid is None]
+    if len(down) == len(seen):
+        return [f"Start them all: quorate up --detach{where}"]
+    if down and not quorum:
+        return [f"Start one: quorate start {down[0].index}{where}"]
+    return []
+
+
+def join(names: list[str]) -> str:
+    """Return names as a sentence has them."""
+    if len(names) < 2:
+        return "".join(names)
+    return ", ".join(names[:-1]) + " and " + names[-1]
