@@ -1,0 +1,190 @@
+"""A real network under test: the command line, JSON-RPC, and the certainty that nothing stays."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eth_account.signers.local import LocalAccount
+
+from clients.network import ROOT, account_at, free_port_block
+
+COMMAND_S = 110
+PATIENCE_S = 60
+POLL_S = 0.05
+CHAIN_ID = 31337
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command printed and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def text(self) -> str:
+        return self.out + self.err
+
+
+def poll(done: Callable[[], bool], what: str, seconds: float = PATIENCE_S) -> None:
+    """Wait for real processes to bring something about; fail naming it."""
+    deadline = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(POLL_S)
+
+
+class Stage:
+    """One network in a folder of its own, on ports of its own."""
+
+    def __init__(self, folder: Path, validators: int = 4) -> None:
+        self.folder, self.validators = folder, validators
+        self.rpc, self.p2p, self.metrics = (free_port_block(validators) for _ in range(3))
+        self.nonces: dict[str, int] = {}
+
+    # ---- the command line
+
+    def run(self, *arguments: str, ok: bool = True, env: dict[str, str] | None = None) -> Result:
+        """Run `quorate ...`; with `ok` it must succeed."""
+        environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "NO_COLOR": "1"} | (env or {})
+        done = subprocess.run(
+            [sys.executable, "-m", "quorate.cli", *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_S,
+            cwd=self.folder.parent,
+            check=False,
+        )
+        result = Result(done.returncode, done.stdout, done.stderr)
+        assert not ok or result.code == 0, f"quorate {' '.join(arguments)}: {result}"
+        return result
+
+    def do(self, command: str, *arguments: str, ok: bool = True) -> Result:
+        """Run a command on this network."""
+        return self.run(command, *arguments, "--dir", str(self.folder), ok=ok)
+
+    def up(self, *options: str, ok: bool = True) -> Result:
+        """Start the network in the background."""
+        return self.do("up", "--detach", *self.up_options(), *options, ok=ok)
+
+    def up_options(self) -> list[str]:
+        return [
+            *("--validators", str(self.validators)),
+            *("--rpc-port", str(self.rpc)),
+            *("--p2p-port", str(self.p2p)),
+            *("--metrics-port", str(self.metrics)),
+        ]
+
+    def status(self) -> list[dict[str, Any]]:
+        """Return what `quorate status -o json` says of each validator."""
+        rows = json.loads(self.do("status", "-o", "json", ok=False).out)["validators"]
+        assert isinstance(rows, list)
+        return rows
+
+    def validator(self, index: int) -> Path:
+        return self.folder / f"validator-{index}"
+
+    # ---- JSON-RPC
+
+    def call(self, index: int, method: str, *parameters: Any) -> Any:
+        """Return the result of a JSON-RPC call to a validator. Raises OSError, AssertionError."""
+        body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": parameters}
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.rpc + index}",
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as response:
+            answer = json.load(response)
+        assert "error" not in answer, answer
+        return answer["result"]
+
+    def send(self, index: int, sender: LocalAccount, value: int = 1) -> str:
+        """Send a transfer through a validator; return the transaction's hash."""
+        nonce = self.nonces.setdefault(
+            sender.address,
+            int(self.call(index, "eth_getTransactionCount", sender.address, "latest"), 16),
+        )
+        signed = sender.sign_transaction(
+            {
+                "chainId": CHAIN_ID,
+                "nonce": nonce,
+                "to": "0x" + "42" * 20,
+                "value": value,
+                "gas": 21_000,
+                "maxFeePerGas": 10**10,
+                "maxPriorityFeePerGas": 10**9,
+            }
+        )
+        found = self.call(
+            index, "eth_sendRawTransaction", "0x" + bytes(signed.raw_transaction).hex()
+        )
+        self.nonces[sender.address] = nonce + 1
+        assert isinstance(found, str)
+        return found
+
+    def has_receipt(self, index: int, transaction: str) -> bool:
+        """Whether a validator shows a transaction as final."""
+        try:
+            receipt = self.call(index, "eth_getTransactionReceipt", transaction)
+        except (OSError, urllib.error.URLError):
+            return False
+        assert receipt is None or receipt["status"] == "0x1", receipt
+        return receipt is not None
+
+    def settle(self, index: int, transaction: str, seconds: float = PATIENCE_S) -> None:
+        """Wait until a validator shows a transaction as final."""
+        poll(lambda: self.has_receipt(index, transaction), f"receipt of {transaction}", seconds)
+
+    def pay(self, index: int, sender: LocalAccount) -> str:
+        """Send a transfer through a validator and wait until it is final there."""
+        transaction = self.send(index, sender)
+        self.settle(index, transaction)
+        return transaction
+
+    def height(self, index: int) -> int:
+        return int(self.call(index, "eth_blockNumber"), 16)
+
+    def block(self, index: int, height: int) -> str | None:
+        """Return the hash of a block as a validator has it; None if it has not got there."""
+        found = self.call(index, "eth_getBlockByNumber", hex(height), False)
+        return None if found is None else found["hash"]
+
+    def agree(self, indexes: list[int]) -> None:
+        """Wait until these validators have one head, then compare every block below it."""
+        poll(
+            lambda: (
+                len({self.height(i) for i in indexes}) == 1
+                and len({self.block(i, self.height(indexes[0])) for i in indexes}) == 1
+            ),
+            f"one head on {indexes}",
+        )
+        for height in range(self.height(indexes[0]) + 1):
+            assert len({self.block(i, height) for i in indexes}) == 1, f"height {height} differs"
+
+    # ---- the end
+
+    def clean(self) -> None:
+        """Leave no process behind, whatever the test did to the network."""
+        self.do("down", ok=False)
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                command = (entry / "cmdline").read_bytes().decode(errors="replace")
+                if str(self.folder) in command:
+                    os.kill(int(entry.name), signal.SIGKILL)
+            except OSError:
+                continue
+
+
+__all__ = ["ROOT", "Result", "Stage", "account_at", "poll"]
