@@ -561,8 +561,6 @@ class Tendermint(Heights):
 
     def on_decision(self, now: Nanoseconds, sender: Address, m: Decision) -> None:
         """A finished height from a peer or from sync, judged by its certificate alone."""
-        if sender == self.me and m.height < self.height:
-            return
         validators = self.sets.get(m.height)
         if m.height != self.height or validators is None:
             self.hold(now, sender, m)

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from quorate.base.errors import Invalid
 from quorate.base.types import Address, Hash
 from quorate.consensus.certificate import ENVELOPE_BYTES, PRECOMMIT, PREVOTE
 from quorate.consensus.quorum import VoteSet
@@ -65,6 +66,18 @@ class Settings(Struct, frozen=True, kw_only=True):
     checkpoint_heights: int = 256
     checkpoint_bytes: int = 16 << 20
     """The journal may be cut after this many heights, or payload bytes."""
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            least = 0 if name in ("block_time_ms", "min_interval_ms") else 1
+            value = getattr(self, name)
+            if value < least:
+                raise Invalid(f"setting {name}: {value}, expected at least {least}")
+        if self.max_payload_bytes > MAX_PAYLOAD_BYTES:
+            raise Invalid(
+                f"setting max_payload_bytes: {self.max_payload_bytes}, "
+                f"expected at most {MAX_PAYLOAD_BYTES}"
+            )
 
 
 class Proposal(Message, frozen=True, array_like=True, gc=False, tag=1):
