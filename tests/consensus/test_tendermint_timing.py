@@ -1,7 +1,10 @@
 """Work on demand, block times, silent proposers, and what is said of it all."""
 
+import pytest
+
 from consensus.network import MS, Links, World
 from consensus.single import PAYLOAD, Single, proposals_of, wants_of
+from quorate.base.errors import Invalid
 from quorate.consensus.certificate import (
     NIL,
     PRECOMMIT,
@@ -141,6 +144,14 @@ def test_work_comes_with_a_later_round_too() -> None:
     assert wants_of(one.to_round(1)) == [Want(1, one.parent, build=True, force=True)]
     (proposal,) = proposals_of(one.submit(PAYLOAD))
     assert (proposal.round, decode_envelope(proposal.envelope).round) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("status_ms", 0), ("propose_ms", -1), ("max_payload_bytes", 2**30)]
+)
+def test_senseless_settings_are_refused(name: str, value: int) -> None:
+    with pytest.raises(Invalid, match=f"setting {name}: {value}, expected"):
+        Settings(**{name: value})
 
 
 # ---- words
