@@ -117,6 +117,15 @@ def test_equal_opinions_are_said_once() -> None:
     assert lines == ["  validator-0, validator-1 and validator-2: waits"]
 
 
+def test_opinions_that_differ_by_milliseconds_are_equal() -> None:
+    seen = see(0, why="timeout in 70 ms") + see(1, why="timeout in 1.2 s") + see(2, why="syncs")
+    lines = status.describe_views(make_local(), seen)
+    assert lines == [
+        "  validator-0 and validator-1: timeout in 70 ms",
+        "  validator-2: syncs",
+    ]
+
+
 def test_exit_codes_tell_running_degraded_and_down() -> None:
     assert status.judge(see(0, 1, 2, 3)) == 0
     assert status.judge(see(0)) == status.EXIT_DEGRADED

@@ -13,6 +13,7 @@ from quorate.cli.local import Local, Observation, open_local
 from quorate.cli.options import folder_option, format_option
 from quorate.cli.output import emit, emit_table, say
 
+DURATION = re.compile(r"\b[0-9.]+ (ms|s|min)\b")
 EXIT_DEGRADED = 1
 EXIT_DOWN = 3
 """As `systemctl status` has it: a program that is not running."""
@@ -200,12 +201,14 @@ def describe_absent(seen: list[Observation], absent: list[str]) -> list[str]:
 
 def describe_views(local: Local, seen: list[Observation]) -> list[str]:
     """Return what the validators say themselves, those of one opinion together."""
-    opinions: dict[str, list[str]] = {}
+    opinions: dict[str, tuple[str, list[str]]] = {}
     for observation in seen:
         if observation.status is not None:
             text = name_addresses(local, observation.status.why_stalled)
-            opinions.setdefault(text, []).append(observation.validator.name)
-    return [f"  {join(names)}: {text}" for text, names in opinions.items()]
+            # Validators of one opinion still differ by milliseconds; the first one's are shown.
+            opinion = opinions.setdefault(DURATION.sub("", text), (text, []))
+            opinion[1].append(observation.validator.name)
+    return [f"  {join(names)}: {text}" for text, names in opinions.values()]
 
 
 def name_addresses(local: Local, text: str) -> str:

@@ -84,9 +84,12 @@ def explain(
             text += f"; not connected: {describe_silent(absent, members, peers, now)}"
         return text
     text = f"height {situation.height} round {situation.round}: "
-    text += situation.waiting_for or situation.step
-    if situation.missing:
-        text += f": {situation.missing}"
+    waiting = situation.waiting_for or situation.step
+    # What is missing is often told of the thing that is waited for, and then names it again.
+    if situation.missing and not situation.missing.startswith(waiting):
+        text += f"{waiting}: {situation.missing}"
+    else:
+        text += situation.missing or waiting
     if situation.silent:
         text += f"; silent: {describe_silent(situation.silent, members, peers, now)}"
     if situation.next_timeout is not None:
