@@ -125,6 +125,10 @@ class Node:
             self.execution,
             self.interpreter,
         )
+        self.wire_up()
+
+    def wire_up(self) -> None:
+        """Say which part takes which message and which timer."""
         self.handlers: dict[type[Any], Callable[[Peer, Any], None]] = {
             Hello: self.peers.on_hello,
             Tip: self.peers.on_tip,

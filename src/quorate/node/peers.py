@@ -89,7 +89,7 @@ class Peer:
         self.refused = ""
         """Why it was last disconnected by this node."""
         self.welcome = False
-        """It is yet to be told what waits in the pool."""
+        """It is yet to say that it has heard us, or to be told what waits in the pool."""
 
 
 class Peers:
@@ -149,7 +149,7 @@ class Peers:
         if not self.open_to(address):
             self.refuse(peer, f"0x{address.hex()} is neither a member nor a configured peer")
             return
-        peer.connected, peer.greeted, peer.told = True, False, -1
+        peer.connected, peer.greeted, peer.told, peer.welcome = True, False, -1, True
         peer.strikes = peer.malformed = 0
         self.connected.pop(address, None)
         self.greet(peer)
@@ -216,11 +216,18 @@ class Peers:
             peer.told = self.height
             self.connected[peer.address] = peer
             self.port.log("info", "peer connected", peer=f"0x{peer.address.hex()}", height=m.height)
-            self.on_greeted(peer)
-        if not m.heard:
+        if m.heard:
+            self.finish(peer)
+        else:
             self.greet(peer)
         self.on_height()
         self.watch()
+
+    def finish(self, peer: Peer) -> None:
+        """Both sides have heard each other (or it has been long enough): the link is in use."""
+        if peer.welcome:
+            peer.welcome = False
+            self.on_greeted(peer)
 
     def judge_hello(self, m: Hello) -> str | None:
         """Why a peer cannot be talked to; None if it can."""
@@ -236,10 +243,12 @@ class Peers:
         return None
 
     def on_hello_timer(self) -> None:
-        """Say it again to peers that were not heard yet."""
+        """Say it again to peers that were not heard yet; wait no longer for those that were."""
         missing = [p for p in self.known.values() if p.connected and not p.greeted]
         for peer in missing:
             self.greet(peer)
+        for peer in list(self.connected.values()):
+            self.finish(peer)
         if missing:
             self.port.set_timer(HELLO_TIMER, HELLO_AGAIN)
 
