@@ -19,6 +19,8 @@ MAX_MEMBERS = 1024
 """Of a validator set."""
 COUNT_SLOT = bytes(32)
 FIRST_SLOT = int.from_bytes(keccak256(COUNT_SLOT), "big")
+KEPT_FINAL = 8
+"""Final heights whose validator set is remembered by height."""
 MAX_SETS = 256
 """Executed blocks whose validator set is remembered; others are read again."""
 
@@ -29,13 +31,15 @@ class EthereumLedger:
     `proposer` is written into the payloads that this node builds, and receives their fees.
     """
 
-    __slots__ = ("genesis", "ledger", "pool", "proposer", "sets", "settled", "tip")
+    __slots__ = ("after", "genesis", "ledger", "pool", "proposer", "sets", "settled", "tip")
 
     def __init__(self, ledger: Ledger, pool: Pool, proposer: Address) -> None:
         self.ledger, self.pool, self.proposer = ledger, pool, proposer
         self.genesis: Hash = ledger.genesis_hash
         self.sets: dict[Hash, tuple[Hash, list[Member]]] = {}
         """Storage root of the contract and the set, by block."""
+        self.after: dict[Height, list[Member]] = {}
+        """The sets after the last final heights; asked for at every height, on the node's loop."""
         last = self.get_block(ledger.final())
         self.tip: Hash = last.hash
         """The last final block."""
@@ -52,7 +56,9 @@ class EthereumLedger:
         return self.ledger.decision(height) if height else None
 
     def members(self, height: Height) -> list[Member]:
-        return self.get_set(self.get_block(max(height - 2, 0)))[1]
+        base = max(height - 2, 0)
+        known = self.after.get(base)
+        return known if known is not None else self.get_set(self.get_block(base))[1]
 
     def get_block(self, block: Hash | Height) -> Block:
         found = self.ledger.block(block)
@@ -143,6 +149,8 @@ class EthereumLedger:
     ) -> None:
         self.ledger.finalize(executed.block, envelope, certificate, payloads)
         self.tip = executed.block
+        self.after[executed.height] = executed.members
+        self.after.pop(executed.height - KEPT_FINAL, None)
 
     def commit(self) -> Height:
         return self.ledger.commit()
