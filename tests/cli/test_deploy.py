@@ -137,3 +137,21 @@ def test_password_never_reaches_the_rpc_process(tmp_path: Path) -> None:
     command = make_rpc_command(network, network.validators[0], Folder(tmp_path / "out" / "alice"))
     assert "p" not in command
     assert "8545" in command
+
+
+def test_rpc_process_understands_every_setting(tmp_path: Path) -> None:
+    from quorate.rpc.__main__ import main
+
+    assert init() == 0
+    network = load_network(tmp_path / "out" / "network.toml", {})
+    command = make_rpc_command(network, network.validators[0], Folder(tmp_path / "out" / "alice"))
+    flags = {flag for parameter in main.params for flag in parameter.opts}
+    assert {word for word in command if word.startswith("--")} <= flags
+
+
+def test_unknown_namespace_is_refused_before_the_start(tmp_path: Path) -> None:
+    assert init() == 0
+    file = tmp_path / "out" / "network.toml"
+    network = load_network(file, {"QUORATE_RPC_API": "eth,engine"})
+    with pytest.raises(Invalid, match=r"rpc\.api: found 'engine', expected some of eth"):
+        make_rpc_command(network, network.validators[0], Folder(tmp_path / "out" / "alice"))

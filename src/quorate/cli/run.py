@@ -13,6 +13,19 @@ from quorate.cli.output import EXIT_CONFIG, Problem
 from quorate.runtime.config import FILE_NAME, Network, ValidatorConfig, load_network
 from quorate.runtime.folder import Folder, check_owner_alone
 
+RPC_BOUNDS = (
+    "max_body_bytes",
+    "max_response_bytes",
+    "max_batch",
+    "max_connections",
+    "max_subscriptions",
+    "max_logs",
+    "gas_cap",
+    "call_timeout_ms",
+    "threads",
+)
+"""Keys of `[rpc]` that are options of the JSON-RPC process by the same name."""
+
 
 @click.command()
 @option(
@@ -53,6 +66,7 @@ def run(file: Path, folder: Path, log_file: Path | None, password_file: Path | N
         network = load_network(file)
         own = Folder(folder)
         secret, validator = unlock_validator(network, own, file, password_file)
+        rpc_command = make_rpc_command(network, validator, own)
     except (Invalid, Corrupt) as error:
         raise Problem(str(error), EXIT_CONFIG) from None
     # The node's world is heavy to import, and wrong settings should be told at once.
@@ -66,7 +80,7 @@ def run(file: Path, folder: Path, log_file: Path | None, password_file: Path | N
         folder=own,
         secret=secret,
         open_application=open_ledger,
-        rpc_command=make_rpc_command(network, validator, own),
+        rpc_command=rpc_command,
         log_file=log_file,
     )
     try:
@@ -114,13 +128,20 @@ def unlock_validator(
 
 
 def make_rpc_command(network: Network, validator: ValidatorConfig, folder: Folder) -> list[str]:
-    """Return the command of the validator's JSON-RPC process."""
+    """Return the command of the validator's JSON-RPC process. Raises Invalid."""
+    from quorate.rpc.settings import NAMESPACES
+
     rpc = network.rpc
+    unknown = [name for name in rpc.api if name not in NAMESPACES]
+    if unknown:
+        names = ", ".join(NAMESPACES)
+        raise Invalid(f"{FILE_NAME}: rpc.api: found {unknown[0]!r}, expected some of {names}")
     command = [sys.executable, "-m", "quorate.rpc"]
     command += ["--ledger", str(folder.ledger), "--socket", str(folder.socket)]
     command += ["--host", validator.rpc_host, "--port", str(validator.rpc_port)]
-    command += ["--api", ",".join(rpc.api), "--gas-cap", str(rpc.gas_cap)]
-    command += ["--max-logs", str(rpc.max_logs), "--threads", str(rpc.threads)]
+    command += ["--api", ",".join(rpc.api)]
+    for key in RPC_BOUNDS:
+        command += ["--" + key.replace("_", "-"), str(getattr(rpc, key))]
     # Its parent lowers its priority before it starts.
     command += ["--nice", "0"]
     for name in rpc.host_allowlist:
