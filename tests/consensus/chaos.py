@@ -43,10 +43,7 @@ def run_seed(
     rng = Rng(seed * 7919 + 17)
     if powers is None:
         powers = POWERS[rng.below(len(POWERS))]
-    machines: dict[int, type[Machine]] = {}
-    if len(powers) >= 4 and actors and rng.below(2):
-        # The last has the least power, less than a third.
-        machines[len(powers) - 1] = actors[rng.below(len(actors))]
+    machines = choose_liars(rng, powers, actors) if actors and rng.below(2) else {}
     links = Links(
         loss=(0, 0, 50, 200)[rng.below(4)],
         dup=(0, 100)[rng.below(2)],
@@ -92,6 +89,20 @@ def run_seed(
             world.cut[machine.me, one.me] = None
         world.run(rng.below(400) / 1000)
     return heal(world, number, patience_s)
+
+
+def choose_liars(
+    rng: Rng, powers: tuple[int, ...], actors: tuple[type[Machine], ...]
+) -> dict[int, type[Machine]]:
+    """Make the last members lie, each in its way, as many as less than a third of power allows."""
+    machines: dict[int, type[Machine]] = {}
+    power = 0
+    for index in range(len(powers) - 1, -1, -1):
+        power += powers[index]
+        if 3 * power >= sum(powers):
+            break
+        machines[index] = actors[rng.below(len(actors))]
+    return machines
 
 
 def heal(world: World, number: int, patience_s: int) -> Seen:
