@@ -8,14 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-
 from quorate._kernel import Rejected, Reverted, Unavailable, keccak256
 from quorate.base.types import Member
 from quorate.consensus.replica import Situation
 from quorate.node.status import NodeStatus, PeerStatus
 from quorate.rpc.api import Api
-from quorate.rpc.server import Application
+from quorate.rpc.server import Gateway
 from quorate.rpc.settings import Settings
 from quorate.runtime.ipc_server import IpcServer
 
@@ -244,19 +242,9 @@ class Node:
         self.questions.server = self.ipc
         self.api = Api(self.settings, "", str(path), self.view)  # type: ignore[arg-type]
         task = asyncio.create_task(self.api.run())
-        config = uvicorn.Config(
-            Application(self.api),
-            port=0,
-            http="httptools",
-            ws="websockets-sansio",
-            lifespan="off",
-            proxy_headers=False,
-            log_config=None,
-            ws_max_size=self.settings.max_body_bytes,
-            ws_per_message_deflate=False,
-            timeout_graceful_shutdown=1,
-        )
-        self.server = uvicorn.Server(config)
+        self.gateway = Gateway(self.api)
+        self.gateway.config.port = 0
+        self.server = self.gateway.server
         serving = asyncio.create_task(self.server._serve())
         while not self.server.started:
             await asyncio.sleep(0.005)

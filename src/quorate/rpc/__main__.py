@@ -12,13 +12,12 @@ import click
 import uvicorn
 
 from quorate.rpc.api import Api
-from quorate.rpc.server import Application
+from quorate.rpc.server import Gateway
 from quorate.rpc.settings import DEFAULT_NAMESPACES, NAMESPACES, Settings
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 PARENT_POLL_SECONDS = 1.0
-GRACE_SECONDS = 3
 BACKLOG = 2048
 
 
@@ -48,25 +47,9 @@ async def watch_parent(parent: int, server: uvicorn.Server) -> None:
 
 async def serve(api: Api, listener: socket.socket, parent: int | None) -> None:
     """Serve until a signal or, with `parent`, until that process ends."""
-    settings = api.settings
-    config = uvicorn.Config(
-        Application(api),
-        http="httptools",
-        ws="websockets-sansio",
-        lifespan="off",
-        proxy_headers=False,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        ws_max_size=settings.max_body_bytes,
-        ws_per_message_deflate=False,
-        limit_concurrency=settings.max_connections,
-        timeout_keep_alive=120,
-        timeout_graceful_shutdown=GRACE_SECONDS,
-    )
-    server = uvicorn.Server(config)
-    tasks = [asyncio.create_task(api.run())]
+    gateway = Gateway(api)
+    server = gateway.server
+    tasks = [asyncio.create_task(api.run()), asyncio.create_task(gateway.sweep())]
     if parent is not None:
         tasks.append(asyncio.create_task(watch_parent(parent, server)))
     name = listener.getsockname()

@@ -1,201 +1,207 @@
-"""The ASGI application: JSON-RPC by POST and WebSocket on one port, an information page, health.
+"""What may be asked by HTTP and WebSocket, and what answers: JSON-RPC, an information page, health.
 
 HTTP status codes are about HTTP only: a request that reaches the dispatcher is answered with 200,
 whatever the answer says.
 """
 
-from collections.abc import Awaitable, Callable, Iterable
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs
 
 import msgspec
+import uvicorn
 
 from quorate.rpc.api import Api
 from quorate.rpc.dispatch import Exchange
 from quorate.rpc.errors import INVALID_REQUEST, LIMIT, RpcError
+from quorate.rpc.http1 import JSON, Head, Headers, HttpProtocol, Response
 from quorate.rpc.page import render_info, render_page
 from quorate.rpc.websocket import Connection
 
-Scope: TypeAlias = dict[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[dict[str, Any]]]
 Send: TypeAlias = Callable[[dict[str, Any]], Awaitable[None]]
-Headers: TypeAlias = list[tuple[bytes, bytes]]
 
-JSON_TYPES = ("application/json", "application/json-rpc", "application/jsonrequest")
-JSON = b"application/json"
-PREFLIGHT_SECONDS = b"600"
+JSON_TYPES = (b"application/json", b"application/json-rpc", b"application/jsonrequest")
+HTML = b"text/html; charset=utf-8"
+PREFLIGHT: Headers = [
+    (b"access-control-allow-methods", b"POST, GET"),
+    (b"access-control-allow-headers", b"content-type"),
+    (b"access-control-max-age", b"600"),
+]
+NO_HEADERS: Headers = []
+MAX_HELD_BYTES = 256 << 20
+"""Of all bodies together."""
+ENCODING_FACTOR = 8
+"""How much longer than its body a request may be: chunks of one byte cost six."""
+GRACE_SECONDS = 3
+SWEEP_SECONDS = 2.0
 
 
-class Application:
-    """Serves one `Api`."""
+class Gateway:
+    """Serves one `Api` over HTTP and WebSocket, within `settings`."""
 
     def __init__(self, api: Api) -> None:
         self.api = api
         self.settings = api.settings
         self.dispatcher = api.dispatcher
+        self.held_bytes = 0
+        self.max_request_bytes = ENCODING_FACTOR * self.settings.max_body_bytes
         self.requests = 0
-        self.connections: set[Connection] = set()
+        self.connections: set[HttpProtocol] = set()
+        self.allows_host = lru_cache(1024)(self.settings.allows_host)
+        self.config = uvicorn.Config(
+            self.serve_websocket,
+            http=self.make_protocol,  # type: ignore[arg-type]
+            ws="websockets-sansio",
+            interface="asgi3",
+            lifespan="off",
+            proxy_headers=False,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            ws_max_size=self.settings.max_body_bytes,
+            ws_per_message_deflate=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+        self.server = uvicorn.Server(self.config)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            await self.serve_http(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await self.serve_websocket(scope, receive, send)
+    def make_protocol(self, **_: Any) -> HttpProtocol:
+        """Return the protocol of a new connection."""
+        return HttpProtocol(self, asyncio.get_running_loop())
+
+    def make_websocket(self) -> asyncio.Protocol:
+        """Return the protocol that a connection goes on with after an upgrade."""
+        kind: Any = self.config.ws_protocol_class
+        protocol: asyncio.Protocol = kind(
+            config=self.config, server_state=self.server.server_state, app_state={}
+        )
+        return protocol
+
+    async def sweep(self) -> None:
+        """End connections whose clients take too long, until cancelled."""
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.connections):
+                connection.sweep(now)
 
     # HTTP
 
-    async def serve_http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        host = origin = content_type = accept = b""
-        length: bytes = b"0"
-        for name, value in scope["headers"]:
-            if name == b"host":
-                host = value
-            elif name == b"content-type":
-                content_type = value
-            elif name == b"content-length":
-                length = value
-            elif name == b"origin":
-                origin = value
-            elif name == b"accept":
-                accept = value
-        extra = self.allow_origin(origin) if origin else []
-        if not self.settings.allows_host(host.decode("latin-1")):
-            await respond(send, 403, refuse_host(host), extra)
-            return
-        method = scope["method"]
-        if method == "POST":
-            kind = content_type.partition(b";")[0].strip().lower().decode("latin-1")
-            if kind not in JSON_TYPES:
-                text = "invalid content type, only application/json is supported"
-                await respond(send, 415, failure_body(INVALID_REQUEST, text), extra)
-                return
-            await self.serve_post(length, receive, send, extra)
-        elif method in ("GET", "HEAD"):
-            await self.serve_get(scope, accept, send, extra)
-        elif method == "OPTIONS":
-            await respond(send, 204, b"", extra + (preflight() if extra else []))
-        else:
-            await respond(send, 405, failure_body(INVALID_REQUEST, "method not allowed"), extra)
+    def open(self, connection: HttpProtocol) -> bool:
+        """Take note of a connection; whether there may be one more, WebSockets counted."""
+        opened: set[Any] = self.server.server_state.connections
+        if len(opened) >= self.settings.max_connections:
+            return False
+        opened.add(connection)
+        self.connections.add(connection)
+        return True
 
-    async def serve_post(self, length: bytes, receive: Receive, send: Send, extra: Headers) -> None:
+    def forget(self, connection: HttpProtocol) -> None:
+        opened: set[Any] = self.server.server_state.connections
+        opened.discard(connection)
+        self.connections.discard(connection)
+
+    def refuse(self, head: Head) -> Response | None:
+        """Judge a request by its head."""
+        if not self.allows_host(head.host.decode("latin-1")):
+            return Response(403, refuse_host(head.host))
+        method = head.method
+        if method == b"POST":
+            kind = head.content_type
+            if kind != JSON and kind.partition(b";")[0].strip().lower() not in JSON_TYPES:
+                text = "invalid content type, only application/json is supported"
+                return Response(415, failure_body(INVALID_REQUEST, text))
+            return self.refuse_length(head.length)
+        if method in (b"GET", b"HEAD"):
+            return None
+        if method == b"OPTIONS":
+            return Response(204, b"", headers=PREFLIGHT if self.get_headers(head) else NO_HEADERS)
+        return Response(405, failure_body(INVALID_REQUEST, "method not allowed"))
+
+    def refuse_length(self, length: bytes) -> Response | None:
         limit = self.settings.max_body_bytes
-        if length.isdigit() and int(length) > limit:
+        # llhttp has made sure that a length is a number.
+        if length and int(length) > limit:
             text = f"content length too large ({int(length)}>{limit})"
-            await respond(send, 413, failure_body(INVALID_REQUEST, text), extra, close=True)
-            return
-        if self.requests >= self.settings.max_requests:
+            return Response(413, failure_body(INVALID_REQUEST, text), close=True)
+        if self.requests >= self.settings.max_requests or self.held_bytes > MAX_HELD_BYTES:
             text = f"{self.requests} requests are being answered, try again later"
-            await respond(send, 503, failure_body(LIMIT, text), extra)
-            return
+            return Response(503, failure_body(LIMIT, text), close=True)
+        return None
+
+    def refuse_body(self, size: int) -> Response | None:
+        """Judge what has arrived of a body; its length may not have been told."""
+        limit = self.settings.max_body_bytes
+        if size > limit:
+            text = f"content length too large (>{limit})"
+            return Response(413, failure_body(INVALID_REQUEST, text), close=True)
+        return None
+
+    def get_headers(self, head: Head) -> Headers:
+        """Return the headers that let a page of an allowed origin read the answer."""
+        origin = head.origin
+        if not origin or not self.settings.allows_origin(origin.decode("latin-1")):
+            return NO_HEADERS
+        return [(b"access-control-allow-origin", origin), (b"vary", b"Origin")]
+
+    def post(self, body: bytes) -> bytes | Awaitable[bytes | None] | None:
+        answer = self.dispatcher.answer(body, Exchange())
+        if answer is None or isinstance(answer, bytes):
+            return answer
+        return self.count(answer)
+
+    async def count(self, answer: Awaitable[bytes | None]) -> bytes | None:
         self.requests += 1
         try:
-            body = await collect(receive, limit)
-            if body is None:
-                text = f"content length too large (>{limit})"
-                await respond(send, 413, failure_body(INVALID_REQUEST, text), extra, close=True)
-                return
-            answer = self.dispatcher.answer(body, Exchange())
-            if isinstance(answer, Awaitable):
-                answer = await answer
-            await respond(send, 200, answer or b"", extra)
-        except ConnectionResetError:
-            # The client left before its request was complete: nobody waits for an answer.
-            return
+            return await answer
         finally:
             self.requests -= 1
 
-    async def serve_get(self, scope: Scope, accept: bytes, send: Send, extra: Headers) -> None:
-        path = scope["path"]
-        if path == "/":
+    async def get(self, head: Head) -> Response:
+        path, _, query = head.url.partition(b"?")
+        if path == b"/":
             facts = self.api.get_facts()
-            if b"text/html" in accept:
-                await respond(send, 200, render_page(facts), extra, b"text/html; charset=utf-8")
-            else:
-                await respond(send, 200, render_info(facts), extra)
-        elif path in ("/liveness", "/healthz"):
-            await respond(send, 200, b'{"status":"UP"}', extra)
-        elif path in ("/readiness", "/readyz"):
-            query = parse_qs(scope["query_string"].decode("latin-1"))
-            reason = await self.api.get_unready_reason(
-                get_number(query, "minPeers", self.settings.min_peers),
-                get_number(query, "maxBlocksBehind", self.settings.max_blocks_behind),
-            )
-            if reason is None:
-                await respond(send, 200, b'{"status":"UP"}', extra)
-            else:
-                body = msgspec.json.encode({"status": "DOWN", "reason": reason})
-                await respond(send, 503, body, extra)
-        else:
-            await respond(send, 404, failure_body(INVALID_REQUEST, "not found"), extra)
-
-    def allow_origin(self, origin: bytes) -> Headers:
-        """Return the headers that let a page of this origin read the answer."""
-        if not self.settings.allows_origin(origin.decode("latin-1")):
-            return []
-        return [(b"access-control-allow-origin", origin), (b"vary", b"Origin")]
+            if b"text/html" in head.accept:
+                return Response(200, render_page(facts), HTML)
+            return Response(200, render_info(facts))
+        if path in (b"/liveness", b"/healthz"):
+            return Response(200, b'{"status":"UP"}')
+        if path not in (b"/readiness", b"/readyz"):
+            return Response(404, failure_body(INVALID_REQUEST, "not found"))
+        values = parse_qs(query.decode("latin-1"))
+        reason = await self.api.get_unready_reason(
+            get_number(values, "minPeers", self.settings.min_peers),
+            get_number(values, "maxBlocksBehind", self.settings.max_blocks_behind),
+        )
+        if reason is None:
+            return Response(200, b'{"status":"UP"}')
+        return Response(503, msgspec.json.encode({"status": "DOWN", "reason": reason}))
 
     # WebSocket
 
-    async def serve_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        event = await receive()
-        if event["type"] != "websocket.connect":
-            return
+    async def serve_websocket(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        """Serve one connection: the ASGI application that uvicorn calls after an upgrade."""
+        await receive()
         headers = dict(scope["headers"])
-        host = headers.get(b"host", b"")
-        origin = headers.get(b"origin", b"").decode("latin-1")
-        same = origin.partition("://")[2] == host.decode("latin-1")
-        if not self.settings.allows_host(host.decode("latin-1")):
+        host: bytes = headers.get(b"host", b"")
+        origin: str = headers.get(b"origin", b"").decode("latin-1")
+        if not self.allows_host(host.decode("latin-1")):
             await deny(send, refuse_host(host))
             return
+        same = origin.partition("://")[2] == host.decode("latin-1")
         if origin and not same and not self.settings.allows_origin(origin):
             text = f"origin {origin[:128]} is not allowed; add it with --cors-origin"
             await deny(send, failure_body(INVALID_REQUEST, text))
             return
         await send({"type": "websocket.accept"})
         connection = Connection(self.settings, self.dispatcher, receive, send)
-        self.connections.add(connection)
         try:
             await connection.serve()
         finally:
-            self.connections.discard(connection)
             self.api.subscriptions.drop(connection)
-
-
-async def collect(receive: Receive, limit: int) -> bytes | None:
-    """Return the body of a request, None once over the limit. Raises ConnectionResetError."""
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        event = await receive()
-        if event["type"] == "http.disconnect":
-            raise ConnectionResetError
-        part: bytes = event.get("body", b"")
-        size += len(part)
-        if size > limit:
-            return None
-        if not event.get("more_body"):
-            return b"".join((*parts, part)) if parts else part
-        parts.append(part)
-
-
-async def respond(
-    send: Send,
-    status: int,
-    body: bytes,
-    extra: Iterable[tuple[bytes, bytes]] = (),
-    content_type: bytes = JSON,
-    close: bool = False,
-) -> None:
-    headers = [
-        (b"content-type", content_type),
-        (b"content-length", b"%d" % len(body)),
-        *extra,
-    ]
-    if close:
-        # What is left of the body will not be read, so the connection cannot be used again.
-        headers.append((b"connection", b"close"))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
 
 
 async def deny(send: Send, body: bytes) -> None:
@@ -203,14 +209,6 @@ async def deny(send: Send, body: bytes) -> None:
     headers = [(b"content-type", JSON), (b"content-length", b"%d" % len(body))]
     await send({"type": "websocket.http.response.start", "status": 403, "headers": headers})
     await send({"type": "websocket.http.response.body", "body": body})
-
-
-def preflight() -> Headers:
-    return [
-        (b"access-control-allow-methods", b"POST, GET"),
-        (b"access-control-allow-headers", b"content-type"),
-        (b"access-control-max-age", PREFLIGHT_SECONDS),
-    ]
 
 
 def failure_body(code: int, text: str) -> bytes:
