@@ -13,6 +13,8 @@ mod keccak_lanes;
 mod kill_tests;
 mod ledger;
 mod payload;
+mod pool;
+mod pool_face;
 mod state;
 #[cfg(test)]
 mod state_tests;
@@ -40,6 +42,7 @@ fn _kernel(m: &Bound<'_, PyModule>) -> PyResult<()> {
     transition::export(m)?;
     trie::export(m)?;
     ledger::export(m)?;
+    pool_face::export(m)?;
     view::export(m)?;
     Ok(())
 }
