@@ -1,0 +1,129 @@
+"""The ledger of opaque items."""
+
+import pytest
+
+from quorate.base.errors import Invalid, Unavailable
+from quorate.base.types import Member
+from quorate.ledger.opaque import (
+    OpaqueLedger,
+    OpaqueStore,
+    make_genesis,
+    make_member_change,
+)
+from quorate.ledger.payload import compose, parse_head
+
+ALICE, BOB = b"\x0a" * 20, b"\x0b" * 20
+GENESIS = make_genesis(b"test", [Member(ALICE, 1)])
+ENVELOPE = b"\xe0" * 32
+
+
+def make_ledger() -> OpaqueLedger:
+    return OpaqueLedger(OpaqueStore(GENESIS), ALICE)
+
+
+def advance(ledger: OpaqueLedger, *items: bytes, now_ms: int = 1000) -> None:
+    """Make a block of these items final and durable."""
+    ledger.add(list(items))
+    parent = ledger.last.block
+    payload = ledger.build(parent, now_ms, 1 << 20)
+    assert ledger.check(parent, payload, now_ms) is None
+    executed = ledger.execute(parent, [payload], ENVELOPE)
+    ledger.finalize(executed, ENVELOPE, b"proof", [payload])
+    ledger.commit()
+
+
+def test_same_payloads_give_the_same_blocks_on_any_replica() -> None:
+    one, other = make_ledger(), make_ledger()
+    advance(one, b"a", b"b")
+    _, certificate, payloads = one.decision(1)
+    executed = other.execute(GENESIS.block, payloads, ENVELOPE)
+    other.finalize(executed, ENVELOPE, certificate, payloads)
+    assert one.last == other.last
+    assert one.last.items == 2
+
+
+def test_block_hash_covers_parent_envelope_payloads_and_members() -> None:
+    ledger = make_ledger()
+    empty = ledger.build(GENESIS.block, 1000, 1 << 20)
+    ledger.add([b"a"])
+    full = ledger.build(GENESIS.block, 1000, 1 << 20)
+    blocks = [
+        ledger.execute(GENESIS.block, [payload], envelope).block
+        for payload in (empty, full)
+        for envelope in (ENVELOPE, bytes(32))
+    ]
+    assert len(set(blocks)) == 4
+
+
+def test_item_is_executed_once_and_then_skipped() -> None:
+    ledger = make_ledger()
+    advance(ledger, b"a")
+    assert [error for _, error in ledger.add([b"a"])] == ["already known"]
+    _, _, payloads = ledger.decision(1)
+    again = compose(ledger.last.block, 5000, BOB, payloads[0][64:])
+    executed = ledger.execute(ledger.last.block, [again], ENVELOPE)
+    assert executed.items == 0
+    assert [reason for _, reason in executed.skipped] == ["already known"]
+
+
+def test_branch_sees_the_items_of_its_own_ancestors() -> None:
+    ledger = make_ledger()
+    ledger.add([b"a"])
+    first = ledger.build(GENESIS.block, 1000, 1 << 20)
+    left = ledger.execute(GENESIS.block, [first], ENVELOPE)
+    child = compose(left.block, 2000, ALICE, first[64:])
+    assert ledger.execute(left.block, [child], ENVELOPE).items == 0
+    assert left.items == 1
+
+
+def test_time_grows_even_if_the_clock_does_not() -> None:
+    ledger = make_ledger()
+    advance(ledger, b"a", now_ms=1000)
+    advance(ledger, b"b", now_ms=10)
+    assert parse_head(ledger.decision(2)[2][0])[1] == 1001
+
+
+@pytest.mark.parametrize(
+    ("payload", "problem"),
+    [
+        (b"short", "payload: 5 bytes, expected at least 64"),
+        (compose(b"\x01" * 32, 1000, ALICE, b"\x90"), "parent block 0x01"),
+        (compose(GENESIS.block, 0, ALICE, b"\x90"), "timestamp 0 ms, expected 1 to 11000"),
+        (compose(GENESIS.block, 11_001, ALICE, b"\x90"), "timestamp 11001 ms"),
+        (compose(GENESIS.block, 1000, ALICE, b"\x91\xc4\x00"), "wrong size"),
+        (compose(GENESIS.block, 1000, ALICE, b"\xc1"), "MessagePack|valid|Expected"),
+    ],
+)
+def test_unacceptable_payload_is_refused_with_the_reason(payload: bytes, problem: str) -> None:
+    reason = make_ledger().check(GENESIS.block, payload, 1000)
+    assert reason is not None
+    with pytest.raises(Invalid, match=problem):
+        raise Invalid(reason)
+
+
+def test_member_change_is_part_of_the_block() -> None:
+    ledger = make_ledger()
+    advance(ledger, make_member_change(BOB, 3))
+    assert ledger.members(2) == [Member(ALICE, 1)]
+    assert ledger.members(3) == [Member(ALICE, 1), Member(BOB, 3)]
+    advance(ledger, make_member_change(ALICE, 0))
+    advance(ledger, make_member_change(BOB, 0))
+    # Somebody has to be left.
+    assert ledger.members(5) == [Member(BOB, 3)]
+    with pytest.raises(Unavailable, match="members of height 9: known up to 5"):
+        ledger.members(9)
+
+
+def test_what_was_not_committed_is_lost_and_the_rest_is_not() -> None:
+    store = OpaqueStore(GENESIS)
+    ledger = OpaqueLedger(store, ALICE)
+    advance(ledger, b"a")
+    ledger.add([b"b"])
+    payload = ledger.build(ledger.last.block, 2000, 1 << 20)
+    executed = ledger.execute(ledger.last.block, [payload], ENVELOPE)
+    ledger.finalize(executed, ENVELOPE, b"proof", [payload])
+    assert ledger.decision(2) is not None
+    again = OpaqueLedger(store, ALICE)
+    assert again.durable().height == 1
+    assert again.decision(2) is None
+    assert [error for _, error in again.add([b"a", b"b"])] == ["already known", None]
