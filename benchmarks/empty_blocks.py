@@ -58,12 +58,16 @@ def read_usage(pid: int) -> tuple[float, float]:
     return ticks / os.sysconf("SC_CLK_TCK"), pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-def measure(count: int, seconds: float, profile: bool) -> dict[str, Any]:
+def measure(count: int, seconds: float, profile: bool, ethereum: bool) -> dict[str, Any]:
     """Run a network of this size; return what validator 0 saw."""
     with tempfile.TemporaryDirectory(prefix="quorate-") as name:
         folder = Path(name)
         network = trial.Trial(
-            folder, count, blocks=Blocks(block_time_ms=1), log=Log(level="warning")
+            folder,
+            count,
+            ethereum=ethereum,
+            blocks=Blocks(block_time_ms=1),
+            log=Log(level="warning"),
         )
         network.script = __file__
         network.start_all()
@@ -109,11 +113,14 @@ def main() -> None:
     parser.add_argument("--validators", type=int, nargs="+", default=[4])
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--ledger", choices=("ethereum", "opaque"), default="ethereum")
     arguments = parser.parse_args()
     print("validators  blocks/s  p50 ms  p99 ms  CPU/validator  MiB/validator  p50 vs first")
     first = None
     for count in arguments.validators:
-        result = measure(count, arguments.seconds, arguments.profile)
+        result = measure(
+            count, arguments.seconds, arguments.profile, arguments.ledger == "ethereum"
+        )
         first = first or result["p50_ms"]
         print(
             f"{count:10}  {result['blocks_per_s']:8.1f}  {result['p50_ms']:6.2f}"

@@ -21,7 +21,7 @@ from quorate.runtime.disk import FileDisk
 from quorate.runtime.folder import Folder, get_network_path
 from quorate.runtime.ipc_client import ask
 from quorate.storage.journal import open_journal
-from runtime.trial import FileStore, Trial, wait_for
+from runtime.trial import Trial, wait_for
 
 
 @pytest.fixture
@@ -43,9 +43,7 @@ def read_votes(trial: Trial, index: int) -> list[Voted]:
     copy = trial.folder / f"journal-copy-{index}"
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(source, copy)
-    store = trial.open_store(index)
-    identity = trial.network.validators[index].identity + store.final[0].executed.block
-    store.file.close()
+    identity = trial.network.validators[index].identity + trial.get_chain(index)[0]
     _, recovered = open_journal(FileDisk(copy, fsync=False), identity)
     decoder = make_record_decoder(ENGINES["tendermint"].records)
     records = [decoder.decode(record) for record in recovered.records]
@@ -64,28 +62,24 @@ def find_double_votes(votes: list[Voted]) -> list[Any]:
     return doubles
 
 
-def get_chain(trial: Trial, index: int) -> list[bytes]:
-    store: FileStore = trial.open_store(index)
-    store.file.close()
-    return [final.executed.block for final in store.final]
-
-
 def check_same_chains(trial: Trial) -> int:
     """Fail unless the stopped validators hold prefixes of one chain; return the shortest height."""
-    chains = [get_chain(trial, i) for i in range(trial.count)]
+    chains = [trial.get_chain(i) for i in range(trial.count)]
     shortest = min(map(len, chains))
     for chain in chains:
         assert chain[:shortest] == chains[0][:shortest]
     return shortest - 1
 
 
+@pytest.mark.parametrize("ethereum", [False, True], ids=["opaque", "ethereum"])
 def test_killed_at_any_moment_it_restarts_catches_up_and_never_votes_twice(
-    tmp_path: Path, trials: list[Trial]
+    tmp_path: Path, trials: list[Trial], ethereum: bool
 ) -> None:
     random = Random(20)
     # No checkpoint, so that the journal tells every vote since the beginning.
     settings = {"checkpoint_heights": 1 << 30, "checkpoint_bytes": 1 << 40}
-    trial = Trial(tmp_path, 4, blocks=Blocks(block_time_ms=2), engine_settings=settings)
+    blocks = Blocks(block_time_ms=2)
+    trial = Trial(tmp_path, 4, ethereum=ethereum, blocks=blocks, engine_settings=settings)
     trials.append(trial)
     trial.start_all()
     wait_for(lambda: min(map(trial.get_height, range(4))) >= 5, "five heights")
@@ -106,7 +100,7 @@ def test_killed_at_any_moment_it_restarts_catches_up_and_never_votes_twice(
         trial.processes[index].send_signal(signal.SIGKILL)
     for index in range(4):
         trial.processes.pop(index).wait()
-    before = max(len(get_chain(trial, i)) for i in range(4))
+    before = max(len(trial.get_chain(i)) for i in range(4))
     trial.start_all()
     wait_for(lambda: min(map(trial.get_height, range(4))) >= before + 5, "the chain goes on")
     assert [trial.end(i, signal.SIGTERM) for i in range(4)] == [0, 0, 0, 0]
@@ -138,7 +132,7 @@ def test_graceful_stop_loses_neither_heights_nor_waiting_items(
     assert all(reason is None for _, reason in submit(trial, 0, late))
     assert trial.end(0, signal.SIGINT) == 0
     assert "pool kept" in trial.get_output(0)
-    assert len(get_chain(trial, 0)) >= height + 1
+    assert len(trial.get_chain(0)) >= height + 1
     trial.start_all()
     wait_for(
         lambda: all((s := trial.get_status(i)) and s.counters.get("items") == 30 for i in range(4)),

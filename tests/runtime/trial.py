@@ -1,7 +1,8 @@
-"""A network of real validator processes over the opaque ledger, in a folder of its own.
+"""A network of real validator processes in a folder of its own.
 
-`python trial.py FOLDER INDEX` is one of its validators. The ledger keeps its final heights in a
-file, synced by every commit, so that a killed process finds what was durable and nothing more.
+`python trial.py FOLDER INDEX` is one of its validators. Where the folder has a genesis file they
+run the Ethereum ledger, otherwise the opaque one: it keeps its final heights in a file, synced by
+every commit, so that a killed process finds what was durable and nothing more.
 """
 
 import os
@@ -15,8 +16,10 @@ from typing import Any
 
 import msgspec
 
-from quorate.base.types import Height, Member
+from quorate._kernel import Ledger, address
+from quorate.base.types import Hash, Height, Member
 from quorate.consensus.keys import SecpKeys
+from quorate.ledger.genesis import make_genesis as make_genesis_file
 from quorate.ledger.opaque import Final, OpaqueLedger, OpaqueStore, make_genesis
 from quorate.node.status import NodeStatus
 from quorate.runtime.config import (
@@ -35,6 +38,8 @@ from quorate.runtime.ipc_client import ask_status
 from quorate.runtime.tls import create_certificate, write_private
 from quorate.runtime.validator import Opened, Plan, run_validator
 from runtime.worlds import free_port
+
+ACCOUNTS = 10
 
 
 def get_secret(index: int) -> bytes:
@@ -77,9 +82,36 @@ class FileLedger(OpaqueLedger):
         return height
 
 
+def get_members(network: Network) -> list[Member]:
+    return [Member(v.identity, v.power) for v in network.validators]
+
+
+def get_account(index: int) -> bytes:
+    """Return the secret of an account that has a million ether."""
+    return bytes([100 + index]) * 32
+
+
+def make_ethereum_genesis(network: Network) -> bytes:
+    return make_genesis_file(
+        chain_id=network.chain_id,
+        engine=network.engine,
+        gas="fees",
+        members=get_members(network),
+        balances={address(get_account(i)): 10**24 for i in range(ACCOUNTS)},
+        gas_limit=30_000_000,
+        timestamp=1_700_000_000,
+    )
+
+
+def open_ethereum(plan: Plan) -> Opened:
+    # Imported here: the opaque ledger's tests need no more of the kernel than its hashes and keys.
+    from quorate.runtime.ledger import open_ledger
+
+    return open_ledger(plan)
+
+
 def open_trial(plan: Plan) -> Opened:
-    members = [Member(v.identity, v.power) for v in plan.network.validators]
-    store = FileStore(plan.folder.path / "ledger.bin", members)
+    store = FileStore(plan.folder.path / "ledger.bin", get_members(plan.network))
     ledger = FileLedger(store, plan.validator.identity)
     return Opened(ledger, None, store.file.close)
 
@@ -87,8 +119,8 @@ def open_trial(plan: Plan) -> Opened:
 class Trial:
     """Makes the folder, starts and stops the processes."""
 
-    def __init__(self, folder: Path, count: int, **changes: Any) -> None:
-        self.folder, self.count = folder, count
+    def __init__(self, folder: Path, count: int, *, ethereum: bool = False, **changes: Any) -> None:
+        self.folder, self.count, self.ethereum = folder, count, ethereum
         validators = []
         for i in range(count):
             files = Folder.of(folder, i)
@@ -117,6 +149,8 @@ class Trial:
         }
         self.network = Network(name="trial", chain_id=1, validators=validators, **settings)
         write_network(self.network, get_network_path(folder))
+        if ethereum:
+            (folder / self.network.genesis).write_bytes(make_ethereum_genesis(self.network))
         self.processes: dict[int, subprocess.Popen[bytes]] = {}
         self.script = __file__
 
@@ -162,10 +196,18 @@ class Trial:
         text = (self.folder / f"out-{index}").read_text()
         return text + (log.read_text() if log.exists() else "")
 
-    def open_store(self, index: int) -> FileStore:
-        """Return what a stopped validator has on its disk."""
-        members = [Member(v.identity, v.power) for v in self.network.validators]
-        return FileStore(Folder.of(self.folder, index).path / "ledger.bin", members)
+    def get_chain(self, index: int) -> list[Hash]:
+        """Return the block hashes that a stopped validator has on its disk, genesis first."""
+        files = Folder.of(self.folder, index)
+        if self.ethereum:
+            genesis = (self.folder / self.network.genesis).read_bytes()
+            ledger = Ledger.open(str(files.ledger), genesis)
+            blocks = [ledger.block(height) for height in range(ledger.final() + 1)]
+            ledger.close()
+            return [block.hash for block in blocks if block is not None]
+        store = FileStore(files.path / "ledger.bin", get_members(self.network))
+        store.file.close()
+        return [final.executed.block for final in store.final]
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = 60.0) -> None:
@@ -180,6 +222,7 @@ def main() -> None:
     folder, index = Path(sys.argv[1]), int(sys.argv[2])
     network = load_network(get_network_path(folder), {})
     files = Folder.of(folder, index)
+    has_genesis = (folder / network.genesis).exists()
     plan = Plan(
         network=network,
         network_folder=folder,
@@ -187,7 +230,7 @@ def main() -> None:
         folder=files,
         secret=get_secret(index),
         log_file=files.log,
-        open_application=open_trial,
+        open_application=open_ethereum if has_genesis else open_trial,
     )
     try:
         code = run_validator(plan)
