@@ -2,6 +2,7 @@
 
 import json
 import socket
+import struct
 from pathlib import Path
 
 import pytest
@@ -153,6 +154,8 @@ def test_client_that_leaves_takes_nothing_with_it(tmp_path: Path) -> None:
             wire.send(post(b"x" * 100)[:-1])
             while not node.gateway.held_bytes or not node.api.workers.waiting:
                 pass
+            # Closing then resets the connection; a client that only ends its side still reads.
+            wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         while node.gateway.connections or node.gateway.held_bytes:
             pass
         view.gate.set()

@@ -1,0 +1,98 @@
+"""How fast does one node answer reads? The same requests to Quorate and to Anvil, in turns.
+
+Four kinds: the head's number, a balance, an ERC-20 `balanceOf`, and the same in batches of 100.
+Every row is the median of its rounds; the ratio is what to quote.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import workload
+from kernel_vs_anvil import compile_token
+from targets import Rpc, Target, Watcher, anvil, encode_call, quorate
+
+LOAD = Path(__file__).with_name("load.py")
+BATCH = 100
+DEADLINE_S = 60
+CREATION_GAS = 3_000_000
+
+
+def deploy_token(rpc: Rpc) -> bytes:
+    """Deploy the ERC-20 from the first development account; return its address."""
+    owner = workload.dev_keys()[0]
+    (nonce,) = rpc.nonces([owner.address])
+    creation = workload.sign_transaction(owner, nonce, b"", data=compile_token(), gas=CREATION_GAS)
+    watcher = Watcher(rpc)
+    rpc.call("eth_sendRawTransaction", "0x" + creation.hex())
+    watcher.wait(1, DEADLINE_S)
+    return workload.contract_address(owner.address, nonce)
+
+
+def build_requests(token: bytes) -> dict[str, tuple[bytes, int]]:
+    """Return kind -> (body, how many calls it holds)."""
+    owner = workload.dev_keys()[0].address
+    data = workload.keccak256(b"balanceOf(address)")[:4] + bytes(12) + owner
+    call: list[Any] = [{"to": "0x" + token.hex(), "data": "0x" + data.hex()}, "latest"]
+    single = encode_call(1, "eth_call", call)
+    return {
+        "eth_blockNumber": (encode_call(1, "eth_blockNumber", []), 1),
+        "eth_getBalance": (encode_call(1, "eth_getBalance", ["0x" + owner.hex(), "latest"]), 1),
+        "eth_call": (single, 1),
+        f"eth_call, batches of {BATCH}": (b"[" + b",".join([single] * BATCH) + b"]", BATCH),
+    }
+
+
+def measure(target: Target, body: bytes, count: int, connections: int) -> float:
+    """Return how many bodies a second one node answers."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(msgspec.msgpack.encode([body] * count))
+        file.flush()
+        process = subprocess.Popen(
+            [
+                *(sys.executable, str(LOAD), file.name, str(connections), "1"),
+                f"127.0.0.1:{target.ports[0]}",
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        output = process.communicate("go\n", timeout=DEADLINE_S)[0].splitlines()
+    if len(output) != 2:
+        raise SystemExit(f"{target.name}: the load ended with exit code {process.returncode}")
+    result = json.loads(output[1])
+    if result["errors"]:
+        raise SystemExit(f"{target.name}: {result['errors'][0]}")
+    return float(count / result["seconds"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--count", type=int, default=20_000, help="calls in a round of one kind")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--connections", type=int, default=32)
+    options = parser.parse_args()
+    with quorate(1, 1000) as ours, anvil() as theirs:
+        pairs = [(ours, deploy_token(ours.rpc())), (theirs, deploy_token(theirs.rpc()))]
+        requests = [build_requests(token) for _, token in pairs]
+        print(f"{'calls a second':26}{'Quorate':>12}{'Anvil':>12}{'ratio':>8}")
+        for kind in requests[0]:
+            rates: list[list[float]] = [[], []]
+            for _ in range(options.rounds):
+                for index, (target, _) in enumerate(pairs):
+                    body, calls = requests[index][kind]
+                    count = max(100, options.count // calls)
+                    rate = measure(target, body, count, options.connections)
+                    rates[index].append(rate * calls)
+            first, second = map(statistics.median, rates)
+            print(f"{kind:26}{first:12,.0f}{second:12,.0f}{first / second:7.2f}x")
+
+
+if __name__ == "__main__":
+    main()
