@@ -222,9 +222,9 @@ class FakeQuestions:
 class Node:
     """A JSON-RPC server and the validator behind it, on a loop of their own."""
 
-    def __init__(self, folder: Path, settings: Settings, view: FakeView) -> None:
+    def __init__(self, folder: Path, settings: Settings, view: Any, questions: Any) -> None:
         self.folder, self.settings, self.view = folder, settings, view
-        self.questions = FakeQuestions(view)
+        self.questions = questions
         self.port = 0
         self.loop = asyncio.new_event_loop()
         self.started = threading.Event()
@@ -240,7 +240,7 @@ class Node:
         )
         await self.ipc.start()
         self.questions.server = self.ipc
-        self.api = Api(self.settings, "", str(path), self.view)  # type: ignore[arg-type]
+        self.api = Api(self.settings, "", str(path), self.view)
         task = asyncio.create_task(self.api.run())
         self.gateway = Gateway(self.api)
         self.gateway.config.port = 0
@@ -276,8 +276,12 @@ class Node:
 
 
 @contextmanager
-def running(folder: Path, settings: Settings, view: FakeView | None = None) -> Iterator[Node]:
-    node = Node(folder, settings, view or FakeView())
+def running(
+    folder: Path, settings: Settings, view: Any = None, questions: Any = None
+) -> Iterator[Node]:
+    """Serve a ledger until the block ends; without one, a small fake."""
+    view = view or FakeView()
+    node = Node(folder, settings, view, questions or FakeQuestions(view))
     node.thread.start()
     assert node.started.wait(20)
     try:
