@@ -107,6 +107,14 @@ impl History for Past {
     }
 }
 
+/// A storage key of at most 32 bytes, padded on the left.
+fn proof_key(slot: &[u8]) -> Result<B256> {
+    if slot.len() > 32 {
+        return Err(Error::invalid(format!("slot: {} bytes, expected at most 32", slot.len())));
+    }
+    Ok(B256::left_padding_from(slot))
+}
+
 /// Read-only snapshots of what is final and durable. Safe in another process and from many threads.
 #[pyclass(frozen, module = "quorate._kernel")]
 pub struct View {
@@ -201,7 +209,7 @@ impl View {
         Ok(PyBytes::new(py, &value.to_be_bytes::<32>()))
     }
 
-    /// The EIP-1186 answer.
+    /// The EIP-1186 answer. A slot of 32 bytes is shown as such, a shorter one as a quantity, as geth does.
     fn proof_json<'py>(
         &self,
         py: Python<'py>,
@@ -210,13 +218,14 @@ impl View {
         slots: Vec<Vec<u8>>,
     ) -> PyResult<Bound<'py, PyBytes>> {
         let (past, account) = (self.past()?, address_argument("account", account)?);
-        let slots = slots.iter().map(|slot| hash_argument("slot", slot)).collect::<Result<Vec<_>>>()?;
+        let keys = slots.iter().map(|slot| proof_key(slot)).collect::<Result<Vec<_>>>()?;
         let answer = detached(py, || {
-            let (leaf, proof, storage) = past.state_at(at)?.prove(&account, &slots)?;
+            let (leaf, proof, storage) = past.state_at(at)?.prove(&account, &keys)?;
             let root = leaf.as_ref().map_or(EMPTY, |leaf| leaf.storage);
             let found = leaf.map(|leaf| leaf.account);
-            let slot_json = |(slot, (value, proof)): (&B256, (U256, Vec<Bytes>))| -> Value {
-                json!({"key": slot, "value": value, "proof": proof})
+            let slot_json = |((slot, key), (value, proof)): ((&Vec<u8>, &B256), (U256, Vec<Bytes>))| -> Value {
+                let key = if slot.len() == 32 { json!(key) } else { json!(U256::from_be_bytes(key.0)) };
+                json!({"key": key, "value": value, "proof": proof})
             };
             let answer = json!({
                 "address": account,
@@ -225,7 +234,7 @@ impl View {
                 "codeHash": found.as_ref().map_or(KECCAK_EMPTY, |account| account.code_hash),
                 "nonce": U256::from(found.as_ref().map_or(0, |account| account.nonce)),
                 "storageHash": root.hash,
-                "storageProof": slots.iter().zip(storage).map(slot_json).collect::<Vec<_>>(),
+                "storageProof": slots.iter().zip(&keys).zip(storage).map(slot_json).collect::<Vec<_>>(),
             });
             serde_json::to_vec(&answer).map_err(|e| Error::invalid(format!("proof: {e}")))
         })?;

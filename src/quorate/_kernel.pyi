@@ -221,7 +221,7 @@ class View:
     def code(self, at: int | bytes, account: bytes) -> bytes: ...
     def storage(self, at: int | bytes, account: bytes, slot: bytes) -> bytes: ...
     def proof_json(self, at: int | bytes, account: bytes, slots: list[bytes]) -> bytes:
-        """The EIP-1186 answer."""
+        """The EIP-1186 answer. A slot of 32 bytes is shown as such, a shorter one as a quantity."""
 
     def call(self, at: int | bytes, request: bytes, overrides: bytes | None, gas_cap: int) -> bytes:
         """eth_call; `request` and `overrides` are the JSON of the parameters. Raises Reverted, Rejected, Invalid."""

@@ -218,12 +218,18 @@ def parse_slot(value: Any) -> bytes:
     return number
 
 
+def parse_proof_key(value: Any) -> bytes:
+    """Return a storage key of a proof: 32 bytes, or fewer, which are shown as a quantity."""
+    number = parse_slot(value)
+    return number if len(value.removeprefix("0x")) == 64 else number.lstrip(b"\0")
+
+
 def parse_slots(value: Any) -> list[bytes]:
     if type(value) is not list:
         raise wrong_type(value, "[]string")
     if len(value) > MAX_STORAGE_KEYS:
         raise BadArgument(f"too many slots (max {MAX_STORAGE_KEYS})")
-    return [parse_slot(key) for key in value]
+    return [parse_proof_key(key) for key in value]
 
 
 def quote(value: str) -> str:
