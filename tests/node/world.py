@@ -247,7 +247,7 @@ class World:
         for one, other in ((a, b), (b, a)):
             node = self.machines[one].node
             if node is not None:
-                node.connected(other)
+                self.at(0, lambda node=node, other=other: node.connected(other))
 
     def unlink(self, a: Address, b: Address) -> None:
         if self.links.pop((a, b), 0) is None:

@@ -207,15 +207,21 @@ class Execution:
 
     def on_built(self, height: Height, outcome: "Outcome[tuple[bytes, Executed | None]]") -> None:
         self.building = False
+        want = self.want
+        if (
+            height != self.final.height + 1
+            or want is None
+            or want.height != height
+            or not want.build
+        ):
+            # The height was decided in the meantime (then the call may have failed, since its
+            # parent is no longer the tip), or it is somebody else's turn.
+            self.answer_want()
+            return
         if outcome.value is None:
             self.fail(outcome.error or "")
             return
         payload, executed = outcome.value
-        want = self.want
-        if want is None or want.height != height or not want.build:
-            # The height was decided, or is somebody else's turn, in the meantime.
-            self.answer_want()
-            return
         self.want = None
         self.count("payloads_built")
         self.verdicts[payload] = True
