@@ -319,3 +319,34 @@ def test_a_damaged_file_is_corrupt(tmp_path: Path) -> None:
     file.write_bytes(b"\x00" * len(whole))
     with pytest.raises(Corrupt):
         Ledger.open(str(folder), genesis())
+
+
+def commit_for_ever(ledger: Ledger) -> None:
+    while True:
+        extend(ledger, transaction(KEYS[0], ledger.final(), STRANGER, 1))
+        ledger.commit()
+
+
+def test_a_failed_commit_changes_nothing(tmp_path: Path) -> None:
+    path = str(tmp_path / "ledger")
+    ledger = Ledger.open(path, genesis(), 1 << 20)
+    with pytest.raises(Unavailable, match=r"its map is full, open it with a larger `map_bytes`"):
+        commit_for_ever(ledger)
+    durable = ledger.durable()
+    last = tip(ledger)
+    assert ledger.final() == last.number == durable + 1
+    view = ledger.view()
+    assert (view.head(), view.balance(durable, STRANGER)) == (durable, durable)
+    extend(ledger, transaction(KEYS[0], durable + 1, STRANGER, 1))
+    with pytest.raises(Unavailable, match="map is full"):
+        ledger.commit()
+    assert ledger.storage(last.hash, CONTRACT, [SLOT_7])[0][-1] == 5
+    assert ledger.decision(durable + 2) is not None
+    view.close()
+    ledger.close()
+    del ledger, view
+    again = Ledger.open(path, genesis(), 1 << 24)
+    assert again.final() == durable
+    assert extend(again, transaction(KEYS[0], durable, STRANGER, 1)).hash == last.hash
+    assert again.commit() == durable + 1
+    again.close()

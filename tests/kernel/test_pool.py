@@ -211,7 +211,7 @@ def test_take_over_another_block_looks_at_its_state(pool: Pool, ledger: Ledger) 
     raws = [transaction(KEYS[0], nonce, STRANGER) for nonce in range(3)]
     pool.add(raws)
     block = ledger.execute(root.hash, [payload(root, raws[0])], bytes(32))
-    assert pool.take(block.hash, 1 << 20, GAS_LIMIT) == rlp(raws[1:])
+    assert pool.take(block.hash, 1 << 20, GAS_LIMIT) == rlp([*raws[1:]])
 
 
 def test_the_pool_is_bounded_and_the_worst_goes(ledger: Ledger) -> None:
