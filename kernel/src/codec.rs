@@ -8,7 +8,7 @@
 
 use crate::errors::{Error, Result};
 use crate::types::Included;
-use alloy_consensus::{Receipt, ReceiptEnvelope, ReceiptWithBloom, TxReceipt, TxType};
+use alloy_consensus::{Receipt, ReceiptEnvelope, ReceiptWithBloom, TxType};
 use alloy_primitives::{Address, Bytes, Log, logs_bloom};
 use alloy_rlp::Encodable;
 

@@ -3,11 +3,13 @@
 //! This file only exports; `src/quorate/_kernel.pyi` describes what Python sees. Nothing here decides.
 
 mod block;
+mod call;
 mod codec;
 mod crypto;
 mod errors;
 mod evm;
 mod genesis;
+mod json;
 mod keccak_lanes;
 #[cfg(test)]
 mod kill_tests;
@@ -15,11 +17,12 @@ mod ledger;
 mod payload;
 mod pool;
 mod pool_face;
+mod queries;
 mod state;
 #[cfg(test)]
-mod state_tests;
-#[cfg(test)]
 mod state_bench;
+#[cfg(test)]
+mod state_tests;
 mod store;
 mod store_lmdb;
 mod transaction;
