@@ -1,11 +1,14 @@
 """The promise of the README, acted out: crash, stall, explain, recover, continue."""
 
+import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
 
-from e2e.stage import Stage, account_at, poll
+from e2e.stage import ROOT, Stage, account_at, poll
 
 pytestmark = [pytest.mark.network, pytest.mark.timeout(300)]
 
@@ -105,12 +108,6 @@ def test_all_killed_at_once_continue_from_their_files(stage: Stage) -> None:
 
 
 def test_foreground_network_stops_on_interrupt(stage: Stage) -> None:
-    import os
-    import subprocess
-    import sys
-
-    from e2e.stage import ROOT
-
     process = subprocess.Popen(
         [
             sys.executable,
