@@ -95,7 +95,7 @@ def describe(value: Any) -> Any:
     if isinstance(value, list):
         return [describe(value[0])] if value else []
     if isinstance(value, str):
-        if re.fullmatch("0x(0|[1-9a-f][0-9a-f]{0,15})", value):
+        if re.fullmatch("0x(0|[1-9a-f][0-9a-f]{0,63})", value):
             return "quantity"
         if re.fullmatch("0x([0-9a-f]{2})*", value):
             return f"{len(value) // 2 - 1} bytes" if len(value) in (42, 66, 514) else "data"
@@ -126,7 +126,11 @@ def test_transaction_of_every_kind(
     ask: Ask, hashes: dict[str, str], example: Callable[[str], Any], kind: str
 ) -> None:
     found = ask("eth_getTransactionByHash", hashes[kind])
-    fit(describe(found), describe(example(f"eth_getTransactionByHash/{TRANSACTIONS[kind]}")))
+    wanted = example(f"eth_getTransactionByHash/{TRANSACTIONS[kind]}")
+    if kind == "legacy":
+        # The example is older than EIP-155.
+        assert int(found.pop("chainId"), 16) == CHAIN_ID
+    fit(describe(found), describe(wanted))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -135,13 +139,15 @@ def test_receipt_of_every_kind(
 ) -> None:
     found = ask("eth_getTransactionReceipt", hashes[kind])
     assert found["status"] == "0x1"
-    name = TRANSACTIONS[kind].replace("legacy-input", "legacy-contract")
-    fit(describe(found), describe(example(f"eth_getTransactionReceipt/{name}")))
+    # Older examples have a state root in place of a status.
+    wanted = example("eth_getTransactionReceipt/get-dynamic-fee")
+    fit(describe(found), describe(wanted))
     assert ask("eth_getBlockReceipts", found["blockNumber"]) == [found]
 
 
 def test_block_and_header(ask: Ask, hashes: dict[str, str], example: Callable[[str], Any]) -> None:
-    wanted = describe(example("eth_getBlockByNumber/get-latest"))
+    # Its transactions are of other kinds, and compared above.
+    wanted = describe(example("eth_getBlockByNumber/get-latest") | {"transactions": []})
     found = ask("eth_getBlockByNumber", "latest", True)
     assert found["transactions"][0]["hash"] in hashes.values()
     fit(describe(found), wanted)
