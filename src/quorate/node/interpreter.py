@@ -189,14 +189,16 @@ class Interpreter:
             return
         self.flushing = True
         waiting, looped, carry = self.waiting, self.looped, self.carry
+        replica = self.replica
         try:
             while not self.stopped:
-                self.collect()
-                if waiting and self.pass_persist():
+                if replica.out:
+                    self.collect()
+                if waiting and (type(waiting[0]) is not Persist or self.pass_persist()):
                     effect = waiting.popleft()
                     carry[type(effect)](effect)
                 elif looped:
-                    self.replica.receive(self.port.now(), self.me, looped.popleft())
+                    replica.receive(self.port.now(), self.me, looped.popleft())
                 else:
                     break
             if self.pending and not self.appending and not self.stopped:
