@@ -288,6 +288,22 @@ def test_journal_is_cut_after_checkpoints() -> None:
     world.check_agreement()
 
 
+def test_d6_store_older_than_the_journal_stops_the_node() -> None:
+    world = World(make_tendermint, settings=Settings(block_time_ms=20))
+    world.start()
+    world.run(20_000)
+    machine = world.get_machine(0)
+    assert ".base" in machine.disk.names()[0]
+    world.crash(machine.address)
+    machine.store = OpaqueStore(machine.store.final[0].executed)
+    world.start(0)
+    assert machine.failed.startswith("journal: a record of height ")
+    assert machine.failed.endswith("the store ends at height 0 and is older than the journal")
+    heights = world.get_heights()
+    world.run(2000)
+    assert min(world.get_heights()[1:]) > max(heights)
+
+
 def test_divergence_stops_the_node_and_names_both_blocks() -> None:
     world = World(make_lone, settings=Settings(block_time_ms=50))
     world.start()

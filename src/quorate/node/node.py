@@ -15,6 +15,7 @@ from typing import Any
 
 from msgspec import MsgspecError
 
+from quorate.base.errors import Corrupt
 from quorate.base.types import Address, Hash, Height
 from quorate.consensus.replica import Accuse, Base, Replica, Timer
 from quorate.ledger.application import Application, Executed
@@ -251,7 +252,12 @@ class Node:
         self.port.log(
             "info", "node starts", height=height, records=len(records), engine=self.engine
         )
-        self.interpreter.start(base, records)
+        try:
+            self.interpreter.start(base, records)
+        except Corrupt as error:
+            # The journal was cut at a height that this store no longer has, so what this member
+            # voted for since then is not known: going on could mean to vote twice.
+            self.fail(f"{error}: the store ends at height {height} and is older than the journal")
 
     def on_frame(self, address: Address, frame: bytes) -> None:
         peers = self.peers
