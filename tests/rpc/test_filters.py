@@ -47,6 +47,13 @@ def test_log_filter_tells_new_logs_and_all_of_its_range(live: Node, call: Call) 
     assert len(call("eth_getFilterLogs", name)) == 4
 
 
+def test_log_filter_without_a_range_means_what_came_since(live: Node, call: Call) -> None:
+    name = call("eth_newFilter", {})
+    assert call("eth_getFilterLogs", name) == []
+    live.commit(5)
+    assert [log["blockNumber"] for log in call("eth_getFilterLogs", name)] == ["0x4", "0x5"]
+
+
 def test_log_filter_that_begins_later_is_silent_before(live: Node, call: Call) -> None:
     name = call("eth_newFilter", {"fromBlock": "0x6", "toBlock": "0x6"})
     live.commit(5)

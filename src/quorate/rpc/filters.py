@@ -26,6 +26,8 @@ class Filter(Struct):
 
     criteria: Criteria | None
     """Of logs; None: hashes of blocks or of transactions."""
+    since: Height
+    """The first height after its making."""
     next: Height
     """The first height that was not reported."""
     deadline: float
@@ -71,7 +73,9 @@ class Filters:
             raise RpcError(LIMIT, f"{found} filters are in use, no more are possible")
         name = "0x" + secrets.token_hex(16)
         head = self.store.view.head()
-        self.filters[name] = Filter(criteria, head + 1, now + self.settings.filter_seconds, pending)
+        self.filters[name] = Filter(
+            criteria, head + 1, head + 1, now + self.settings.filter_seconds, pending
+        )
         return b'"%b"' % name.encode()
 
     def add_logs(self, criteria: Criteria) -> bytes:
@@ -135,7 +139,12 @@ class Filters:
         found = self.find(name)
         if found.criteria is None:
             raise RpcError(SERVER, "filter not found")
-        return self.logs.get_logs(found.criteria)
+        criteria, head = found.criteria, self.store.view.head()
+        if criteria.first < 0 and criteria.last < 0:
+            # "From the latest block", said when the filter was made, means what came since. The
+            # latest block of now is often the empty one that certifies the block with the logs.
+            return self.logs.read(criteria, found.since, head) if found.since <= head else b"[]"
+        return self.logs.get_logs(criteria)
 
     def remove(self, name: str) -> bytes:
         return FALSE if self.filters.pop(name, None) is None else TRUE
