@@ -64,8 +64,15 @@ class VoteBeforeWrite(Tendermint):
     def cast(self, kind: int, value: Hash) -> None:
         at = len(self.out)
         super().cast(kind, value)
-        new = self.out[at:]
-        self.out[at:] = new[::-1]
+        if len(self.out) > at:
+            self.out.insert(at, self.out.pop())
+
+
+class NeverInDoubt(Tendermint):
+    """A proposer that restarts proposes again where its first proposal left no record."""
+
+    def is_in_doubt(self) -> bool:
+        return False
 
 
 class SmallQuorum(Tendermint):

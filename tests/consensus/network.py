@@ -50,7 +50,6 @@ from quorate.crypto.hashes import keccak256
 
 MS = 1_000_000
 CHAIN = keccak256(b"chain")
-HEAD = bytes(64)
 
 encode = msgspec.msgpack.Encoder().encode
 decode_message = msgspec.msgpack.Decoder(Union[Tendermint.WIRE]).decode  # noqa: UP007
@@ -211,7 +210,9 @@ class Machine:
         self.later(self.world.work_ns, self.submit, want.height, payload)
 
     def build(self, height: int) -> bytes:
-        return HEAD + height.to_bytes(8, "big") + self.me + b"".join(list(self.pool)[:100])
+        # As with a timestamp, no two payloads are alike.
+        head = self.world.count().to_bytes(64, "big")
+        return head + height.to_bytes(8, "big") + self.me + b"".join(list(self.pool)[:100])
 
     def submit(self, height: int, payload: bytes) -> None:
         self.replica.submit(self.world.now, height, payload)

@@ -31,6 +31,7 @@ from quorate.consensus.replica import (
 )
 from quorate.consensus.tendermint import Tendermint
 from quorate.consensus.tendermint_types import (
+    Entered,
     Proposal,
     Proposed,
     Settings,
@@ -80,7 +81,9 @@ class Single:
         start = base or Base(0, CHAIN, b"", [], self.members, self.members)
         self.replica.start(self.now, start, journal)
         self.first = self.take()
-        """The effects of the start."""
+        """The effects of the start, but for the mark that a first start writes."""
+        if self.first and self.first[0] == Persist(Entered(1, 0, [])):
+            del self.first[0]
 
     # ---- what others say
 
@@ -194,11 +197,11 @@ def votes_of(effects: list[Effect]) -> list[tuple[int, int, Hash]]:
 
 
 def proposals_of(effects: list[Effect]) -> list[Proposal]:
-    """The proposals that are sent; each must be written just before."""
+    """The proposals that are sent; each must be written just after."""
     found = []
-    for before, effect in zip([None, *effects], effects, strict=False):
+    for effect, after in zip(effects, [*effects[1:], None], strict=False):
         if isinstance(effect, Broadcast) and isinstance(effect.message, Proposal):
-            assert before == Persist(Proposed(effect.message))
+            assert after == Persist(Proposed(effect.message))
             found.append(effect.message)
     return found
 

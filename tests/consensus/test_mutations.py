@@ -206,6 +206,10 @@ def test_vote_before_write_is_found_on_the_wire() -> None:
     find(mutations.VoteBeforeWrite, 400, "said two things", actors=(), deaf=0)
 
 
+def test_proposing_again_after_a_crash_is_found_on_the_wire() -> None:
+    find(mutations.NeverInDoubt, 400, "said two things of kind 0", actors=(), deaf=0)
+
+
 def test_too_small_quorum_is_found_by_its_certificates() -> None:
     find(mutations.SmallQuorum, 60, "no proof", actors=())
 

@@ -17,7 +17,7 @@ from quorate.consensus.replica import (
     Record,
     Want,
 )
-from quorate.consensus.tendermint_types import Decided, Polka, Proposed, Settings, Voted
+from quorate.consensus.tendermint_types import Decided, Entered, Polka, Proposed, Settings, Voted
 
 
 def records_of(effects: list[Effect]) -> list[Record]:
@@ -34,6 +34,13 @@ def run_to_lock(one: Single) -> list[Record]:
 def test_journal_of_a_height_is_proposal_vote_polka_vote() -> None:
     one = Single()
     assert [type(record) for record in run_to_lock(one)] == [Proposed, Voted, Polka, Voted]
+
+
+def records_of_next_height(one: Single) -> list[Record]:
+    """The owed decision, and a vote for nil of the next height that takes it along."""
+    effects = one.apply(1)
+    one.replica.submit(one.now, 2, b"")
+    return records_of([*effects, *one.take(), *one.fall("propose")])
 
 
 @pytest.mark.parametrize("kept", range(5))
@@ -92,11 +99,40 @@ def test_crash_between_polka_and_precommit_precommits_after_it() -> None:
 def test_own_proposal_survives_and_is_not_made_anew() -> None:
     one = Single(turn=0)
     journal = records_of(one.submit(PAYLOAD))
+    assert [type(record) for record in journal] == [Proposed, Voted]
     one.boot(journal[:1])
     assert wants_of(one.first) == []
     assert one.submit(OTHER) == []
     assert votes_of_again(one.first) == [(PREVOTE, 0, one.value())]
     assert Broadcast(one.proposal()) in one.first
+
+
+def test_proposer_that_lost_its_record_does_not_propose_again_but_renounces() -> None:
+    one = Single(turn=0)
+    one.submit(PAYLOAD)
+    # The mark of the first start is durable, the proposal was sent, and its record is lost.
+    one.boot([Entered(1, 0, [])])
+    assert one.first == [Want(1, one.parent, build=False)]
+    assert one.submit(OTHER) == []
+    assert votes_of(one.submit()) == [(PREVOTE, 0, NIL)]
+    # Later rounds are free of doubt, since entering them is durable first.
+    assert wants_of(one.to_round(4))[-1].build
+
+
+def test_doubt_reaches_one_height_further_and_ends() -> None:
+    one = Single(turn=0)
+    one.boot([Entered(1, 0, [])])
+    assert list(one.replica.doubts) == [(1, 0), (2, 0)]
+    for height in (1, 2):
+        one.hear(one.decision())
+        one.parent, one.height = one.value(), height + 1
+        one.apply(height)
+        assert one.replica.is_in_doubt() == (height == 1)
+
+
+def test_first_start_is_not_in_doubt() -> None:
+    one = Single(turn=0)
+    assert one.first == [Want(1, one.parent, build=True)]
 
 
 def test_nil_votes_survive() -> None:
@@ -112,8 +148,9 @@ def test_decisions_that_the_application_lost_are_delivered_again() -> None:
     one = Single()
     journal = run_to_lock(one)
     one.precommits(one.value())
-    journal += records_of(one.apply(1))
-    assert isinstance(journal[-1], Decided)
+    journal += records_of_next_height(one)
+    assert isinstance(journal[-2], Decided)
+    journal.pop()
     one.boot(journal)
     (deliver,) = one.first
     assert isinstance(deliver, Deliver)
@@ -124,7 +161,7 @@ def test_decisions_that_the_application_lost_are_delivered_again() -> None:
 def test_decision_by_certificate_is_journaled_with_its_payload() -> None:
     one = Single()
     one.hear(one.decision())
-    one.boot(records_of(one.apply(1)))
+    one.boot(records_of_next_height(one))
     (deliver,) = one.first
     assert isinstance(deliver, Deliver)
     assert deliver.payloads == [PAYLOAD]
@@ -144,7 +181,7 @@ def test_decision_while_the_tail_waits_forgets_the_tail() -> None:
     one = Single()
     one.hear(one.decision())
     value = one.value()
-    first = records_of(one.apply(1))
+    first = records_of_next_height(one)[:1]
     one.height, one.parent = 2, value
     tail = run_to_lock(one)
     one.boot([*first, *tail])

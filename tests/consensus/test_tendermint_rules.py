@@ -33,15 +33,15 @@ def test_l10_start_asks_for_work_and_nothing_else() -> None:
     assert Single(turn=0).first == [Want(1, CHAIN, build=True)]
 
 
-def test_l14_l19_proposer_writes_then_proposes_then_prevotes() -> None:
+def test_l14_l19_proposer_sends_while_it_writes_then_prevotes() -> None:
     one = Single(turn=0)
     one.take()
     effects = one.submit(PAYLOAD)
     proposal = one.proposal()
     vote = one.vote(PREVOTE, one.me, one.value())
     assert effects == [
-        Persist(Proposed(proposal)),
         Broadcast(proposal),
+        Persist(Proposed(proposal)),
         SetTimer(Timer("status"), 250 * MS),
         SetTimer(Timer("propose", 1, 0), 1000 * MS),
         Persist(Voted(vote)),
@@ -275,11 +275,10 @@ def test_l49_l54_quorum_of_precommits_decides() -> None:
     assert (deliver.height, deliver.payloads, deliver.envelope) == (1, [PAYLOAD], value)
     assert one.replica.height == 2
     one.height, one.parent = 2, value
-    # The payload is in the journal already; the request for the next waits for no disk.
-    assert one.apply(1) == [
-        Want(2, value, build=one.proposer() == one.me),
-        Persist(Decided(1, [], deliver.certificate)),
-    ]
+    assert one.apply(1) == [Want(2, value, build=one.proposer() == one.me)]
+    # The payload is in the journal already; the decision goes there with the next record.
+    one.submit()
+    assert one.fall("propose")[0] == Persist(Decided(1, [], deliver.certificate))
 
 
 def test_l49_any_round_decides() -> None:
@@ -327,6 +326,16 @@ def test_l57_proposer_without_an_answer_times_out_too() -> None:
     one.submit(NOTHING)
     assert votes_of(one.fall("propose")) == [(PREVOTE, 0, NIL)]
     assert one.submit(PAYLOAD) == []
+
+
+def test_l57_nil_prevote_of_the_proposer_ends_the_wait() -> None:
+    one = Single()
+    effects = one.hear(one.vote(PREVOTE, one.proposer()))
+    assert votes_of(effects) == [(PREVOTE, 0, NIL)]
+    assert one.replica.awake
+    other = Single()
+    bystander = next(who for who in other.others if who != other.proposer())
+    assert votes_of(other.hear(other.vote(PREVOTE, bystander))) == []
 
 
 def test_l61_prevote_timeout_precommits_nil() -> None:

@@ -34,6 +34,9 @@ Deviations:
 * A proposer whose last proposal never came gets a short first timeout (`suspect_ms`) until it
   proposes again, so a member that is down does not cost a whole timeout at every turn. Timeouts
   never matter to safety, and grow to the full ones by round.
+* A proposal is sent while it is written. A crash may lose the record, so a replica that restarts
+  does not propose where it may have done so before; it prevotes nil there at once, and a nil
+  prevote of the proposer ends everybody's wait for its proposal.
 * Our own votes count when they are cast; effects are ordered, so nothing that follows from them is
   visible before they are durable. The copies that `Broadcast` brings back are dropped.
 * The paper knows no restarts. Besides votes and proposals, a polka that made a value valid and the
@@ -72,7 +75,6 @@ from quorate.consensus.replica import (
     Deliver,
     Keys,
     Message,
-    Persist,
     Record,
     Situation,
     Timer,
@@ -82,7 +84,7 @@ from quorate.consensus.tendermint_heights import Heights
 from quorate.consensus.tendermint_links import Links
 from quorate.consensus.tendermint_situation import describe_situation
 from quorate.consensus.tendermint_types import (
-    MILLISECOND,
+    ENGINE,
     Decided,
     Entered,
     Polka,
@@ -96,8 +98,6 @@ from quorate.consensus.tendermint_types import (
     Voted,
 )
 from quorate.crypto.hashes import hash_payload, keccak256
-
-ENGINE = "tendermint"
 
 
 class Tendermint(Heights):
@@ -122,7 +122,8 @@ class Tendermint(Heights):
         self.last = None
         self.entered = False
         self.opened_at = None
-        self.owed = []
+        self.owed = None
+        self.doubts = {}
         self.heights_since_checkpoint = 0
         self.bytes_since_checkpoint = 0
         self.tail = []
@@ -141,6 +142,7 @@ class Tendermint(Heights):
             or self.rounds[self.round].proposal is not None
             or self.valid_value is not None
             or not self.is_proposer()
+            or self.is_in_doubt()
         ):
             return
         if len(payload) > self.settings.max_payload_bytes:
@@ -188,7 +190,7 @@ class Tendermint(Heights):
         if self.me in self.validators.powers:
             ended = self.rounds.get(round - 1)
             votes = list(ended.precommits.votes.values()) if ended is not None else []
-            self.out.append(Persist(Entered(self.height, round, votes)))
+            self.persist(Entered(self.height, round, votes))
         self.round = round
         self.step = "propose"
         self.moved = True
@@ -202,7 +204,7 @@ class Tendermint(Heights):
     def begin_round(self, now: Nanoseconds) -> None:
         """L14-21, in so far as it has not been done before a crash."""
         if self.step == "propose":
-            if not self.is_proposer():
+            if not self.is_proposer() or self.is_in_doubt():
                 if not self.awake:
                     self.out.append(Want(self.height, self.parent, build=False))
             elif self.rounds[self.round].proposal is None:
@@ -228,21 +230,26 @@ class Tendermint(Heights):
             self.cancel_timer("pace")
             self.opened_at = now
         if self.step == "propose":
-            if self.is_proposer() and self.rounds[self.round].proposal is None:
+            if (
+                self.is_proposer()
+                and self.rounds[self.round].proposal is None
+                and not self.is_in_doubt()
+            ):
                 self.want_payload()
             self.set_timer(now, "propose", self.get_propose_timeout())
+            self.evaluate(now)
 
     # ---- the rules
 
     def propose(self, envelope: bytes, payload: bytes, valid_round: int) -> None:
-        """L19. The proposal is durable before it is sent, so that there is never a second one."""
+        """L19. Sent while it is written: `is_in_doubt` sees to it that there is never a second."""
         height, round = self.height, self.round
         value = keccak256(envelope)
         digest = compute_digest(self.chain, PROPOSAL, height, round, value, valid_round)
         signature = self.keys.sign(digest)
         proposal = Proposal(height, round, valid_round, envelope, payload, signature)
-        self.out.append(Persist(Proposed(proposal)))
         self.out.append(Broadcast(proposal))
+        self.persist(Proposed(proposal))
         self.journaled[value] = None
         self.verdicts[value] = True
         self.keep_proposal(self.rounds[round], value, proposal)
@@ -258,21 +265,40 @@ class Tendermint(Heights):
         vote = Vote(kind, self.height, self.round, value, self.me, signature)
         if value != NIL:
             self.journal_value(value)
-        self.out.append(Persist(Voted(vote)))
+        self.persist(Voted(vote))
         self.out.append(Broadcast(vote))
         votes.add(vote, power)
         self.moved = True
 
     def evaluate(self, now: Nanoseconds) -> None:
         """Apply the rules of the current round; each may enable those after it."""
+        if not self.entered:
+            return
         state = self.rounds[self.round]
-        if self.step == "propose" and state.proposal is not None:
-            self.consider_proposal(*state.proposal)
+        if self.step == "propose":
+            if state.proposal is not None:
+                self.consider_proposal(*state.proposal)
+            elif self.awake and self.is_renounced(state):
+                self.give_up()
         if self.step != "propose":
             self.consider_polka(state)
             if self.step == "prevote":
                 self.consider_prevotes(now, state)
         self.consider_precommits(now, self.round, state)
+
+    def is_renounced(self, state: Round) -> bool:
+        """Whether the proposer will not propose: it prevoted nil, or is in doubt and us."""
+        proposer = self.validators.get_proposer(self.height, self.round)
+        vote = state.prevotes.votes.get(proposer)
+        if vote is None:
+            return proposer == self.me and self.is_in_doubt()
+        return vote.value == NIL
+
+    def give_up(self) -> None:
+        """L59-60, by the timeout or because there is nothing to wait for."""
+        self.cast(PREVOTE, NIL)  # L59
+        self.step = "prevote"  # L60
+        self.cancel_timer("propose")
 
     def consider_proposal(self, value: Hash, proposal: Proposal) -> None:
         """L22-33."""
@@ -299,7 +325,7 @@ class Tendermint(Heights):
             return
         state.polka = True
         self.journal_value(value)
-        self.out.append(Persist(Polka(state.prevotes.get_votes(value))))
+        self.persist(Polka(state.prevotes.get_votes(value)))
         self.valid_value, self.valid_round = value, self.round  # L42-43
         if self.step == "prevote":  # L37
             self.locked_value, self.locked_round = value, self.round  # L38-39
@@ -347,9 +373,9 @@ class Tendermint(Heights):
     def decide(self, certificate: Certificate, value: Hash, payload: bytes) -> None:
         """L51-53. What follows waits for `applied`.
 
-        The application may have the decision before our journal: either it commits it, or the
-        precommits that made it are asked for again. So the record need not come before anything
-        that is said; it is written when the next height has asked for its payload.
+        The record guards nothing that is said: without it a restart finds the precommits that
+        decided, its own in the journal, the others by asking. So it waits for company on its way
+        to the disk, the next record of whatever kind.
         """
         for kind in ("pace", "propose", "prevote", "precommit"):
             self.cancel_timer(kind)
@@ -357,28 +383,17 @@ class Tendermint(Heights):
         decision = Decision(self.height, [payload], encoded)
         self.out.append(Deliver(self.height, decision.payloads, value, encoded))
         kept = [] if value in self.journaled else decision.payloads
-        self.owed.append(Decided(self.height, kept, encoded))
+        self.journal_owed()
+        self.owed = Decided(self.height, kept, encoded)
         self.advance_height(value, decision)
 
     # ---- timeouts
-
-    def get_timeout(self, base_ms: int, step_ms: int) -> Nanoseconds:
-        ms = min(base_ms + self.round * step_ms, self.settings.max_timeout_ms)
-        return ms * MILLISECOND
-
-    def get_propose_timeout(self) -> Nanoseconds:
-        settings = self.settings
-        full_ns = self.get_timeout(settings.propose_ms, settings.propose_step_ms)
-        if self.validators.get_proposer(self.height, self.round) not in self.suspects:
-            return full_ns
-        return min(full_ns, (settings.suspect_ms << 2 * min(self.round, 16)) * MILLISECOND)
 
     def on_timeout_propose(self, now: Nanoseconds) -> None:
         """L57-60."""
         if self.rounds[self.round].proposal is None and not self.is_proposer():
             self.suspects[self.validators.get_proposer(self.height, self.round)] = None
-        self.cast(PREVOTE, NIL)  # L59
-        self.step = "prevote"  # L60
+        self.give_up()
         self.evaluate(now)
 
     def on_timeout_prevote(self, now: Nanoseconds) -> None:
@@ -443,26 +458,6 @@ class Tendermint(Heights):
         self.note(now, proposer, m.round)
         self.follow(now, m.round, state)
 
-    def find_fault(self, m: Proposal, envelope: Envelope) -> str | None:
-        """Return why a proposal cannot be one of a correct proposer, judged without signatures."""
-        if len(m.payload) > self.settings.max_payload_bytes:
-            return "payload too large"
-        if m.valid_round == -1:
-            if envelope.round != m.round:
-                return "proposal"
-        elif not envelope.round <= m.valid_round < m.round:
-            return "proposal"
-        if (
-            envelope.engine != ENGINE
-            or envelope.height != m.height
-            or envelope.proposer != self.validators.get_proposer(m.height, envelope.round)
-            or envelope.parent != self.parent
-            or envelope.members != self.validators.hash
-            or envelope.next_members != self.sets[m.height + 1].hash
-        ):
-            return "envelope"
-        return None
-
     def is_second_needed(self, state: Round, value: Hash, m: Proposal) -> bool:
         """Accuse a proposer of two proposals; whether others may have decided on the second one.
 
@@ -524,14 +519,14 @@ class Tendermint(Heights):
                 Statement(first.value, -1, first.signature),
                 Statement(m.value, -1, m.signature),
             )
+        if m.kind == PREVOTE and m.round == self.round and self.is_renounced(state):
+            self.wake(now)
         self.note(now, m.voter, m.round)
         self.follow(now, m.round, state)
 
     def follow(self, now: Nanoseconds, round: int, state: Round) -> None:
         """Apply the rules that a new message of a round may have enabled."""
-        if not self.entered:
-            return
-        if round == self.round:
+        if round == self.round or not self.entered:
             self.evaluate(now)
             return
         self.consider_precommits(now, round, state)

@@ -48,6 +48,7 @@ class Heights(Links):
 
     __slots__ = (
         "bytes_since_checkpoint",
+        "doubts",
         "heights_since_checkpoint",
         "journaled",
         "opened_at",
@@ -59,8 +60,10 @@ class Heights(Links):
     """Records of the height under way that survived a crash."""
     journaled: dict[Hash, None]
     """Values whose payload is in the journal."""
-    owed: list[Record]
-    """Decisions that are still to be journaled, before any record of the height under way."""
+    owed: Record | None
+    """The last decision, while it is not journaled: it goes before any record of later heights."""
+    doubts: dict[tuple[Height, int], None]
+    """Rounds in which this replica may have proposed before it restarted."""
     opened_at: Nanoseconds | None
     """When the last height began, once its time had come."""
     heights_since_checkpoint: int
@@ -74,7 +77,13 @@ class Heights(Links):
         self.know_members(self.height, base.members)
         self.know_members(self.height + 1, base.next_members)
         self.validators = self.sets[self.height]
-        self.replay(base.height, journal)
+        records = list(journal)
+        self.replay(base.height, records)
+        if base.height or records:
+            self.doubts = {(self.height, 0): None, (self.height + 1, 0): None}
+        else:
+            # Whoever finds this record, or anything else, knows that it is not the first start.
+            self.persist(Entered(1, 0, []))
         if self.height == base.height + 1:
             self.enter_height(now)
 
@@ -137,14 +146,28 @@ class Heights(Links):
             self.set_timer(now, "pace", self.opened_at + interval_ns - now)
         else:
             self.open_height(now)
-        # Behind the request for a payload, which then does not wait for the disk.
-        self.journal_owed()
         self.release_held(now)
 
+    def persist(self, record: Record) -> None:
+        """Write a record, behind the decision that is owed."""
+        self.journal_owed()
+        self.out.append(Persist(record))
+
     def journal_owed(self) -> None:
-        """Write down the decisions since the last call."""
-        self.out += [Persist(record) for record in self.owed]
-        self.owed.clear()
+        """Write down the last decision."""
+        if self.owed is not None:
+            self.out.append(Persist(self.owed))
+            self.owed = None
+
+    def is_in_doubt(self) -> bool:
+        """Whether this replica may have proposed in this round before it crashed.
+
+        What it sends for a height is visible only once the decision two heights below is durable,
+        and what it sends for a later round once its entry is. A proposal that left no record was
+        thus made at the height of the restart, in the round in which the journal ends, or in the
+        first round of the next height.
+        """
+        return (self.height, self.round) in self.doubts
 
     def open_height(self, now: Nanoseconds) -> None:
         """Ask for something to agree on (L10: StartRound(0)); with a block time, it is due."""
@@ -166,7 +189,8 @@ class Heights(Links):
             if found != self.height:
                 raise Corrupt(f"journal: a record of height {found}, expected {self.height}")
             if not isinstance(record, Decided):
-                self.tail.append(record)
+                if not isinstance(record, Entered) or record.round:
+                    self.tail.append(record)
                 continue
             envelope = encode_envelope(decode_certificate(record.certificate).envelope)
             payloads = (
@@ -198,6 +222,7 @@ class Heights(Links):
             elif isinstance(record, Entered):
                 self.round = max(self.round, record.round)
                 self.restore_votes(record.votes)
+        self.doubts[self.height, self.round] = None
         current = self.make_round(self.round)
         if self.me in current.precommits.votes:
             self.step = "precommit"
@@ -248,7 +273,7 @@ class Heights(Links):
             proposal = state.proposals.get(value)
             if proposal is not None:
                 self.journaled[value] = None
-                self.out.append(Persist(Proposed(proposal)))
+                self.persist(Proposed(proposal))
                 return
 
     @abstractmethod

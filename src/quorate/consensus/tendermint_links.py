@@ -35,6 +35,7 @@ from quorate.consensus.replica import (
     Timer,
 )
 from quorate.consensus.tendermint_types import (
+    ENGINE,
     HELD_PER_SENDER,
     KEPT_ROUNDS,
     MILLISECOND,
@@ -211,6 +212,37 @@ class Links(Replica):
         state.proposals[value] = proposal
         self.values[value] = (decode_envelope(proposal.envelope), proposal.payload)
         self.moved = True
+
+    def get_timeout(self, base_ms: int, step_ms: int) -> Nanoseconds:
+        ms = min(base_ms + self.round * step_ms, self.settings.max_timeout_ms)
+        return ms * MILLISECOND
+
+    def get_propose_timeout(self) -> Nanoseconds:
+        settings = self.settings
+        full_ns = self.get_timeout(settings.propose_ms, settings.propose_step_ms)
+        if self.validators.get_proposer(self.height, self.round) not in self.suspects:
+            return full_ns
+        return min(full_ns, (settings.suspect_ms << 2 * min(self.round, 16)) * MILLISECOND)
+
+    def find_fault(self, m: Proposal, envelope: Envelope) -> str | None:
+        """Return why a proposal cannot be one of a correct proposer, judged without signatures."""
+        if len(m.payload) > self.settings.max_payload_bytes:
+            return "payload too large"
+        if m.valid_round == -1:
+            if envelope.round != m.round:
+                return "proposal"
+        elif not envelope.round <= m.valid_round < m.round:
+            return "proposal"
+        if (
+            envelope.engine != ENGINE
+            or envelope.height != m.height
+            or envelope.proposer != self.validators.get_proposer(m.height, envelope.round)
+            or envelope.parent != self.parent
+            or envelope.members != self.validators.hash
+            or envelope.next_members != self.sets[m.height + 1].hash
+        ):
+            return "envelope"
+        return None
 
     # ---- messages of the next height
 

@@ -18,6 +18,9 @@ from quorate.consensus.replica import (
     SignatureBytes,
 )
 
+ENGINE = "tendermint"
+"""Its name in envelopes."""
+
 MILLISECOND = 1_000_000
 """In nanoseconds."""
 
