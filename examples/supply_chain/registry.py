@@ -73,6 +73,8 @@ class Sender:
         self.chain_id = web3.eth.chain_id
         self.nonces: dict[str, int] = {}
         self.waiting: list[bytes] = []
+        self.height = 0
+        """Of the newest block that holds one of the transactions."""
 
     def send(self, account: LocalAccount, body: dict[str, Any]) -> bytes:
         """Send a transaction; its receipt is checked by `flush`, at the latest."""
@@ -99,6 +101,7 @@ class Sender:
             if receipt["status"] != 1:
                 raise RuntimeError(f"transaction 0x{identity.hex()} reverted")
             receipts.append(receipt)
+            self.height = max(self.height, receipt["blockNumber"])
         self.waiting.clear()
         return receipts
 

@@ -65,7 +65,9 @@ def record_all(
         registry.record(company, event, content_hash)
         recorded.append(Recorded(event, content_hash, company))
     sender.flush()
-    height = web3.eth.block_number
+    # Not the newest block: where blocks are made on demand, that may be the one that certifies the
+    # last change and is itself certified only with the next.
+    height = sender.height
     counts = Counter(item.company.name for item in recorded)
     documents_read = len({item.event.document for item in recorded})
     print(f"{len(recorded)} events of {documents_read} documents recorded up to block {height}:")

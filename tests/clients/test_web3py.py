@@ -51,7 +51,7 @@ def send(web3: Web3, sender: LocalAccount, body: dict[str, Any]) -> TxReceipt:
     if "nonce" not in filled:
         filled["nonce"] = web3.eth.get_transaction_count(sender.address)
     if "gasPrice" not in filled and "maxFeePerGas" not in filled:
-        filled |= {"maxFeePerGas": 20 * GWEI, "maxPriorityFeePerGas": 1}
+        filled = {"maxFeePerGas": 20 * GWEI, "maxPriorityFeePerGas": 1} | filled
     if "gas" not in filled:
         filled["gas"] = web3.eth.estimate_gas(filled)
     raw = sender.sign_transaction(filled).raw_transaction

@@ -22,6 +22,7 @@ import {
   parseEther,
   parseUnits,
   toBeHex,
+  toQuantity,
   zeroPadValue,
 } from "ethers";
 
@@ -368,7 +369,7 @@ describe("proofs", () => {
   test("eth_getProof names the account and the slot", async () => {
     const address = await probe.getAddress();
     const block = await provider.getBlock("latest");
-    const proof = await provider.send("eth_getProof", [address, [ZeroHash], toBeHex(block.number)]);
+    const proof = await provider.send("eth_getProof", [address, [ZeroHash], toQuantity(block.number)]);
     assert.equal(getAddress(proof.address), address);
     assert.equal(BigInt(proof.balance), 5n);
     assert.equal(BigInt(proof.storageProof[0].value), 7n);

@@ -243,7 +243,9 @@ describe("contracts", () => {
 
   test("polls filters for logs and blocks", async () => {
     const contract = await deploy("Probe", [1n]);
-    const logs = await client.createContractEventFilter({ ...contract, eventName: "NumberChanged" });
+    const fromBlock = await client.getBlockNumber();
+    const event = { ...contract, eventName: "NumberChanged" };
+    const logs = await client.createContractEventFilter({ ...event, fromBlock });
     const blocks = await client.createBlockFilter();
     const { blockHash } = await send(wallet, contract, "setNumber", [5n, "filtered"]);
     const changes = await until(async () => {
