@@ -10,10 +10,10 @@ pub use overlay::Overlay;
 
 use crate::errors::{Error, Result};
 use crate::genesis::{ChainSpec, Fork, Gas, empty_header};
+use crate::ordered_trie::{logs_blooms, ordered_root};
 use crate::payload::Payload;
 use crate::transaction::{self, Envelope, Refusal, Senders, Transaction};
 use crate::types::{Included, Outcome, Parent, StateChanges, StateRead};
-use alloy_consensus::constants::EMPTY_ROOT_HASH;
 use alloy_consensus::{Header, Receipt, ReceiptEnvelope, ReceiptWithBloom, Transaction as _, TxType};
 use alloy_eips::eip1559::{BaseFeeParams, calc_next_block_base_fee};
 use alloy_eips::eip2718::Encodable2718;
@@ -21,8 +21,6 @@ use alloy_eips::eip2935::HISTORY_STORAGE_ADDRESS;
 use alloy_eips::eip4788::BEACON_ROOTS_ADDRESS;
 use alloy_primitives::map::AddressSet;
 use alloy_primitives::{Address, B256, Bloom, Bytes, TxKind, U256, keccak256};
-use alloy_trie::root::{ordered_trie_root_encoded, ordered_trie_root_with_encoder};
-use rayon::prelude::*;
 use revm::context::either::Either;
 use revm::context::result::{EVMError, ExecutionResult, InvalidTransaction};
 use revm::context::{BlockEnv, CfgEnv, Context, ContextTr, JournalTr, TxEnv};
@@ -146,7 +144,7 @@ pub fn execute_block(
         }
     }
     let (block, gas_used, changes) = executor.finish();
-    let (transactions_root, receipts_root, logs_bloom) = seal(&mut included);
+    let (transactions_root, receipts_root, logs_bloom) = seal(&mut included)?;
     let mut header = Header {
         parent_hash: parent.hash,
         beneficiary: proposer,
@@ -245,28 +243,27 @@ fn collect_addresses(opened: &[Opened]) -> Vec<Address> {
 const SEAL_IN_PARALLEL_FROM: usize = 64;
 
 /// Blooms, and the roots of transactions and receipts.
-fn seal(included: &mut [Included]) -> (B256, B256, Bloom) {
-    let fill_bloom = |item: &mut Included| {
+fn seal(included: &mut [Included]) -> Result<(B256, B256, Bloom)> {
+    let blooms = logs_blooms(included.iter().map(|item| item.receipt.logs()));
+    let mut bloom = Bloom::ZERO;
+    for (item, logs_bloom) in included.iter_mut().zip(blooms) {
+        bloom |= logs_bloom;
         if let Some(receipt) = item.receipt.as_receipt_with_bloom_mut() {
-            receipt.logs_bloom = alloy_primitives::logs_bloom(&receipt.receipt.logs);
+            receipt.logs_bloom = logs_bloom;
         }
-    };
-    let is_large = included.len() >= SEAL_IN_PARALLEL_FROM;
-    if is_large {
-        included.par_iter_mut().with_min_len(SEAL_IN_PARALLEL_FROM).for_each(fill_bloom);
-    } else {
-        included.iter_mut().for_each(fill_bloom);
     }
     let included = &*included;
-    let transactions_root = || {
-        let raws: Vec<&[u8]> = included.iter().map(|item| item.raw.as_ref()).collect();
-        if raws.is_empty() { EMPTY_ROOT_HASH } else { ordered_trie_root_encoded(&raws) }
+    let transactions_root = || ordered_root(&included.iter().map(|item| item.raw.as_ref()).collect::<Vec<_>>());
+    let receipts_root = || {
+        let receipts: Vec<Vec<u8>> = included.iter().map(|item| item.receipt.encoded_2718()).collect();
+        ordered_root(&receipts.iter().map(|receipt| receipt.as_slice()).collect::<Vec<_>>())
     };
-    let receipts_root = || ordered_trie_root_with_encoder(included, |item, out| item.receipt.encode_2718(out));
-    let (transactions_root, receipts_root) =
-        if is_large { rayon::join(transactions_root, receipts_root) } else { (transactions_root(), receipts_root()) };
-    let bloom = included.iter().fold(Bloom::ZERO, |bloom, item| bloom | *item.receipt.logs_bloom());
-    (transactions_root, receipts_root, bloom)
+    let (transactions_root, receipts_root) = if included.len() >= SEAL_IN_PARALLEL_FROM {
+        rayon::join(transactions_root, receipts_root)
+    } else {
+        (transactions_root(), receipts_root())
+    };
+    Ok((transactions_root?, receipts_root?, bloom))
 }
 
 /// Executes the transactions of one block, one after the other.

@@ -14,6 +14,7 @@ mod keccak_lanes;
 #[cfg(test)]
 mod kill_tests;
 mod ledger;
+mod ordered_trie;
 mod payload;
 mod pool;
 mod pool_face;
