@@ -78,7 +78,7 @@ def test_unknown_key_names_file_key_and_the_known_ones() -> None:
     message = refuse(text)
     assert message == (
         "network.toml: blocks.heart_beat_ms: unknown key, "
-        "expected one of block_time_ms, heartbeat_ms, max_bytes"
+        "expected one of block_time_ms, heartbeat_ms, certify_ms, max_bytes"
     )
 
 

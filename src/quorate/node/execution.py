@@ -167,10 +167,11 @@ class Execution:
             # agreement takes; and within bounds, whatever the wall clock did.
             due = self.final.timestamp_ms + fixed - self.port.wall_ms()
             return min(max(due, 0), fixed)
-        if self.final.items or self.ready:
+        if self.ready:
             return 0
-        if heartbeat:
-            return max(heartbeat - (self.port.now() - self.final_at) // 1_000_000, 0)
+        pause = self.settings.certify_ms if self.final.items else heartbeat
+        if pause or self.final.items:
+            return max(pause - (self.port.now() - self.final_at) // 1_000_000, 0)
         return None
 
     def answer_want(self) -> None:

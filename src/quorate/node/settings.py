@@ -12,6 +12,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Fixed interval between blocks; 0: at once when there is something to agree on, else none."""
     heartbeat_ms: Milliseconds = 0
     """An empty block after this much silence; 0: never."""
+    certify_ms: Milliseconds = 500
+    """The empty block that certifies the last state comes after this much silence: transactions
+    that follow each other certify one another, and a client that began to wait for a block just
+    after its transaction's own sees one more.
+    """
     max_payload_bytes: int = 2 << 20
     """Of one payload that this node builds."""
     max_frame_bytes: int = 16 << 20

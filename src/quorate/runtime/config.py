@@ -62,6 +62,12 @@ class Blocks(Section, frozen=True, kw_only=True):
         int,
         Meta(ge=0, le=86_400_000, description="An empty block after this much silence; 0: never."),
     ] = 0
+    certify_ms: Annotated[
+        int,
+        Meta(
+            ge=0, le=60_000, description="Silence before an empty block certifies the last state."
+        ),
+    ] = 500
     max_bytes: Annotated[
         int, Meta(ge=1024, le=8 << 20, description="Of the transactions in one block.")
     ] = 2 << 20

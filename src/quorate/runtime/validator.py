@@ -439,6 +439,7 @@ def make_node(
         NodeSettings(
             block_time_ms=network.blocks.block_time_ms,
             heartbeat_ms=network.blocks.heartbeat_ms,
+            certify_ms=network.blocks.certify_ms,
             max_payload_bytes=network.blocks.max_bytes,
             max_frame_bytes=network.peers.max_frame_bytes,
         ),
