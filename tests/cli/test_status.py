@@ -103,6 +103,17 @@ def test_validator_that_runs_and_does_not_answer_is_silent() -> None:
     assert seen[3].state == "silent"
 
 
+def test_validator_of_another_genesis_does_not_count() -> None:
+    seen = see(0, 1, 2, 3)
+    seen[1] = Observation(1, VALIDATORS[1], 101, make_status(1, genesis=b"\x11" * 32), "")
+    found = status.explain(make_local(), seen)
+    assert found["present"] == 3
+    assert found["absent"] == ["validator-1"]
+    line = next(line for line in found["lines"] if line.startswith("  validator-1: its genesis"))
+    assert "0x" + "11" * 32 in line
+    assert "0x" + "00" * 32 in line
+
+
 def test_addresses_in_a_nodes_words_become_names() -> None:
     address = VALIDATORS[2].address
     stranger = "0x" + "11" * 20

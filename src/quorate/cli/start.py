@@ -81,4 +81,5 @@ def explain_exit(local: Local, index: int, code: int) -> None:
     lines = [line for line in processes.read_tail(local.folders[index].log, 20) if line.strip()]
     errors = [line for line in lines if "error" in line.lower()]
     last = (errors or lines or ["it wrote nothing"])[-1]
+    last = last.removeprefix("error: ").removeprefix(f"{name}: ")
     fail(f"{name} ended with exit code {code}: {last} (`quorate logs {index}` shows more)")

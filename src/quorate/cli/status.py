@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from quorate.base.types import Address
+from quorate.base.types import Address, Hash
 from quorate.cli import processes
 from quorate.cli.local import Local, Observation, open_local
 from quorate.cli.options import folder_option, format_option
@@ -142,17 +142,14 @@ def explain(local: Local, seen: list[Observation]) -> dict[str, Any]:
     powers = {member.address: member.power for member in local.get_members(seen)}
     total = sum(powers.values())
     needed = total * 2 // 3 + 1
-    here = {o.validator.identity for o in seen if o.status is not None}
+    strangers = find_strangers(seen, powers)
+    here = {o.validator.identity for o in seen if o.status is not None} - set(strangers)
     present = sum(power for address, power in powers.items() if address in here)
-    absent = [local.get_name(address) for address in sorted(powers) if address not in here]
-    absent.sort(
-        key=lambda name: (
-            [o.validator.name for o in seen].index(name)
-            if any(o.validator.name == name for o in seen)
-            else len(seen)
-        )
-    )
-    lines = [*describe_quorum(present, needed, total, absent), *describe_absent(seen, absent)]
+    places = {o.validator.identity: o.index for o in seen}
+    away = sorted(set(powers) - here, key=lambda address: (places.get(address, len(seen)), address))
+    absent = [local.get_name(address) for address in away]
+    lines = [*describe_quorum(present, needed, total, absent)]
+    lines += describe_absent(seen, absent, strangers)
     lines += describe_views(local, seen)
     lines += advise(seen, present >= needed, local.path)
     return {
@@ -163,6 +160,20 @@ def explain(local: Local, seen: list[Observation]) -> dict[str, Any]:
         "absent": absent,
         "lines": lines,
     }
+
+
+def find_strangers(
+    seen: list[Observation], powers: dict[Address, int]
+) -> dict[Address, tuple[Hash, Hash]]:
+    """Return who began with another genesis than most: address -> (its own, that of most)."""
+    told = {o.validator.identity: o.status.genesis for o in seen if o.status is not None}
+    tally: dict[Hash, int] = {}
+    for address, genesis in told.items():
+        tally[genesis] = tally.get(genesis, 0) + powers.get(address, 0)
+    if len(tally) < 2:
+        return {}
+    usual = max(tally, key=lambda genesis: (tally[genesis], genesis))
+    return {who: (genesis, usual) for who, genesis in told.items() if genesis != usual}
 
 
 def describe_quorum(present: int, needed: int, total: int, absent: list[str]) -> list[str]:
@@ -183,7 +194,9 @@ def describe_quorum(present: int, needed: int, total: int, absent: list[str]) ->
     return [f"All validators answer: {present} of {total} votes, a decision needs {needed}."]
 
 
-def describe_absent(seen: list[Observation], absent: list[str]) -> list[str]:
+def describe_absent(
+    seen: list[Observation], absent: list[str], strangers: dict[Address, tuple[Hash, Hash]]
+) -> list[str]:
     """Return a line for every validator that is away, with what is known of it."""
     lines: list[str] = []
     if all(o.pid is None for o in seen):
@@ -194,6 +207,12 @@ def describe_absent(seen: list[Observation], absent: list[str]) -> list[str]:
             continue
         if observation.pid is None:
             lines.append(f"  {name}: its process is down.")
+        elif observation.validator.identity in strangers:
+            found, usual = strangers[observation.validator.identity]
+            lines.append(
+                f"  {name}: its genesis block is 0x{found.hex()}, that of the others 0x{usual.hex()}; "
+                "give it their genesis.json."
+            )
         else:
             lines.append(f"  {name}: process {observation.pid} runs, but {observation.error}.")
     return lines
