@@ -210,8 +210,8 @@ def describe_absent(
         elif observation.validator.identity in strangers:
             found, usual = strangers[observation.validator.identity]
             lines.append(
-                f"  {name}: its genesis block is 0x{found.hex()}, that of the others 0x{usual.hex()}; "
-                "give it their genesis.json."
+                f"  {name}: its genesis block is 0x{found.hex()}, that of the others "
+                f"0x{usual.hex()}; give it their genesis.json."
             )
         else:
             lines.append(f"  {name}: process {observation.pid} runs, but {observation.error}.")
