@@ -10,7 +10,10 @@ __version__: str
 # ---- errors
 
 class Invalid(ValueError):
-    """Somebody else's fault: malformed or unacceptable input. The message says found and expected."""
+    """Somebody else's fault: malformed or unacceptable input.
+
+    The message says found and expected.
+    """
 
 class Unavailable(RuntimeError):
     """Not here, or not now: an unknown block, pruned state, a full disk. Trying again may help."""
@@ -43,7 +46,10 @@ def recover_many(items: list[tuple[bytes, bytes]]) -> list[bytes | None]:
 # ---- Merkle Patricia proofs
 
 def verify_proof(root: bytes, key: bytes, proof: list[bytes]) -> bytes | None:
-    """Return the value at keccak256(key) that the EIP-1186 proof shows, None if it shows absence. Raises Invalid."""
+    """Return the value at keccak256(key) that the EIP-1186 proof shows, None if it shows absence.
+
+    Raises Invalid.
+    """
 
 def transaction_hash(raw: bytes) -> bytes: ...
 def inspect_transaction(raw: bytes, fork: str, chain_id: int) -> tuple[bytes, bytes, int]:
@@ -54,7 +60,8 @@ def transition(
 ) -> tuple[bytes, bytes, int, list[str]]:
     """Run transactions over an allocation in memory, as `evm t8n` does; for conformance suites.
 
-    `alloc` and `env` are their JSON. Returns (state root, hash of the logs, gas used, reasons of what was skipped).
+    `alloc` and `env` are their JSON. Returns (state root, hash of the logs, gas used, reasons of
+    what was skipped).
     """
 
 # ---- the ledger
@@ -74,11 +81,14 @@ class Block:
     transactions: int
     """How many were included."""
     skipped: list[tuple[bytes, str]]
-    """(transaction hash, conventional error string) of each payload transaction that did not apply."""
+    """(transaction hash, conventional error string) of each payload transaction that did not
+    apply.
+    """
 
 @final
 class Ledger:
-    """The writer's side of a store: a tree of executed blocks in memory over the final ones on disk.
+    """The writer's side of a store: a tree of executed blocks in memory over the final ones on
+    disk.
 
     One process may hold a path open as Ledger; any number may as View. Thread-safe.
     """
@@ -97,12 +107,14 @@ class Ledger:
     def check(self, parent: bytes, payload: bytes, now_ms: int) -> None:
         """Raise Invalid unless the payload may follow the executed block `parent`.
 
-        Judged: layout, parent hash, timestamp (later than the parent's, at most 10 s after `now_ms`), decodable
-        transactions with valid signatures and chain id, at most the block's gas limit and size. Senders are cached.
+        Judged: layout, parent hash, timestamp (later than the parent's, at most 10 s after
+        `now_ms`), decodable transactions with valid signatures and chain id, at most the block's
+        gas limit and size. Senders are cached.
         """
 
     def execute(self, parent: bytes, payloads: list[bytes], parent_envelope: bytes) -> Block:
-        """Execute on top of the executed block `parent` and keep the result in the tree. Idempotent and deterministic.
+        """Execute on top of the executed block `parent` and keep the result in the tree. Idempotent
+        and deterministic.
 
         Raises Unavailable for an unknown parent, Invalid for a payload that is not well-formed.
         """
@@ -128,7 +140,9 @@ class Ledger:
         """(envelope hash, certificate, payloads) of a final height."""
 
     def rollback(self, height: int) -> None:
-        """Forget everything above a height that is still stored (simulator: a crash loses unsynced writes)."""
+        """Forget everything above a height that is still stored (simulator: a crash loses
+        unsynced writes).
+        """
 
     def view(self) -> View: ...
     def close(self) -> None: ...
@@ -149,13 +163,19 @@ class Pool:
         allow_unprotected: bool = False,
     ) -> None: ...
     def add(self, raws: list[bytes]) -> list[tuple[bytes, str | None]]:
-        """Decode, recover (all cores), check and admit each; return (hash, None or the conventional error), in order."""
+        """Decode, recover (all cores), check and admit each; return (hash, None or the
+        conventional error), in order.
+        """
 
     def take(self, parent: bytes, max_bytes: int, max_gas: int) -> bytes:
-        """Return a payload body: the best executable transactions over `parent`, by effective tip then arrival, nonces in order."""
+        """Return a payload body: the best executable transactions over `parent`, by effective
+        tip then arrival, nonces in order.
+        """
 
     def settle(self, block: bytes) -> list[tuple[bytes, str]]:
-        """Follow an executed block: drop what it includes, promote and re-check the rest; return (hash, reason) of what fell out."""
+        """Follow an executed block: drop what it includes, promote and re-check the rest; return
+        (hash, reason) of what fell out.
+        """
 
     def unsettle(self, block: bytes) -> int:
         """A block left the canonical branch: take its transactions back; return how many."""
@@ -180,9 +200,11 @@ class Pool:
 
 @final
 class View:
-    """Read-only snapshots of what is final and durable, for JSON-RPC. Safe in another process and from many threads.
+    """Read-only snapshots of what is final and durable, for JSON-RPC. Safe in another process and
+    from many threads.
 
-    Methods ending in `_json` return the JSON of a JSON-RPC result. `at` is a height or a block hash.
+    Methods ending in `_json` return the JSON of a JSON-RPC result. `at` is a height or a block
+    hash.
     Raises Unavailable for an unknown block or state (message as geth words it).
     """
 
@@ -224,7 +246,10 @@ class View:
         """The EIP-1186 answer. A slot of 32 bytes is shown as such, a shorter one as a quantity."""
 
     def call(self, at: int | bytes, request: bytes, overrides: bytes | None, gas_cap: int) -> bytes:
-        """eth_call; `request` and `overrides` are the JSON of the parameters. Raises Reverted, Rejected, Invalid."""
+        """eth_call; `request` and `overrides` are the JSON of the parameters.
+
+        Raises Reverted, Rejected, Invalid.
+        """
 
     def estimate_gas(
         self, at: int | bytes, request: bytes, overrides: bytes | None, gas_cap: int

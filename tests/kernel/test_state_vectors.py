@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from kernel.vectors import vectors
-
 from quorate._kernel import transition
 
 STRIDE = 25
 FORKS = frozenset({"Paris", "Shanghai", "Cancun", "Prague", "Osaka"})
-# A contract created over an account that has storage but neither code nor nonce (EIP-7610): revm does not look at
-# storage there, and a genesis with such an account is refused, so no chain of ours can come to it.
+# A contract created over an account that has storage but neither code nor nonce (EIP-7610): revm
+# does not look at storage there, and a genesis with such an account is refused, so no chain of ours
+# can come to it.
 UNREACHABLE = frozenset(
     {
         "RevertInCreateInInitCreate2Paris",
@@ -46,7 +46,8 @@ def run_case(name: str, case: dict[str, Any], counts: Counter[str]) -> list[str]
                 counts["ran"] += 1
                 root, logs, _, skipped = transition(fork, alloc, env, [raw], chain_id)
                 if "0x" + root.hex() != post["hash"] or "0x" + logs.hex() != post["logs"]:
-                    wrong.append(f"{name} {fork} {index}: root {root.hex()}, expected {post['hash']}")
+                    found = f"root {root.hex()}, expected {post['hash']}"
+                    wrong.append(f"{name} {fork} {index}: {found}")
                 elif bool(skipped) != bool(post.get("expectException")):
                     wrong.append(f"{name} {fork} {index}: skipped {skipped}")
     return wrong

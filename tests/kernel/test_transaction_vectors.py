@@ -3,7 +3,6 @@
 import json
 
 from kernel.vectors import vectors
-
 from quorate._kernel import Rejected, inspect_transaction
 
 CHAIN_ID = 1

@@ -1,4 +1,4 @@
-"""Where the official vectors lie: `QUORATE_VECTORS`, else `../shared/vectors` beside the repository."""
+"""Where the official vectors lie: `QUORATE_VECTORS`, else `../shared/vectors`."""
 
 import os
 from pathlib import Path
