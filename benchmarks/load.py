@@ -2,7 +2,8 @@
 
 A process of its own, so that preparing and measuring do not share its core: the parent writes the
 bodies to a file, starts this with the file, waits for the line `ready`, writes `go`, and reads one
-line of JSON. HTTP/1.1 is pipelined: each connection keeps `depth` requests under way.
+line of JSON. HTTP/1.1 is pipelined: each connection keeps `depth` requests under way. Every body is
+sent once; with `--seconds S` they are sent again and again for that long.
 """
 
 import asyncio
@@ -25,6 +26,8 @@ class Load:
     def __init__(self, requests: list[bytes], depth: int) -> None:
         self.requests = requests
         self.depth = depth
+        self.until: float | None = None
+        """When to send no more; None: when every request was sent once."""
         self.next = 0
         self.answered = 0
         self.errors: list[str] = []
@@ -33,8 +36,17 @@ class Load:
 
     def take(self, count: int) -> list[bytes]:
         first = self.next
-        self.next = min(len(self.requests), first + count)
-        return self.requests[first : self.next]
+        if self.until is None:
+            self.next = min(len(self.requests), first + count)
+            return self.requests[first : self.next]
+        if time.perf_counter() >= self.until:
+            return []
+        self.next += count
+        return [self.requests[i % len(self.requests)] for i in range(first, self.next)]
+
+    def is_done(self) -> bool:
+        over = self.until is None or time.perf_counter() >= self.until
+        return over and self.answered >= (self.next if self.until else len(self.requests))
 
 
 class Connection(asyncio.Protocol):
@@ -98,7 +110,7 @@ class Connection(asyncio.Protocol):
         if b'"error"' in body and len(load.errors) < 5:
             load.errors.append(body[:300].decode(errors="replace"))
         load.answered += 1
-        if load.answered == len(load.requests) and not load.finished.done():
+        if load.is_done() and not load.finished.done():
             load.finished.set_result(None)
 
 
@@ -110,7 +122,9 @@ def build_request(host: str, port: int, body: bytes) -> bytes:
     return head.encode() + body
 
 
-async def run(targets: list[str], bodies: list[bytes], connections: int, depth: int) -> Any:
+async def run(
+    targets: list[str], bodies: list[bytes], connections: int, depth: int, seconds: float | None
+) -> Any:
     places = [(host, int(port)) for host, port in (t.rsplit(":", 1) for t in targets)]
     # All requests name the first target in their Host header, which every local server allows.
     load = Load([build_request(*places[0], body) for body in bodies], depth)
@@ -122,6 +136,7 @@ async def run(targets: list[str], bodies: list[bytes], connections: int, depth: 
     print("ready", flush=True)
     await loop.run_in_executor(None, sys.stdin.readline)
     started = time.perf_counter()
+    load.until = None if seconds is None else started + seconds
     for connection in opened:
         connection.fill()
     await load.finished
@@ -129,6 +144,7 @@ async def run(targets: list[str], bodies: list[bytes], connections: int, depth: 
     ordered = sorted(load.latencies)
     return {
         "seconds": elapsed,
+        "answered": load.answered,
         "p50_ms": 1000 * ordered[len(ordered) // 2],
         "p99_ms": 1000 * ordered[len(ordered) * 99 // 100],
         "errors": load.errors,
@@ -136,9 +152,12 @@ async def run(targets: list[str], bodies: list[bytes], connections: int, depth: 
 
 
 def main() -> None:
-    path, connections, depth, *targets = sys.argv[1:]
+    arguments, seconds = sys.argv[1:], None
+    if arguments[0] == "--seconds":
+        seconds, arguments = float(arguments[1]), arguments[2:]
+    path, connections, depth, *targets = arguments
     bodies = msgspec.msgpack.decode(Path(path).read_bytes(), type=list[bytes])
-    result = uvloop.run(run(targets, bodies, int(connections), int(depth)))
+    result = uvloop.run(run(targets, bodies, int(connections), int(depth), seconds))
     print(json.dumps(result), flush=True)
 
 
