@@ -466,6 +466,9 @@ class World:
         """A voter says one thing in a round, whoever carries it."""
         if isinstance(message, Vote):
             who, kind, value = message.voter, message.kind, message.value
+            digest = compute_digest(CHAIN, kind, message.height, message.round, value)
+            if not self.all[0].keys.verify(who, digest, message.signature):
+                return  # forged by a liar, who can say what it likes
         elif isinstance(message, Proposal):
             value = keccak256(message.envelope)
             digest = compute_digest(
