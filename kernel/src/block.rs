@@ -2,11 +2,13 @@
 //!
 //! Table `Blocks`, key = height (8 bytes) and kind (1). Integers are big-endian.
 //!
-//!     0 head      hash (32), milliseconds (8), top of the state trie (flag 1, id 9), number of transactions (4),
-//!                 length of the header (4), header (RLP), then per skipped transaction hash (32), length (2), reason
-//!     1 decision  envelope hash (32), length of the certificate (4), certificate, then per payload length (4), payload
-//!     2 body      `codec::encode_body`
-//!     3 receipts  `codec::encode_receipts`
+//! ```text
+//! 0 head      hash (32), milliseconds (8), top of the state trie (flag 1, id 9), number of transactions (4),
+//!             length of the header (4), header (RLP), then per skipped transaction hash (32), length (2), reason
+//! 1 decision  envelope hash (32), length of the certificate (4), certificate, then per payload length (4), payload
+//! 2 body      `codec::encode_body`
+//! 3 receipts  `codec::encode_receipts`
+//! ```
 //!
 //! The last key of the table tells the durable height. Table `Index`: hash of a transaction or a block -> height (8) and
 //! index of the transaction (4), or all ones for the block itself.

@@ -2,9 +2,11 @@
 //!
 //! Integers are big-endian. Blooms are not stored: they follow from the logs.
 //!
-//!     body      per transaction: sender (20), length (4), transaction as received (EIP-2718)
-//!     receipts  per transaction: type (1), status (1), cumulative gas (8), gas (8), price per gas (16), address of the
-//!               contract that it created (flag 1, 20), length (4), logs (RLP)
+//! ```text
+//! body      per transaction: sender (20), length (4), transaction as received (EIP-2718)
+//! receipts  per transaction: type (1), status (1), cumulative gas (8), gas (8), price per gas (16), address of the
+//!           contract that it created (flag 1, 20), length (4), logs (RLP)
+//! ```
 
 use crate::errors::{Error, Result};
 use crate::types::Included;

@@ -114,7 +114,8 @@ impl Ledger {
     }
 }
 
-type DecisionTuple<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>, Vec<Bound<'py, PyBytes>>);
+/// (envelope hash, certificate, payloads)
+pub type DecisionTuple<'py> = (Bound<'py, PyBytes>, Bound<'py, PyBytes>, Vec<Bound<'py, PyBytes>>);
 
 pub fn decision_tuple<'py>(py: Python<'py>, decision: &crate::block::Decision) -> DecisionTuple<'py> {
     let (envelope, certificate, payloads) = decision;

@@ -81,6 +81,9 @@ struct Inner {
     arrivals: u64,
 }
 
+/// Nonce and balance of an account at some block.
+type ReadAccount<'a> = dyn Fn(&Address, &Queue) -> Result<(u64, U256)> + 'a;
+
 /// (hash, why it left)
 pub type Dropped = Vec<(B256, Refusal)>;
 
@@ -473,7 +476,7 @@ impl Inner {
         base_fee: u64,
         max_bytes: usize,
         max_gas: u64,
-        account: &dyn Fn(&Address, &Queue) -> Result<(u64, U256)>,
+        account: &ReadAccount<'_>,
     ) -> Result<Vec<Bytes>> {
         let mut best = BinaryHeap::new();
         let mut left: BTreeMap<Address, U256> = BTreeMap::new();

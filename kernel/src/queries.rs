@@ -9,7 +9,7 @@ use crate::json::{
     Place, block_logs, block_value, header_value, included_transaction, log_value, receipts_value, to_bytes,
 };
 use crate::ledger::{address_argument, detached, hash_argument};
-use crate::types::{History, Stored};
+use crate::types::Stored;
 use crate::view::{At, Past, View};
 use alloy_consensus::Header;
 use alloy_primitives::{Address, B256, Bloom, BloomInput, U64, U256};

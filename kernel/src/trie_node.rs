@@ -7,10 +7,12 @@
 //!
 //! Records, integers big-endian, `id` = version (5 bytes), offset (4), `path` = count of nibbles (1), nibbles packed:
 //!
-//!     branch      0 or 0x10, bitmap of children (2), then per child reference and id;
-//!                 with 0x10 every reference is a hash (32), otherwise length (1) and bytes
-//!     extension   1, path, length of the reference (1), reference, id
-//!     leaf        2, path, value (see `Leaf::write_record`)
+//! ```text
+//! branch      0 or 0x10, bitmap of children (2), then per child reference and id;
+//!             with 0x10 every reference is a hash (32), otherwise length (1) and bytes
+//! extension   1, path, length of the reference (1), reference, id
+//! leaf        2, path, value (see `Leaf::write_record`)
+//! ```
 //!
 //! A reference is the node's RLP if that is shorter than 32 bytes, otherwise its keccak256 (Yellow Paper, appendix D).
 

@@ -122,22 +122,8 @@ pub trait Chain: Send + Sync {
 pub struct Stored {
     pub header: Header,
     pub hash: B256,
-    pub timestamp_ms: u64,
     /// `codec::encode_body`.
     pub body: Bytes,
     /// `codec::encode_receipts`.
     pub receipts: Bytes,
-}
-
-/// One snapshot of the store as JSON-RPC sees it. Implemented by what is inside `View`.
-pub trait History: Send + Sync {
-    fn spec(&self) -> &ChainSpec;
-    fn head(&self) -> Result<u64>;
-    fn block_number(&self, hash: &B256) -> Result<Option<u64>>;
-    /// Only the header, its hash and milliseconds: for what needs no transactions.
-    fn header(&self, number: u64) -> Result<Option<(Header, B256, u64)>>;
-    fn stored(&self, number: u64) -> Result<Option<Stored>>;
-    /// Where a transaction is: height and index.
-    fn locate(&self, transaction: &B256) -> Result<Option<(u64, u32)>>;
-    fn state(&self, number: u64) -> Result<Arc<dyn StateRead>>;
 }

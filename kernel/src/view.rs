@@ -3,10 +3,10 @@
 use crate::block::{self, BODY, RECEIPTS};
 use crate::errors::{Error, Result, fixed};
 use crate::genesis::{self, ChainSpec};
-use crate::ledger::{address_argument, decision_tuple, detached, hash_argument};
+use crate::ledger::{DecisionTuple, address_argument, decision_tuple, detached, hash_argument};
 use crate::state::{EMPTY, StateAt};
 use crate::store::{Snapshot, Store, Table, required};
-use crate::types::{History, StateRead, Stored};
+use crate::types::{StateRead, Stored};
 use alloy_consensus::Header;
 use alloy_primitives::{B256, Bytes, U256};
 use alloy_trie::KECCAK_EMPTY;
@@ -14,7 +14,7 @@ use parking_lot::RwLock;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use serde_json::{Value, json};
+use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -68,42 +68,40 @@ impl Past {
     }
 }
 
-impl History for Past {
-    fn spec(&self) -> &ChainSpec {
+/// Blocks as JSON-RPC sees them.
+impl Past {
+    pub fn spec(&self) -> &ChainSpec {
         &self.spec
     }
 
-    fn head(&self) -> Result<u64> {
+    pub fn head(&self) -> Result<u64> {
         required(block::durable_height(&self.snapshot()?)?, || "the genesis block".to_owned())
     }
 
-    fn block_number(&self, hash: &B256) -> Result<Option<u64>> {
+    pub fn block_number(&self, hash: &B256) -> Result<Option<u64>> {
         block::height_of(&self.snapshot()?, hash)
     }
 
-    fn header(&self, number: u64) -> Result<Option<(Header, B256, u64)>> {
+    /// Header, its hash, and milliseconds.
+    pub fn header(&self, number: u64) -> Result<Option<(Header, B256, u64)>> {
         let head = block::head(&self.snapshot()?, number)?;
         Ok(head.map(|head| (head.header, head.hash, head.timestamp_ms)))
     }
 
-    fn stored(&self, number: u64) -> Result<Option<Stored>> {
+    pub fn stored(&self, number: u64) -> Result<Option<Stored>> {
         let snapshot = self.snapshot()?;
         let Some(head) = block::head(&snapshot, number)? else { return Ok(None) };
         Ok(Some(Stored {
             header: head.header,
             hash: head.hash,
-            timestamp_ms: head.timestamp_ms,
             body: block::part(&snapshot, number, BODY)?,
             receipts: block::part(&snapshot, number, RECEIPTS)?,
         }))
     }
 
-    fn locate(&self, transaction: &B256) -> Result<Option<(u64, u32)>> {
+    /// Height and index.
+    pub fn locate(&self, transaction: &B256) -> Result<Option<(u64, u32)>> {
         block::locate(&self.snapshot()?, transaction)
-    }
-
-    fn state(&self, number: u64) -> Result<Arc<dyn StateRead>> {
-        Ok(Arc::new(self.state_at(At::Height(number))?))
     }
 }
 
@@ -130,11 +128,7 @@ impl View {
         View { past: RwLock::new(Some(Arc::new(Past { store, spec }))), genesis_hash, chain_id }
     }
 
-    /// The history of blocks; each of its answers comes from the newest snapshot. Raises Unavailable once closed.
-    pub fn history(&self) -> Result<Arc<dyn History>> {
-        Ok(self.past()?)
-    }
-
+    /// Raises Unavailable once closed.
     pub fn past(&self) -> Result<Arc<Past>> {
         self.past.read().clone().ok_or_else(|| Error::unavailable("view: closed"))
     }
@@ -223,10 +217,10 @@ impl View {
             let (leaf, proof, storage) = past.state_at(at)?.prove(&account, &keys)?;
             let root = leaf.as_ref().map_or(EMPTY, |leaf| leaf.storage);
             let found = leaf.map(|leaf| leaf.account);
-            let slot_json = |((slot, key), (value, proof)): ((&Vec<u8>, &B256), (U256, Vec<Bytes>))| -> Value {
+            let storage = slots.iter().zip(&keys).zip(storage).map(|((slot, key), (value, proof))| {
                 let key = if slot.len() == 32 { json!(key) } else { json!(U256::from_be_bytes(key.0)) };
                 json!({"key": key, "value": value, "proof": proof})
-            };
+            });
             let answer = json!({
                 "address": account,
                 "accountProof": proof,
@@ -234,18 +228,14 @@ impl View {
                 "codeHash": found.as_ref().map_or(KECCAK_EMPTY, |account| account.code_hash),
                 "nonce": U256::from(found.as_ref().map_or(0, |account| account.nonce)),
                 "storageHash": root.hash,
-                "storageProof": slots.iter().zip(&keys).zip(storage).map(slot_json).collect::<Vec<_>>(),
+                "storageProof": storage.collect::<Vec<_>>(),
             });
             serde_json::to_vec(&answer).map_err(|e| Error::invalid(format!("proof: {e}")))
         })?;
         Ok(PyBytes::new(py, &answer))
     }
 
-    fn decision<'py>(
-        &self,
-        py: Python<'py>,
-        height: u64,
-    ) -> PyResult<Option<(Bound<'py, PyBytes>, Bound<'py, PyBytes>, Vec<Bound<'py, PyBytes>>)>> {
+    fn decision<'py>(&self, py: Python<'py>, height: u64) -> PyResult<Option<DecisionTuple<'py>>> {
         let past = self.past()?;
         let decision = detached(py, || block::decision(&past.snapshot()?, height))?;
         Ok(decision.map(|decision| decision_tuple(py, &decision)))

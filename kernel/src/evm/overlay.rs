@@ -157,10 +157,11 @@ impl<'a> Overlay<'a> {
         }
         let info = account.info;
         let old_code = cached.now.as_ref().map(|now| now.code_hash);
-        if info.code_hash != KECCAK_EMPTY && old_code != Some(info.code_hash) {
-            if let Some(code) = &info.code {
-                self.new_codes.insert(info.code_hash, code.original_bytes());
-            }
+        if info.code_hash != KECCAK_EMPTY
+            && old_code != Some(info.code_hash)
+            && let Some(code) = &info.code
+        {
+            self.new_codes.insert(info.code_hash, code.original_bytes());
         }
         cached.now = Some(info);
     }
