@@ -174,3 +174,11 @@ def test_plain_key_is_called_plain(capsys: pytest.CaptureFixture[str]) -> None:
     captured = capsys.readouterr()
     assert "no" in captured.out
     assert "plain text" in captured.err
+
+
+def test_unknown_engine_is_refused_before_anything_is_written(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["up", "--engine", "paxos", "--detach"]) == 2
+    assert "'paxos' is not 'tendermint'" in capsys.readouterr().err
+    assert not Path(".quorate").exists()

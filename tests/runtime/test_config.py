@@ -92,6 +92,13 @@ def test_value_out_of_range_says_found_and_expected() -> None:
     assert refuse(text) == "network.toml: validators.1.port: found 70000, expected int <= 65535"
 
 
+def test_block_too_small_for_the_largest_transaction_is_refused() -> None:
+    text = render_network(make_network())
+    assert "max_bytes = 2097152" in text
+    message = refuse(text.replace("max_bytes = 2097152", "max_bytes = 131072"))
+    assert message == "network.toml: blocks.max_bytes: found 131072, expected int >= 262144"
+
+
 def test_missing_key_is_named() -> None:
     text = render_network(make_network()).replace("chain_id = 31337\n", "")
     assert refuse(text) == "network.toml: chain_id: missing, expected a value"

@@ -105,10 +105,11 @@ def test_status_has_the_fields_that_tools_read() -> None:
 
 
 def test_metrics_have_the_conventional_names() -> None:
-    observed = Observed(peers=make_peers(9))
+    counters = {"transactions_refused": 4, "engine_dropped_late": 3, "engine_dropped_stale": 2}
+    observed = Observed(peers=make_peers(9), counters=counters)
     observed.metrics.on_timer(7, 0)
     observed.metrics.on_block(3, 1000)
-    observed.metrics.on_block(0, 64)
+    observed.metrics.on_block(0, 64, missed=True)
     text = get(observed, "/metrics")[1].decode()
     for line in (
         "ethereum_blockchain_height 7.0",
@@ -120,12 +121,15 @@ def test_metrics_have_the_conventional_names() -> None:
         "quorate_consensus_block_interval_seconds_count 1.0",
         "quorate_consensus_round_duration_seconds_count 1.0",
         "quorate_consensus_block_size_bytes_count 2.0",
-        "quorate_consensus_total_txs_total 3.0",
+        "quorate_consensus_total_txs 3.0",
         'quorate_p2p_peer_receive_bytes_total{peer="validator-1"} 10.0',
         'quorate_p2p_peer_send_bytes_total{peer="validator-1"} 20.0',
         "quorate_mempool_size 1.0",
         "quorate_mempool_size_bytes 3.0",
-        "quorate_mempool_failed_txs_total 0.0",
+        "quorate_mempool_failed_txs 4.0",
+        "quorate_consensus_late_votes 5.0",
+        "quorate_consensus_duplicate_vote 0.0",
+        "quorate_consensus_validator_missed_blocks 1.0",
         'quorate_lane_backlog{lane="execute"} 3.0',
         "quorate_journal_syncs_total 5.0",
     ):

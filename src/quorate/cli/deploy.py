@@ -10,7 +10,7 @@ from quorate._kernel import address
 from quorate.base.types import Address
 from quorate.cli import keystore
 from quorate.cli.devnet import to_checksum, write_genesis
-from quorate.cli.options import option, password_options, read_password
+from quorate.cli.options import engine_option, option, password_options, read_password
 from quorate.cli.output import Progress, emit, fail, say
 from quorate.runtime.config import FILE_NAME, Blocks, Network, ValidatorConfig, write_network
 from quorate.runtime.folder import Folder, make_private
@@ -54,7 +54,7 @@ class Place(Struct, frozen=True):
     required=True,
     help="As wallets know it; no other network's.",
 )
-@option("--engine", default="tendermint", help="How the validators agree.")
+@engine_option
 @option(
     "--gas",
     type=click.Choice(["fees", "free"]),

@@ -17,7 +17,7 @@ from click.core import ParameterSource
 from quorate.cli import devnet, processes
 from quorate.cli.devnet import Plan
 from quorate.cli.local import Local, exists, open_local
-from quorate.cli.options import folder_option, option, yes_option
+from quorate.cli.options import engine_option, folder_option, option, yes_option
 from quorate.cli.output import Progress, emit, fail, say, style
 from quorate.cli.start import check_ports, start_validators
 from quorate.runtime.config import load_network, write_network
@@ -34,7 +34,7 @@ FOLLOW_S = 0.2
     default=4,
     help="How many validators, each a process.",
 )
-@option("--engine", default="tendermint", help="How they agree.")
+@engine_option
 @option(
     "--block-time",
     type=click.IntRange(0, 3_600_000),

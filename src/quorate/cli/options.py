@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from quorate.cli.output import fail
+from quorate.consensus import ENGINES
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,6 +51,16 @@ def format_option(function: F) -> F:
         default="text",
         show_default=True,
         help="How to print the answer.",
+    )(function)
+
+
+def engine_option(function: F) -> F:
+    """Add `--engine`; an unknown one is refused before anything is written."""
+    return option(
+        "--engine",
+        type=click.Choice(list(ENGINES)),
+        default="tendermint",
+        help="How the validators agree.",
     )(function)
 
 

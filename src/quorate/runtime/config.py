@@ -69,7 +69,9 @@ class Blocks(Section, frozen=True, kw_only=True):
         ),
     ] = 500
     max_bytes: Annotated[
-        int, Meta(ge=1024, le=8 << 20, description="Of the transactions in one block.")
+        # A block that cannot hold the largest transaction would leave it waiting for ever, and the
+        # network making empty blocks for it.
+        int, Meta(ge=256 << 10, le=8 << 20, description="Of the transactions in one block.")
     ] = 2 << 20
 
 

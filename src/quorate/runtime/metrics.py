@@ -10,8 +10,13 @@ import time
 from collections.abc import Iterator
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    Metric,
+    UnknownMetricFamily,
+)
 from prometheus_client.registry import Collector
 
 from quorate.base.types import Address, Height
@@ -97,8 +102,14 @@ class Metrics:
         self.num_txs = Gauge(
             "quorate_consensus_num_txs", "Transactions in the last block", registry=registry
         )
-        self.total_txs = Counter(
+        # A gauge, since a counter's name would end in _total, and CometBFT's does not.
+        self.total_txs = Gauge(
             "quorate_consensus_total_txs", "Transactions since the start", registry=registry
+        )
+        self.missed_blocks = Gauge(
+            "quorate_consensus_validator_missed_blocks",
+            "Blocks since the start whose certificate has no vote of this validator",
+            registry=registry,
         )
         self.lag = Gauge(
             "quorate_loop_lag_seconds",
@@ -106,8 +117,8 @@ class Metrics:
             registry=registry,
         )
 
-    def on_block(self, items: int, size_bytes: int) -> None:
-        """A height became final here."""
+    def on_block(self, items: int, size_bytes: int, *, missed: bool = False) -> None:
+        """A height became final here; `missed` without a vote of this validator."""
         now = time.monotonic()
         if self._block_at is not None:
             self.block_interval.observe(now - self._block_at)
@@ -117,6 +128,8 @@ class Metrics:
         self.num_txs.set(items)
         if items:
             self.total_txs.inc(items)
+        if missed:
+            self.missed_blocks.inc()
         if self._round_at is not None:
             self.round_duration.observe(now - self._round_at)
             self._round_at = None
@@ -233,8 +246,18 @@ def collect_heights(status: NodeStatus) -> Iterator[Metric]:
         ("quorate_mempool_size_bytes", "Bytes of transactions that wait", status.pool_bytes),
     ):
         yield gauge(name, text, value)
-    failed = status.counters.get("transactions_refused", 0)
-    yield CounterMetricFamily("quorate_mempool_failed_txs", "Transactions refused", value=failed)
+    # Untyped, since a counter's name would end in _total, and CometBFT's names do not.
+    for name, text, events in (
+        ("mempool_failed_txs", "Transactions refused", ["transactions_refused"]),
+        (
+            "consensus_late_votes",
+            "Messages about what was decided already",
+            ["engine_dropped_late", "engine_dropped_stale"],
+        ),
+        ("consensus_duplicate_vote", "Votes that came again", ["engine_dropped_duplicate"]),
+    ):
+        value = sum(status.counters.get(event, 0) for event in events)
+        yield UnknownMetricFamily(f"quorate_{name}", text, value=value)
 
 
 def gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

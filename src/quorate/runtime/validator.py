@@ -294,7 +294,7 @@ class Validator:
 
     def on_block(self, executed: Executed, payloads: list[bytes]) -> None:
         size_bytes = sum(map(len, payloads))
-        self.metrics.on_block(executed.items, size_bytes)
+        self.metrics.on_block(executed.items, size_bytes, missed=not self.has_signed())
         if self.plan.network.log.blocks:
             self.log(
                 "info",
@@ -335,12 +335,20 @@ class Validator:
     def get_refused(self) -> dict[str, int]:
         return msgspec.structs.asdict(self.transport.dropped)
 
-    def get_silent_members(self) -> int:
+    def get_signers(self) -> set[Address]:
+        """Return whose votes are in the last certificate; empty before the first."""
         certificate = self.node.execution.certificate
         if not certificate:
-            return 0
-        signers = {who for who, _ in decode_certificate(certificate).signatures}
-        return sum(member not in signers for member in self.node.members)
+            return set()
+        return {who for who, _ in decode_certificate(certificate).signatures}
+
+    def has_signed(self) -> bool:
+        """Whether this validator's vote is in the last certificate, or is not asked for."""
+        return self.me not in self.node.members or self.me in self.get_signers()
+
+    def get_silent_members(self) -> int:
+        signers = self.get_signers()
+        return sum(member not in signers for member in self.node.members) if signers else 0
 
     def get_accused(self) -> int:
         return len({accusation.who for accusation in self.node.accusations})
