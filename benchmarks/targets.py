@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import platform
 import subprocess
 import tempfile
@@ -104,8 +105,8 @@ class Target:
 
     name: str
     ports: list[int]
-    processes: dict[str, list[int]] = field(default_factory=dict)
-    """What to read resident memory of: role -> process ids."""
+    pids: list[int] = field(default_factory=list)
+    """The node itself, or each validator."""
     folder: Path | None = None
     """Where its files lie; None: it has none."""
 
@@ -113,12 +114,18 @@ class Target:
         return Rpc(self.ports[0])
 
     def resident_mib(self) -> dict[str, float]:
-        """Return the mean resident memory of a process of each role."""
+        """Return the mean resident memory of a node, and of the processes below each node."""
+        below = [child for pid in self.pids for child in children_of(pid)]
         return {
             role: sum(map(read_resident_mib, pids)) / len(pids)
-            for role, pids in self.processes.items()
+            for role, pids in (("node", self.pids), ("json-rpc", below))
             if pids
         }
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time of all its processes until now."""
+        below = [child for pid in self.pids for child in children_of(pid)]
+        return sum(map(read_cpu_seconds, [*self.pids, *below]))
 
     def disk_bytes(self) -> int:
         """Return what one validator keeps on disk, in blocks that are really used."""
@@ -132,6 +139,11 @@ def read_resident_mib(pid: int) -> float:
     status = Path(f"/proc/{pid}/status").read_text()
     line = next(line for line in status.splitlines() if line.startswith("VmRSS"))
     return int(line.split()[1]) / 1024
+
+
+def read_cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def children_of(pid: int) -> list[int]:
@@ -160,7 +172,7 @@ def anvil(*options: str) -> Iterator[Target]:
     arguments = [str(find_anvil()), "--port", str(port), "--gas-limit", str(GAS_LIMIT), "--silent"]
     process = subprocess.Popen([*arguments, "--no-request-size-limit", *options])
     try:
-        target = Target("anvil", [port], {"anvil": [process.pid]})
+        target = Target("anvil", [port], [process.pid])
         wait_until_it_answers(port)
         yield target
     finally:
@@ -181,9 +193,7 @@ def quorate(validators: int, block_time_ms: int, parent: Path | None = None) -> 
                 int((folder / f"validator-{i}" / "validator.pid").read_text().split()[0])
                 for i in range(validators)
             ]
-            readers = [child for pid in pids for child in children_of(pid)]
-            processes = {"validator": pids, "json-rpc": readers}
-            yield Target(f"{validators} validators", ports, processes, folder)
+            yield Target(f"{validators} validators", ports, pids, folder)
         finally:
             stop_network(folder)
 

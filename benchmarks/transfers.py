@@ -41,6 +41,7 @@ class Run:
     p50_ms: float
     p99_ms: float
     blocks: int
+    cpu_s: float
     resident_mib: dict[str, float]
     disk_bytes: float
     """For each transaction, in one validator."""
@@ -60,7 +61,7 @@ def run_load(
 ) -> Run:
     """Send everything, wait until everything is mined, and return what it took."""
     rpc = target.rpc()
-    disk_before = target.disk_bytes()
+    disk_before, cpu_before = target.disk_bytes(), target.cpu_seconds()
     with tempfile.NamedTemporaryFile() as file:
         file.write(msgspec.msgpack.encode(build_bodies(raws, mode)))
         file.flush()
@@ -96,6 +97,7 @@ def run_load(
         result["p50_ms"],
         result["p99_ms"],
         watcher.seen - watcher.first,
+        target.cpu_seconds() - cpu_before,
         target.resident_mib(),
         (target.disk_bytes() - disk_before) / len(raws),
     )
@@ -133,8 +135,9 @@ def build_targets(names: list[str], place: Path | None) -> dict[str, Start]:
 
 
 def report(runs: list[Run], count: int) -> None:
-    print("\n| target | mode | tx/s | ratio to Anvil | submitted in s | mined in s | blocks |")
-    print("|---|---|---|---|---|---|---|")
+    columns = "target mode tx/s ratio submitted_s mined_s blocks CPU_µs/tx".split()
+    print("\n| " + " | ".join(name.replace("_", " ") for name in columns) + " |")
+    print("|---|---|---|---|---|---|---|---|")
     groups: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         groups.setdefault((run.mode, run.target), []).append(run)
@@ -146,9 +149,10 @@ def report(runs: list[Run], count: int) -> None:
         submit = statistics.median(run.submit_s for run in group)
         total = statistics.median(run.total_s for run in group)
         blocks = statistics.median(run.blocks for run in group)
+        cpu = 1e6 * statistics.median(run.cpu_s for run in group) / count
         print(
             f"| {target} | {mode} | {statistics.median(rates):.0f} | {ratio} "
-            f"| {submit:.2f} | {total:.2f} | {blocks:.0f} |"
+            f"| {submit:.2f} | {total:.2f} | {blocks:.0f} | {cpu:.0f} |"
         )
     print("\n| target | resident MiB a process | bytes on disk a transaction |")
     print("|---|---|---|")
