@@ -96,6 +96,14 @@ def test_flag_beats_environment_beats_default(
     assert "in b:" in capsys.readouterr().err
 
 
+def test_advice_is_written_as_it_can_be_typed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("QUORATE_PROGRAM", "./quorate")
+    assert run(["status"]) == 1
+    assert "`./quorate up` makes one" in capsys.readouterr().err
+
+
 def test_version_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["version", "-o", "json"]) == 0
     assert set(json.loads(capsys.readouterr().out)) >= {"quorate", "kernel", "python"}

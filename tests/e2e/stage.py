@@ -44,6 +44,12 @@ def poll(done: Callable[[], bool], what: str, seconds: float = PATIENCE_S) -> No
         time.sleep(POLL_S)
 
 
+def make_environment() -> dict[str, str]:
+    """Return an environment in which only the test's own settings count."""
+    kept = {name: text for name, text in os.environ.items() if not name.startswith("QUORATE_")}
+    return kept | {"PYTHONPATH": str(ROOT / "src"), "NO_COLOR": "1"}
+
+
 class Stage:
     """One network in a folder of its own, on ports of its own."""
 
@@ -56,7 +62,7 @@ class Stage:
 
     def run(self, *arguments: str, ok: bool = True, env: dict[str, str] | None = None) -> Result:
         """Run `quorate ...`; with `ok` it must succeed."""
-        environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "NO_COLOR": "1"} | (env or {})
+        environment = make_environment() | (env or {})
         done = subprocess.run(
             [sys.executable, "-m", "quorate.cli", *arguments],
             env=environment,
@@ -187,4 +193,4 @@ class Stage:
                 continue
 
 
-__all__ = ["ROOT", "Result", "Stage", "account_at", "poll"]
+__all__ = ["Result", "Stage", "account_at", "make_environment", "poll"]

@@ -1,6 +1,5 @@
 """A network as operators make it: `init` on one machine, `run` once on each host."""
 
-import os
 import signal
 import socket
 import subprocess
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from e2e.stage import ROOT, Stage, account_at, poll
+from e2e.stage import Stage, account_at, make_environment, poll
 
 pytestmark = [pytest.mark.network, pytest.mark.timeout(240)]
 NAMES = ("alice", "bob", "carol", "dave")
@@ -44,7 +43,7 @@ class Deployment(Stage):
                     *("--network", str(network), "--folder", str(folder)),
                     *("--password-file", str(self.password)),
                 ],
-                env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+                env=make_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

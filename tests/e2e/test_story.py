@@ -1,6 +1,5 @@
 """The promise of the README, acted out: crash, stall, explain, recover, continue."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -8,7 +7,7 @@ import threading
 
 import pytest
 
-from e2e.stage import ROOT, Stage, account_at, poll
+from e2e.stage import Stage, account_at, make_environment, poll
 
 pytestmark = [pytest.mark.network, pytest.mark.timeout(300)]
 
@@ -118,7 +117,7 @@ def test_foreground_network_stops_on_interrupt(stage: Stage) -> None:
             "--dir",
             str(stage.folder),
         ],
-        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+        env=make_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

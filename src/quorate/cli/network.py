@@ -18,7 +18,7 @@ from quorate.cli import devnet, processes
 from quorate.cli.devnet import Plan
 from quorate.cli.local import Local, exists, open_local
 from quorate.cli.options import engine_option, folder_option, option, yes_option
-from quorate.cli.output import Progress, emit, fail, say, style
+from quorate.cli.output import Progress, emit, fail, get_program, say, style
 from quorate.cli.start import check_ports, start_validators
 from quorate.runtime.config import load_network, write_network
 
@@ -97,7 +97,8 @@ def up(ctx: click.Context, /, folder: Path, detach: bool, **asked: Any) -> None:
         check_ports(local, missing)
         start_validators(local, missing)
     introduce(local, again=not missing)
-    if detach or not missing:
+    # Whoever started the others looks after them; this command only completed the network.
+    if detach or running:
         return
     follow_until_interrupted(local)
 
@@ -229,14 +230,15 @@ def introduce(local: Local, *, again: bool) -> None:
         )
     emit()
     emit("Try next:")
-    emit(f"  quorate status{where}          heights, rounds, peers, pools")
-    emit(
-        f"  quorate kill {len(network.validators) - 1}{where}          crash one; "
-        "the others go on as long as more than two thirds are left"
-    )
-    emit(f"  quorate why-stalled{where}     what the network waits for")
-    emit(f"  quorate logs 0 -f{where}       what validator 0 writes")
-    emit(f"  quorate down{where}            stop; `quorate up{where}` continues the same chain")
+    last = len(network.validators) - 1
+    for command, purpose in (
+        ("status", "heights, rounds, peers, pools"),
+        (f"kill {last}", "crash one; more than two thirds must be left to go on"),
+        ("why-stalled", "what the network waits for"),
+        ("logs 0 -f", "what validator 0 writes"),
+        ("down", "stop; the next `up` continues the same chain"),
+    ):
+        emit(f"  {get_program() + ' ' + command + where:30} {purpose}")
 
 
 def follow_until_interrupted(local: Local) -> None:

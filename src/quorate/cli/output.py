@@ -4,6 +4,7 @@ Colour and moving lines appear on a terminal only, and never with NO_COLOR or TE
 """
 
 import os
+import shutil
 import sys
 import time
 from typing import Any, NoReturn, TextIO
@@ -17,11 +18,21 @@ EXIT_CONFIG = 78
 EXIT_INTERRUPTED = 130
 
 
+def get_program() -> str:
+    """Return how this command is called here: `quorate`, or the path of a clone's script."""
+    return os.environ.get("QUORATE_PROGRAM") or "quorate"
+
+
+def name_program(text: str) -> str:
+    """Write the commands that a message advises in the way they can be typed here."""
+    return text.replace("`quorate ", f"`{get_program()} ")
+
+
 class Problem(click.ClickException):
     """An error whose message is one line that says what was found and what to do next."""
 
     def __init__(self, message: str, code: int = EXIT_FAILURE) -> None:
-        super().__init__(message)
+        super().__init__(name_program(message))
         self.code = code
 
 
@@ -48,7 +59,7 @@ def say(message: str = "") -> None:
     """Tell a person something that is not the answer: to stderr, unless --quiet."""
     context = click.get_current_context(silent=True)
     if context is None or not context.find_root().params.get("quiet"):
-        click.echo(message, err=True)
+        click.echo(name_program(message), err=True)
 
 
 def emit(text: str = "") -> None:
@@ -100,7 +111,7 @@ class Progress:
             elapsed = time.monotonic() - self.began
             line = f"[{self.step}/{self.steps}] {self.label} {detail} ({elapsed:.0f} s)"
             click.echo(
-                "\r\x1b[2K" + line[: max(20, os.get_terminal_size(2).columns - 1)],
+                "\r\x1b[2K" + line[: max(20, (shutil.get_terminal_size().columns or 80) - 1)],
                 err=True,
                 nl=False,
             )

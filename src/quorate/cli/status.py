@@ -11,7 +11,7 @@ from quorate.base.types import Address, Hash
 from quorate.cli import processes
 from quorate.cli.local import Local, Observation, open_local
 from quorate.cli.options import folder_option, format_option
-from quorate.cli.output import emit, emit_table, say
+from quorate.cli.output import emit, emit_table, get_program, say
 
 DURATION = re.compile(r"\b[0-9.]+ (ms|s|min)\b")
 EXIT_DEGRADED = 1
@@ -248,9 +248,9 @@ def advise(seen: list[Observation], quorum: bool, folder: Path) -> list[str]:
     where = "" if str(folder) == ".quorate" else f" --dir {folder}"
     down = [o for o in seen if o.pid is None]
     if len(down) == len(seen):
-        return [f"Start them all: quorate up --detach{where}"]
+        return [f"Start them all: {get_program()} up --detach{where}"]
     if down and not quorum:
-        return [f"Start one: quorate start {down[0].index}{where}"]
+        return [f"Start one: {get_program()} start {down[0].index}{where}"]
     return []
 
 
