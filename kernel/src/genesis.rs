@@ -36,10 +36,11 @@ pub struct Validator {
     pub power: u64,
 }
 
-/// `config.quorate`.
+/// `config.quorate`. Engine and validators are only judged here: who agrees is Python's business.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Quorate {
+    #[allow(dead_code)]
     engine: String,
     gas: Gas,
     validators: Vec<Validator>,
@@ -79,10 +80,7 @@ impl Fork {
 #[derive(Debug, Clone)]
 pub struct ChainSpec {
     pub chain_id: u64,
-    pub engine: String,
     pub gas: Gas,
-    /// As the genesis names them; the ledger's own contract holds later ones.
-    pub validators: Vec<Validator>,
     /// From which block timestamp (seconds) a fork holds, in order.
     pub forks: Vec<(Fork, u64)>,
 }
@@ -168,13 +166,7 @@ fn chain_spec(config: &ChainConfig, mut quorate: Quorate) -> Result<ChainSpec> {
             u32::MAX
         )));
     }
-    Ok(ChainSpec {
-        chain_id: config.chain_id,
-        engine: quorate.engine,
-        gas: quorate.gas,
-        validators: quorate.validators,
-        forks: fork_times(config)?,
-    })
+    Ok(ChainSpec { chain_id: config.chain_id, gas: quorate.gas, forks: fork_times(config)? })
 }
 
 fn fork_times(config: &ChainConfig) -> Result<Vec<(Fork, u64)>> {
@@ -360,7 +352,7 @@ mod tests {
         let extra = r#","quorate":{"engine":"raft","gas":"free","validators":[]}"#;
         let genesis = parse(genesis(extra).as_bytes()).unwrap();
         assert_eq!(genesis.header.base_fee_per_gas, Some(0));
-        assert_eq!(genesis.spec.engine, "raft");
+        assert_eq!(genesis.spec.gas, Gas::Free);
     }
 
     #[test]

@@ -31,7 +31,7 @@ fn changes(height: u64) -> StateChanges {
         .map(|i| {
             let chosen = mix(height * 1000 + i) % ACCOUNTS;
             let address = Address::from_slice(&keccak256(chosen.to_be_bytes())[12..]);
-            let is_gone = mix(height * 1000 + i + 500) % 11 == 0;
+            let is_gone = mix(height * 1000 + i + 500).is_multiple_of(11);
             let account = Account { nonce: height, balance: U256::from(mix(height + i)), code_hash: KECCAK_EMPTY };
             let slots = (0..3).map(|s| (U256::from(s), U256::from(mix(height * 7 + s) % 5))).collect();
             let (account, slots) = if is_gone { (None, vec![]) } else { (Some(account), slots) };

@@ -471,13 +471,7 @@ impl Inner {
         all.iter().for_each(|sender| self.recount(sender));
     }
 
-    fn take(
-        &self,
-        base_fee: u64,
-        max_bytes: usize,
-        max_gas: u64,
-        account: &ReadAccount<'_>,
-    ) -> Result<Vec<Bytes>> {
+    fn take(&self, base_fee: u64, max_bytes: usize, max_gas: u64, account: &ReadAccount<'_>) -> Result<Vec<Bytes>> {
         let mut best = BinaryHeap::new();
         let mut left: BTreeMap<Address, U256> = BTreeMap::new();
         let offer = |sender: &Address, waiting: &Waiting| {

@@ -151,6 +151,8 @@ fn run(fork: &str, chain_id: u64, alloc: &[u8], env: &[u8], raws: Vec<Vec<u8>>) 
     Ok((state.root(), keccak256(alloy_rlp::encode(&logs)), gas_used, skipped))
 }
 
+type PyTransitioned = (Py<PyBytes>, Py<PyBytes>, u64, Vec<String>);
+
 #[pyfunction]
 #[pyo3(signature = (fork, alloc, env, transactions, chain_id = 1))]
 fn transition(
@@ -160,7 +162,7 @@ fn transition(
     env: &[u8],
     transactions: Vec<Vec<u8>>,
     chain_id: u64,
-) -> PyResult<(Py<PyBytes>, Py<PyBytes>, u64, Vec<String>)> {
+) -> PyResult<PyTransitioned> {
     let (root, logs, gas, skipped) = py.detach(|| run(fork, chain_id, alloc, env, transactions))?;
     Ok((PyBytes::new(py, &root.0).unbind(), PyBytes::new(py, &logs.0).unbind(), gas, skipped))
 }
