@@ -247,8 +247,12 @@ def follow_until_interrupted(local: Local) -> None:
     def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    # A shell starts what runs in the background with SIGINT ignored, which is not meant for us.
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
+    # Under nohup, on the other hand, a network is meant to survive its terminal.
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, interrupt)
     say()
     say("Ctrl-C stops the network. Their logs:")
     try:
