@@ -135,7 +135,7 @@ def build_targets(names: list[str], place: Path | None) -> dict[str, Start]:
 
 
 def report(runs: list[Run], count: int) -> None:
-    columns = "target mode tx/s ratio submitted_s mined_s blocks CPU_µs/tx".split()
+    columns = ["target", "mode", "tx/s", "ratio", "submitted_s", "mined_s", "blocks", "CPU_µs/tx"]
     print("\n| " + " | ".join(name.replace("_", " ") for name in columns) + " |")
     print("|---|---|---|---|---|---|---|---|")
     groups: dict[tuple[str, str], list[Run]] = {}
