@@ -1,6 +1,7 @@
 """Damaged files, wrong settings and strangers: each has a clear error, and nothing is lost."""
 
 import json
+import shutil
 import socket
 from pathlib import Path
 
@@ -92,14 +93,37 @@ def test_another_genesis_is_refused_by_the_store_and_by_peers(stage: Stage) -> N
     stage.do("kill", "3")
 
     genesis.write_bytes(original)
-    import shutil
-
     for name in ("ledger", "journal"):
         path = stage.validator(3) / name
         shutil.rmtree(path)
         path.with_name(name + ".kept").rename(path)
     stage.do("start", "3")
     stage.agree([0, 1, 2, 3])
+
+
+def test_another_config_with_the_same_genesis_block_is_refused_by_peers(stage: Stage) -> None:
+    """The forks are in no header: without a look at them, execution would differ one day."""
+    stage.up()
+    stage.do("kill", "3")
+    genesis = stage.folder / "genesis.json"
+    changed = json.loads(genesis.read_bytes())
+    changed["config"]["osakaTime"] = 2_000_000_000
+    genesis.write_text(json.dumps(changed))
+    code, line = run_validator(stage, 3)
+    assert code == 78
+    assert '"osakaTime":2000000000' in line
+    assert "expected" in line
+
+    for name in ("ledger", "journal"):
+        shutil.rmtree(stage.validator(3) / name)
+    stage.do("start", "3")
+    for index in ("3", "0"):
+        poll(
+            lambda i=index: "it has another genesis" in stage.do("logs", i, "-n", "200").out,
+            "both hear why",
+        )
+    stage.pay(0, account_at(0))
+    assert stage.height(3) == 0
 
 
 def find_journal(stage: Stage, index: int) -> Path:

@@ -93,3 +93,23 @@ def test_deployment_proxy_has_its_known_code_hash() -> None:
     assert keccak256(code).hex() == (
         "2fa86add0aed31f33a762c9d88e807c475bd51d0f52bd0955754b2608f7e4989"
     )
+
+
+def test_network_id_covers_the_block_and_the_config_and_no_layout() -> None:
+    tree = make()
+    block = bytes(32)
+
+    def identify(changed: object, block: bytes = block) -> bytes:
+        return genesis.compute_network_id(json.dumps(changed).encode(), block)
+
+    config = tree["config"]
+    assert isinstance(config, dict)
+    known = identify(tree)
+    assert known == identify(dict(reversed(tree.items())))
+    assert known == identify(tree | {"config": dict(reversed(config.items()))})
+    others = [
+        identify(tree, b"\1" * 32),
+        identify(tree | {"config": config | {"chainId": 8}}),
+        identify(tree | {"config": config | {"osakaTime": 99}}),
+    ]
+    assert len({known, *others}) == 4

@@ -218,6 +218,25 @@ def test_corrupt_journal_stops_the_start_with_file_and_offset(
     assert file.read_bytes() == raw
 
 
+def test_store_without_its_journal_does_not_start(tmp_path: Path, trials: list[Trial]) -> None:
+    trial = Trial(tmp_path, 1)
+    trials.append(trial)
+    trial.start(0)
+    wait_for(lambda: trial.get_height(0) >= 3, "some blocks")
+    trial.end(0, signal.SIGKILL)
+    journal = Folder.of(tmp_path, 0).journal
+    journal.rename(tmp_path / "kept")
+    trial.start(0)
+    assert trial.processes[0].wait(60) == 1
+    assert f"{journal}: found no journal, expected that of the store" in trial.get_output(0)
+    for left in journal.iterdir():
+        left.unlink()
+    journal.rmdir()
+    (tmp_path / "kept").rename(journal)
+    trial.start(0)
+    wait_for(lambda: trial.get_height(0) >= 6, "it goes on")
+
+
 def test_second_signal_ends_at_once(tmp_path: Path, trials: list[Trial]) -> None:
     trial = Trial(tmp_path, 1)
     trials.append(trial)

@@ -113,7 +113,7 @@ def open_ethereum(plan: Plan) -> Opened:
 def open_trial(plan: Plan) -> Opened:
     store = FileStore(plan.folder.path / "ledger.bin", get_members(plan.network))
     ledger = FileLedger(store, plan.validator.identity)
-    return Opened(ledger, None, store.file.close)
+    return Opened(ledger, None, store.file.close, ledger.genesis)
 
 
 class Trial:

@@ -11,6 +11,7 @@ from quorate._kernel import Ledger
 from quorate.base.errors import Invalid
 from quorate.cli.options import format_option
 from quorate.cli.output import EXIT_CONFIG, Problem, emit, fail
+from quorate.ledger.genesis import compute_network_id
 from quorate.runtime.config import load_network
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -32,7 +33,10 @@ def open_genesis(path: Path) -> Ledger:
 @genesis.command("hash")
 @click.argument("path", type=FILE)
 def hash_(path: Path) -> None:
-    """Print the hash of the genesis block; validators with another one do not talk to each other.
+    """Print the hash of the genesis block, as JSON-RPC shows it.
+
+    `quorate genesis show` prints the network id too, which also covers the file's config:
+    validators with another one do not talk to each other.
 
     \b
     quorate genesis hash genesis.json
@@ -73,6 +77,7 @@ def describe(path: Path) -> dict[str, Any]:
     ]
     return {
         "hash": "0x" + ledger.genesis_hash.hex(),
+        "network id": "0x" + compute_network_id(path.read_bytes(), ledger.genesis_hash).hex(),
         "chain id": ledger.chain_id,
         "engine": quorate.get("engine", "tendermint"),
         "gas": quorate.get("gas", "fees"),
@@ -91,7 +96,6 @@ def verify(path: Path, network: Path) -> None:
     \b
     quorate genesis verify genesis.json --network network.toml
     """
-    ledger = open_genesis(path)
     try:
         settings = load_network(network)
     except Invalid as error:
@@ -109,4 +113,4 @@ def verify(path: Path, network: Path) -> None:
                 f"{what}: {path} has {here}, {network} has {there}; both must say the same",
                 EXIT_CONFIG,
             )
-    emit(f"ok 0x{ledger.genesis_hash.hex()}")
+    emit(f"ok {found['network id']}")

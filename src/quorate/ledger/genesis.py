@@ -15,10 +15,16 @@ from importlib.resources import files
 from typing import Any
 
 from quorate.base.errors import Invalid
-from quorate.base.types import Address, Member
+from quorate.base.types import Address, Hash, Member
 from quorate.crypto.hashes import keccak256
 
-__all__ = ["GAS_MODES", "VALIDATORS", "compute_validator_storage", "make_genesis"]
+__all__ = [
+    "GAS_MODES",
+    "VALIDATORS",
+    "compute_network_id",
+    "compute_validator_storage",
+    "make_genesis",
+]
 
 VALIDATORS = bytes.fromhex("0000000000000000000000000000000000001000")
 """Where the ledger keeps its validator set."""
@@ -111,6 +117,17 @@ def make_genesis(
         "alloc": dict(sorted(alloc.items())),
     }
     return json.dumps(genesis, indent=2).encode() + b"\n"
+
+
+def compute_network_id(genesis: bytes, block: Hash) -> Hash:
+    """Return what tells networks apart: the hash over a genesis block's hash and the file's config.
+
+    The block's header says nothing of the chain id and of the forks, which validators must agree on
+    as well. `genesis` is a file from which a ledger was opened, `block` that ledger's genesis hash.
+    """
+    config = json.loads(genesis)["config"]
+    canonical = json.dumps(config, sort_keys=True, separators=(",", ":"))
+    return keccak256(block + keccak256(canonical.encode()))
 
 
 def compute_validator_storage(members: Sequence[Member]) -> dict[bytes, bytes]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from quorate.base.errors import Invalid
 from quorate.ledger.ethereum import open_ethereum
+from quorate.ledger.genesis import compute_network_id
 from quorate.runtime.folder import make_private
 from quorate.runtime.validator import Opened, Plan
 
@@ -31,7 +32,8 @@ def open_ledger(plan: Plan) -> Opened:
         min_tip=limits.min_tip,
         allow_unprotected=limits.allow_unprotected,
     )
-    return Opened(ledger, ledger.pool, ledger.ledger.close)
+    network_id = compute_network_id(genesis, ledger.genesis)
+    return Opened(ledger, ledger.pool, ledger.ledger.close, network_id)
 
 
 def check_genesis(plan: Plan, genesis: bytes) -> None:

@@ -307,7 +307,7 @@ class Transport:
         if hello.genesis != self.hello.genesis:
             self._log_stranger(
                 "error",
-                "peer refused: it has another genesis",
+                "peer refused: it has another genesis (see `quorate genesis show`)",
                 peer=name,
                 found=f"0x{hello.genesis.hex()}",
                 expected=f"0x{self.hello.genesis.hex()}",

@@ -62,6 +62,8 @@ class Opened(Struct):
     application: Application
     pool: PoolReader | None
     close: Callable[[], None]
+    network_id: Hash
+    """Peers with another one are refused: it covers all that members must have in common."""
 
 
 OpenApplication = Callable[["Plan"], Opened]
@@ -127,6 +129,7 @@ class Validator:
         self.application, self.pool = self.opened.application, self.opened.pool
         genesis = self.application.genesis
         self.disk = FileDisk(folder.journal, fsync=network.store.fsync)
+        check_journal_exists(self.disk, folder, self.application.durable().height)
         journal, recovered = open_journal(self.disk, self.me + genesis)
         self.recovered = recovered.records
         for note in recovered.notes:
@@ -137,7 +140,13 @@ class Validator:
         self.node.on_block = self.on_block
         self.host.attach(self.node)
         self.transport = Transport(
-            self.me, genesis, identity, places, network.peers, self.node, self.log
+            self.me,
+            self.opened.network_id,
+            identity,
+            places,
+            network.peers,
+            self.node,
+            self.log,
         )
         self.metrics = Metrics(self)
         self.host.on_timer = self.on_timer
@@ -462,6 +471,19 @@ def make_child(plan: Plan, log: EventLog) -> Child | None:
         return None
     output = plan.log_file.with_name("rpc.log") if plan.log_file is not None else None
     return Child("rpc", plan.rpc_command, log, nice=plan.network.rpc.nice, output=output)
+
+
+def check_journal_exists(disk: FileDisk, folder: Folder, height: Height) -> None:
+    """Raise Corrupt when a store that has blocks comes without the journal that it grew with.
+
+    The first start writes to the journal before there is any block, so a journal that is not there
+    was lost, and with it what this validator voted for: going on could mean to vote twice.
+    """
+    if height and not disk.names():
+        raise Corrupt(
+            f"{folder.journal}: found no journal, expected that of the store at height {height}: "
+            "without it this validator could vote twice; restore it, or join with a new key"
+        )
 
 
 def check_key(validator: ValidatorConfig, found: Address) -> None:
