@@ -72,7 +72,7 @@ class Chain:
     """Blocks of one transaction each, final and durable at once, on an in-memory ledger."""
 
     def __init__(self, members: Sequence[Member] = ()) -> None:
-        genesis = make_genesis(
+        self.genesis = make_genesis(
             chain_id=CHAIN_ID,
             engine="tendermint",
             gas="fees",
@@ -81,7 +81,7 @@ class Chain:
             gas_limit=30_000_000,
             timestamp=1_600_000_000,
         )
-        self.ledger = Ledger.open(None, genesis)
+        self.ledger = Ledger.open(None, self.genesis)
         self.head = self.ledger.genesis_hash
         self.time_ms = 1_700_000_000_000
         self.nonces = [0] * len(ACCOUNTS)
