@@ -155,3 +155,40 @@ def test_unknown_namespace_is_refused_before_the_start(tmp_path: Path) -> None:
     network = load_network(file, {"QUORATE_RPC_API": "eth,engine"})
     with pytest.raises(Invalid, match=r"rpc\.api: found 'engine', expected some of eth"):
         make_rpc_command(network, network.validators[0], Folder(tmp_path / "out" / "alice"))
+
+
+def test_added_validator_fits_the_others_and_the_genesis_stays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert init() == 0
+    file = tmp_path / "out" / "network.toml"
+    assert run(["add", "erin=10.0.0.2:30305", "--network", str(file)]) == 0
+    assert "quorate run --network network.toml --folder erin" in capsys.readouterr().out
+    network = load_network(file, {})
+    erin = network.validators[-1]
+    assert (erin.name, erin.rpc_port, erin.metrics_port) == ("erin", 8547, 9547)
+    secret, whose = unlock_validator(network, Folder(tmp_path / "out" / "erin"), file, None)
+    assert whose == erin
+    assert secret.hex() not in Folder(tmp_path / "out" / "erin").key.read_text()
+    assert run(["genesis", "verify", "out/genesis.json", "--network", str(file)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("place", "more", "word"),
+    [
+        ("alice=10.0.0.9:1", [], "exists already"),
+        ("erin=10.0.0.1:30303", [], "validators.4.port: found 30303"),
+        ("erin=10.0.0.1:30304", ["--rpc-port", "8545"], "validators.4.rpc_port: found 8545"),
+        ("erin", [], "expected NAME=HOST:PORT"),
+    ],
+)
+def test_validator_that_does_not_fit_is_not_added(
+    place: str, more: list[str], word: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert init() == 0
+    file = tmp_path / "out" / "network.toml"
+    before = file.read_bytes()
+    assert run(["add", place, "--network", str(file), *more]) in (1, 2, 78)
+    assert word in capsys.readouterr().err
+    assert file.read_bytes() == before
+    assert not (tmp_path / "out" / "erin").exists()

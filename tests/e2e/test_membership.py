@@ -2,7 +2,6 @@
 
 import json
 
-import msgspec
 import pytest
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
@@ -10,9 +9,7 @@ from eth_account.signers.local import LocalAccount
 from clients.network import free_port_block
 from e2e.stage import CHAIN_ID, Stage, account_at, poll
 from quorate._kernel import keccak256
-from quorate.cli import devnet
 from quorate.consensus.certificate import decode_certificate
-from quorate.runtime.config import load_network, write_network
 
 pytestmark = [pytest.mark.network, pytest.mark.timeout(240)]
 
@@ -61,21 +58,8 @@ def expect_powers(stage: Stage, index: int, powers: dict[str, int]) -> None:
 
 def add_follower(stage: Stage) -> None:
     """Make a fifth folder, name it in network.toml, and let every validator read that again."""
-    file = stage.folder / "network.toml"
-    network = load_network(file, environment={})
-    plan = devnet.Plan(
-        validators=5,
-        engine=network.engine,
-        block_time_ms=0,
-        gas="free",
-        gas_limit=30_000_000,
-        chain_id=CHAIN_ID,
-        rpc_port=stage.rpc,
-        p2p_port=stage.p2p,
-        metrics_port=stage.metrics,
-    )
-    added = devnet.make_validator(stage.folder, 4, plan)
-    write_network(msgspec.structs.replace(network, validators=[*network.validators, added]), file)
+    place = f"validator-4=127.0.0.1:{stage.p2p + 4}"
+    stage.run("add", place, "--network", str(stage.folder / "network.toml"))
     for index in range(4):
         stage.do("stop", str(index))
         stage.do("start", str(index))

@@ -196,14 +196,17 @@ def assign_ports(places: list[Place], rpc: int, metrics: int) -> list[tuple[int,
 def make_folder(
     path: Path,
     place: Place,
-    password: str,
+    password: str | None,
     *,
     listen: str,
     rpc_host: str,
     rpc_port: int,
     metrics_port: int,
 ) -> ValidatorConfig:
-    """Make the folder that goes to a validator's host; return how the others know it."""
+    """Make the folder that goes to a validator's host; return how the others know it.
+
+    Without a password the key lies there in plain text.
+    """
     folder = Folder(path)
     make_private(folder.path)
     secret = keystore.generate_secret()

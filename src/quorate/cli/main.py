@@ -30,6 +30,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "A network on several machines": {
         "init": ("deploy:init", "Write network.toml, genesis and keys for given hosts."),
         "run": ("run:run", "Run one validator from its folder."),
+        "add": ("add:add", "Make one more validator, which follows until it is voted in."),
     },
     "Keys and proofs": {
         "keys": ("keys:keys", "Make, import and show validator keys."),

@@ -33,6 +33,7 @@ __all__ = [
     "Rpc",
     "Store",
     "ValidatorConfig",
+    "check_network",
     "load_network",
     "parse_network",
     "render_network",
