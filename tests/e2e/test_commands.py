@@ -184,3 +184,21 @@ def test_stale_pid_file_harms_nobody(single: Stage) -> None:
     finally:
         bystander.communicate(b"\n", timeout=30)
     assert bystander.returncode == 0
+
+
+def test_transaction_with_a_nonce_gap_survives_a_restart(single: Stage) -> None:
+    """A client was told that it was admitted, so a stop in good order must not forget it."""
+    single.up()
+    sender = account_at(0)
+    single.nonces[sender.address] = 1
+    later = single.send(0, sender)
+    assert single.call(0, "txpool_status") == {"pending": "0x0", "queued": "0x1"}
+    single.do("down")
+    single.up()
+    poll(
+        lambda: single.call(0, "txpool_status") == {"pending": "0x0", "queued": "0x1"},
+        "the pool is restored",
+    )
+    single.nonces[sender.address] = 0
+    single.settle(0, single.send(0, sender))
+    single.settle(0, later)

@@ -161,3 +161,11 @@ def test_genesis_without_a_sound_set_is_refused() -> None:
     file["alloc"][VALIDATORS.hex()]["storage"] = {}
     with pytest.raises(Corrupt, match="genesis: no sound validator set at 0x"):
         open_ethereum(None, json.dumps(file).encode(), COINBASE).durable()
+
+
+def test_admitted_are_also_those_that_wait_for_another(ledger: EthereumLedger) -> None:
+    first, gap = transaction(KEYS[0], 0, STRANGER), transaction(KEYS[1], 5, STRANGER)
+    assert [error for _, error in ledger.add([gap, first])] == [None, None]
+    assert ledger.waiting(9) == [first]
+    assert ledger.admitted(9) == [first, gap]
+    assert ledger.admitted(1) == [first]

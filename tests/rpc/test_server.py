@@ -35,10 +35,10 @@ def test_local_names_and_addresses_may_be_hosts(node: Node, host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example:8545", "[evil]:1"])
-def test_foreign_host_is_refused_and_the_option_named(node: Node, host: str) -> None:
+def test_foreign_host_is_refused_and_the_setting_named(node: Node, host: str) -> None:
     status, _, body = send(node, CHAIN_ID, Host=host)
     assert status == 403
-    assert "--allow-host" in json.loads(body)["error"]["message"]
+    assert "rpc.host_allowlist" in json.loads(body)["error"]["message"]
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])

@@ -71,6 +71,10 @@ class Application(Protocol):
         """Slow: up to `limit` items to tell a peer that has just connected."""
         ...
 
+    def admitted(self, limit: int) -> list[bytes]:
+        """Slow: up to `limit` items for the next start, those too that wait for another one."""
+        ...
+
     def build(self, parent: Hash, now_ms: Milliseconds, max_bytes: int) -> bytes:
         """Slow: a payload over the executed block `parent`, empty where nothing waits."""
         ...

@@ -7,6 +7,8 @@ many, a member twice or without power) is not taken over: the one before stays. 
 not let that happen; this rule keeps every node on the same set should a bug in it do so.
 """
 
+import json
+
 from quorate._kernel import Block, Ledger, Pool
 from quorate.base.errors import Corrupt, Invalid, Unavailable
 from quorate.base.types import Address, Hash, Height, Member, Milliseconds
@@ -125,6 +127,13 @@ class EthereumLedger:
 
     def waiting(self, limit: int) -> list[bytes]:
         return self.pool.raw(limit)
+
+    def admitted(self, limit: int) -> list[bytes]:
+        executable = self.pool.raw(limit)
+        accounts = json.loads(self.pool.content_json(None))["queued"].values()
+        hashes = [bytes.fromhex(tx["hash"][2:]) for queue in accounts for tx in queue.values()]
+        queued = (self.pool.get(found) for found in hashes)
+        return [*executable, *(raw for raw in queued if raw is not None)][:limit]
 
     # ---- payloads
 

@@ -151,6 +151,9 @@ class OpaqueLedger:
     def waiting(self, limit: int) -> list[bytes]:
         return list(self.pool.values())[:limit]
 
+    def admitted(self, limit: int) -> list[bytes]:
+        return self.waiting(limit)
+
     # ---- payloads
 
     def build(self, parent: Hash, now_ms: Milliseconds, max_bytes: int) -> bytes:

@@ -217,7 +217,7 @@ def failure_body(code: int, text: str) -> bytes:
 
 def refuse_host(host: bytes) -> bytes:
     name = host.decode("latin-1")[:128]
-    text = f"host {name} is not allowed; add it with --allow-host"
+    text = f"host {name} is not allowed; add it to rpc.host_allowlist in network.toml"
     return failure_body(INVALID_REQUEST, text)
 
 

@@ -249,7 +249,7 @@ class Validator:
 
     def keep_pool(self) -> None:
         """Write what waits for the next start, since clients were told that it was admitted."""
-        items = self.application.waiting(MAX_KEPT_ITEMS)
+        items = self.application.admitted(MAX_KEPT_ITEMS)
         path = self.plan.folder.path / KEPT_POOL
         if items:
             write_private(path, msgspec.msgpack.encode(items))
