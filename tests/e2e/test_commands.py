@@ -33,7 +33,6 @@ def test_up_names_what_differs_from_an_existing_network(single: Stage) -> None:
     single.up()
     for option, value, found in (
         ("--validators", "2", "has 1"),
-        ("--engine", "raft", "has tendermint"),
         ("--gas", "free", "has fees"),
         ("--chain-id", "5", "has 31337"),
         ("--gas-limit", "1000000", "has 30000000"),
@@ -85,6 +84,13 @@ def test_port_in_use_is_named_with_its_option(single: Stage) -> None:
         assert f"port {port} " in result.err
         assert flag in result.err
         assert not single.folder.exists()
+
+
+def test_unknown_engine_is_refused_before_anything_is_written(single: Stage) -> None:
+    result = single.up("--engine", "dictator", ok=False)
+    assert result.code == 2
+    assert "'dictator' is not 'tendermint'" in result.err
+    assert not single.folder.exists()
 
 
 def test_overlapping_ports_are_refused(stage: Stage) -> None:
