@@ -39,9 +39,9 @@ def run_one(folder: Path) -> None:
     times: list[int] = []
     counted = Metrics.on_block
 
-    def on_block(self: Metrics, items: int, size_bytes: int) -> None:
+    def on_block(self: Metrics, *arguments: Any, **named: Any) -> None:
         times.append(time.monotonic_ns())
-        counted(self, items, size_bytes)
+        counted(self, *arguments, **named)
 
     Metrics.on_block = on_block  # type: ignore[method-assign]
     try:
