@@ -97,6 +97,25 @@ def test_kill_takes_what_the_validator_started_along(folder: Folder) -> None:
     holder.end()
 
 
+@pytest.mark.skipif(not processes.PROC.is_dir(), reason="needs /proc")
+def test_kill_takes_a_reader_in_a_session_of_its_own_along(folder: Folder, holder: Holder) -> None:
+    command = [sys.executable, "-c", "import time; time.sleep(600)", "quorate.rpc"]
+    socket = str(Folder(folder.path.resolve()).socket)
+    reader = subprocess.Popen([*command, socket], start_new_session=True)
+    stranger = subprocess.Popen([*command, socket + "2"], start_new_session=True)
+    try:
+        assert processes.find_readers(folder) == [reader.pid]
+        processes.send(folder, signal.SIGKILL)
+        processes.kill(folder, holder.process.pid)
+        assert reader.wait(30) == -signal.SIGKILL
+        assert stranger.poll() is None
+    finally:
+        reader.kill()
+        stranger.kill()
+        reader.wait()
+        stranger.wait()
+
+
 def test_second_validator_of_one_folder_is_refused(folder: Folder, holder: Holder) -> None:
     second = subprocess.run(
         [sys.executable, "-c", HOLD, str(folder.pid)], capture_output=True, check=False, timeout=60

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from eth_account.signers.local import LocalAccount
 ROOT = Path(__file__).resolve().parents[2]
 JS = ROOT / "tests" / "js"
 CHAIN_ID = 31337
+LOWEST_PORT, HIGHEST_PORT = 12_000, 32_000
 MNEMONIC = "test test test test test test test test test test test junk"
 
 Account.enable_unaudited_hdwallet_features()
@@ -57,17 +59,24 @@ def run_quorate(*arguments: str, timeout: float = 110) -> str:
 
 def free_port_block(count: int) -> int:
     """Return the first of `count` neighbouring ports that are free now."""
+    return free_port_blocks(count, 1)[0]
+
+
+def free_port_blocks(count: int, blocks: int) -> list[int]:
+    """Return the first ports of blocks of `count` that are free now and do not overlap.
+
+    They lie below the range from which systems choose the near ends of connections, so that none of
+    those takes one before it is used.
+    """
     while True:
+        first = LOWEST_PORT + secrets.randbelow(HIGHEST_PORT - LOWEST_PORT - count * blocks)
         held: list[socket.socket] = []
         try:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                first = int(probe.getsockname()[1])
-            for port in range(first, first + count):
+            for port in range(first, first + count * blocks):
                 held.append(socket.socket())
                 held[-1].bind(("127.0.0.1", port))
-            return first
-        except (OSError, OverflowError):
+            return [first + count * block for block in range(blocks)]
+        except OSError:
             continue
         finally:
             for opened in held:
@@ -76,7 +85,7 @@ def free_port_block(count: int) -> int:
 
 def start_network(folder: Path, *options: str, validators: int = 4) -> Endpoint:
     """Start `validators` processes with their files in `folder`; they answer when this returns."""
-    rpc, peers, metrics = (free_port_block(validators) for _ in range(3))
+    rpc, peers, metrics = free_port_blocks(validators, 3)
     run_quorate(
         "up",
         "--detach",

@@ -15,7 +15,7 @@ from typing import Any
 
 from eth_account.signers.local import LocalAccount
 
-from clients.network import ROOT, account_at, free_port_block
+from clients.network import ROOT, account_at, free_port_blocks
 
 COMMAND_S = 110
 PATIENCE_S = 60
@@ -55,7 +55,7 @@ class Stage:
 
     def __init__(self, folder: Path, validators: int = 4) -> None:
         self.folder, self.validators = folder, validators
-        self.rpc, self.p2p, self.metrics = (free_port_block(validators) for _ in range(3))
+        self.rpc, self.p2p, self.metrics = free_port_blocks(validators, 3)
         self.nonces: dict[str, int] = {}
 
     # ---- the command line

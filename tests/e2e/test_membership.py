@@ -6,7 +6,7 @@ import pytest
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
-from clients.network import free_port_block
+from clients.network import free_port_blocks
 from e2e.stage import CHAIN_ID, Stage, account_at, poll
 from quorate._kernel import keccak256
 from quorate.consensus.certificate import decode_certificate
@@ -68,7 +68,7 @@ def add_follower(stage: Stage) -> None:
 
 
 def test_power_changes_a_follower_joins_and_a_member_leaves(stage: Stage) -> None:
-    stage.rpc, stage.p2p, stage.metrics = (free_port_block(5) for _ in range(3))
+    stage.rpc, stage.p2p, stage.metrics = free_port_blocks(5, 3)
     stage.up("--gas", "free")
     keys = [read_key(stage, index) for index in range(4)]
     names = [key.address.lower() for key in keys]

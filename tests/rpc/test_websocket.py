@@ -176,7 +176,10 @@ def test_messages_are_answered_beyond_the_number_in_flight(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("headers", "option"),
-    [({"Origin": "https://evil.example"}, "--cors-origin"), ({"Host": "evil.example"}, "--allow")],
+    [
+        ({"Origin": "https://evil.example"}, "cors"),
+        ({"Host": "evil.example"}, "rpc.host_allowlist"),
+    ],
 )
 def test_foreign_pages_and_names_are_refused(
     live: Node, headers: dict[str, str], option: str

@@ -67,6 +67,7 @@ def send(folder: Folder, number: signal.Signals) -> int | None:
             return None
         if number == signal.SIGKILL and leads_session(pid):
             os.killpg(pid, number)
+            kill_readers(folder)
         elif pin is not None:
             signal.pidfd_send_signal(pin, number)
         else:
@@ -89,7 +90,36 @@ def leads_session(pid: int) -> bool:
 
 def is_gone(folder: Folder, pid: int) -> bool:
     """Whether a validator's process has ended, and all that it started."""
-    return find(folder) != pid and not find_group(pid)
+    return find(folder) != pid and not find_group(pid) and not find_readers(folder)
+
+
+def find_readers(folder: Folder) -> list[int]:
+    """Return the JSON-RPC processes of a folder, which may live in a session of their own."""
+    mark = str(Folder(folder.path.resolve()).socket).encode()
+    found = []
+    for entry in PROC.glob("[0-9]*/cmdline"):
+        try:
+            words = entry.read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if mark in words and b"quorate.rpc" in words:
+            found.append(int(entry.parent.name))
+    return found
+
+
+def kill_readers(folder: Folder) -> None:
+    for pid in find_readers(folder):
+        try:
+            pin = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        try:
+            if pid in find_readers(folder):
+                signal.pidfd_send_signal(pin, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        finally:
+            os.close(pin)
 
 
 def find_group(pid: int) -> list[int]:
@@ -144,10 +174,12 @@ def kill(folder: Folder, pid: int | None = None) -> int | None:
     With `pid`, also what is left of the group of a validator that has already ended.
     """
     found = send(folder, signal.SIGKILL)
-    if found is None and pid is not None and find_group(pid):
-        # A group keeps its number as long as it has members, so this one is still the validator's.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGKILL)
+    if found is None and pid is not None:
+        if find_group(pid):
+            # A group keeps its number as long as it has members: it is still the validator's.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+        kill_readers(folder)
         found = pid
     if found is not None and not wait_until(lambda: is_gone(folder, found), KILL_S):
         fail(f"process {found} did not end within {KILL_S:.0f} s of SIGKILL; look at it with ps")

@@ -145,6 +145,8 @@ class HttpProtocol(asyncio.Protocol):
         self.out: list[bytes] = []
         self.tasks: set[asyncio.Task[None]] = set()
         self.reading = self.writable = True
+        self.flushing = False
+        """`flush` comes in this turn of the loop."""
         self.closing = False
         """No more requests are taken."""
         self.ended = False
@@ -342,7 +344,10 @@ class HttpProtocol(asyncio.Protocol):
             logger.exception("a request failed")
             found = Response(500, b"")
         slot.data = encode(slot, found or b"")
-        self.flush()
+        if not self.flushing:
+            # Answers that became ready in the same turn of the loop leave in one write.
+            self.flushing = True
+            self.loop.call_soon(self.flush)
 
     def done(self, slot: Slot, task: "asyncio.Task[None]") -> None:
         self.tasks.discard(task)
@@ -350,6 +355,7 @@ class HttpProtocol(asyncio.Protocol):
 
     def flush(self) -> None:
         """Write the answers whose turn it is."""
+        self.flushing = False
         if self.transport.is_closing():
             return
         slots, ready = self.slots, []

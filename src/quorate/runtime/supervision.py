@@ -6,6 +6,7 @@ priority, and sees that it ends with its parent, whichever way the parent ends.
 """
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import signal
@@ -18,6 +19,7 @@ from typing import Any
 
 __all__ = ["Child", "Notifier"]
 
+AUTOGROUP = Path("/proc/self/autogroup")
 PR_SET_PDEATHSIG = 1
 RESTART_FIRST_S = 0.2
 RESTART_LONGEST_S = 30.0
@@ -168,4 +170,10 @@ def become(arguments: list[str]) -> None:
     if os.getppid() != parent:
         sys.exit(0)
     os.nice(nice)
+    if nice and AUTOGROUP.exists():
+        # Where the system shares processors between sessions, a busy child would use up its
+        # parent's share: it gets a session, and so a share, of its own, at the lower priority.
+        os.setsid()
+        with contextlib.suppress(OSError):
+            AUTOGROUP.write_text(str(nice))
     os.execvp(command[0], command)
