@@ -84,8 +84,8 @@ impl<'a> Call<'a> {
         request: &[u8],
         overrides: Option<&[u8]>,
     ) -> Result<Call<'a>> {
-        let request: TransactionRequest =
-            serde_json::from_slice(request).map_err(|e| Error::invalid(format!("call: {e}")))?;
+        let request: TransactionRequest = serde_json::from_slice(request)
+            .map_err(|e| Error::invalid(format!("call: {e}, expected hex fields of a transaction")))?;
         let (state_changes, block_changes) = parse_overrides(overrides)?;
         let mut overlay = Overlay::new(state);
         apply_overrides(&mut overlay, state_changes)?;

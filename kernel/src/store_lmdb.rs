@@ -283,7 +283,7 @@ fn describe(name: &str, error: heed::Error) -> Error {
             let cause = std::io::Error::from_raw_os_error(code);
             Error::unavailable(format!("{name}: {cause}"))
         }
-        heed::Error::Mdb(e) => Error::corrupt(format!("{name}: {e}")),
+        heed::Error::Mdb(e) => Error::corrupt(format!("{name}: {e}; restore the folder from a copy")),
         heed::Error::Io(e) => Error::unavailable(format!("{name}: {e}")),
         e => Error::corrupt(format!("{name}: {e}")),
     }

@@ -56,7 +56,8 @@ pub type Refusal = String;
 pub fn decode(raw: &[u8]) -> std::result::Result<Envelope, Refusal> {
     match raw.first() {
         None => Err("typed transaction too short".into()),
-        Some(1 | 2 | 4) => Envelope::decode_2718_exact(raw).map_err(|e| format!("rlp: malformed transaction: {e}")),
+        Some(kind @ (1 | 2 | 4)) => Envelope::decode_2718_exact(raw)
+            .map_err(|e| format!("rlp: malformed transaction: {e}, expected the fields of type {kind}")),
         Some(0xc0..) => decode_legacy(raw),
         Some(0x80..0xc0) => Err("rlp: expected List".into()),
         Some(_) => Err("transaction type not supported".into()),
@@ -64,9 +65,10 @@ pub fn decode(raw: &[u8]) -> std::result::Result<Envelope, Refusal> {
 }
 
 fn decode_legacy(mut raw: &[u8]) -> std::result::Result<Envelope, Refusal> {
-    let signed = TxLegacy::rlp_decode_signed(&mut raw).map_err(|e| format!("rlp: malformed transaction: {e}"))?;
+    let signed = TxLegacy::rlp_decode_signed(&mut raw)
+        .map_err(|e| format!("rlp: malformed transaction: {e}, expected the nine fields of a legacy one"))?;
     if !raw.is_empty() {
-        return Err(format!("rlp: malformed transaction: {} bytes after its end", raw.len()));
+        return Err(format!("rlp: malformed transaction: {} bytes after its end, expected none", raw.len()));
     }
     Ok(Envelope::Legacy(signed))
 }

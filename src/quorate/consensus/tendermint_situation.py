@@ -7,12 +7,15 @@ from quorate.consensus.replica import Situation
 from quorate.consensus.tendermint_links import Links
 from quorate.consensus.tendermint_types import Vote
 
+NAMES = {"status": "asking the others again", "pace": "the time of the next block"}
+"""Of timers, where people would not know what they are for."""
+
 
 def describe_situation(replica: Links) -> Situation:
     """Return what the replica waits for, which quorum is missing, and who is silent."""
     falling = sorted((kind == "status", due, kind) for kind, (_, due) in replica.timers.items())
     # The rules' own timeouts first: a status only asks others again.
-    next_timeout = (falling[0][2], falling[0][1]) if falling else None
+    next_timeout = (NAMES.get(falling[0][2], falling[0][2]), falling[0][1]) if falling else None
     leader = replica.validators.get_proposer(replica.height, replica.round)
     waiting_for, missing, silent = _explain(replica, leader)
     return Situation(
