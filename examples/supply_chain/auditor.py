@@ -4,6 +4,7 @@ The contract's code is not run: the record is read from its storage by a proof, 
 that two thirds of the validators have certified.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +40,7 @@ def prove_record(
     return Record(company, (word >> 160) & ((1 << 64) - 1), word >> 224)
 
 
-class Liar:
+class Liar(ABC):
     """A node that changes one kind of answer, to show that the auditor notices."""
 
     def __init__(self, request: Any, method: str) -> None:
@@ -50,8 +51,9 @@ class Liar:
         answer = self.request(method, parameters)
         return self.change(answer) if method == self.method else answer
 
+    @abstractmethod
     def change(self, answer: Any) -> Any:
-        raise NotImplementedError
+        """Return the lie that is told instead of an answer."""
 
 
 class ProofForger(Liar):
