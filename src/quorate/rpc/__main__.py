@@ -19,6 +19,8 @@ Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 PARENT_POLL_SECONDS = 1.0
 BACKLOG = 2048
+VALIDATOR_SECONDS = 5.0
+"""How long requests wait for the validator at start; then those that need it are refused."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -56,6 +58,8 @@ async def serve(api: Api, listener: socket.socket, parent: int | None) -> None:
     host = f"[{name[0]}]" if ":" in name[0] else name[0]
     print(f"JSON-RPC at http://{host}:{name[1]}", flush=True)
     try:
+        # Whoever connects already waits here a moment, instead of being told to try again.
+        await api.wait_for_validator(VALIDATOR_SECONDS)
         await server.serve([listener])
     finally:
         for task in tasks:

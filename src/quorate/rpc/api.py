@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from quorate import _kernel
+from quorate.base.errors import Unavailable
 from quorate.rpc.accounts import Accounts
 from quorate.rpc.chain import Chain
 from quorate.rpc.dispatch import Dispatcher, Method
@@ -66,6 +69,11 @@ class Api:
             await self.subscriptions.watch_syncing()
         finally:
             await self.validator.stop()
+
+    async def wait_for_validator(self, seconds: float) -> None:
+        """Return when the validator is connected, or after so many seconds."""
+        with contextlib.suppress(Unavailable):
+            await self.validator.client.wait_connected(seconds)
 
     def close(self) -> None:
         self.workers.close()
