@@ -1,0 +1,1 @@
+"""The second world: whole nodes in virtual time, under every fault, from one seed."""

@@ -1,0 +1,25 @@
+"""Simulated signatures: a token that names its signer and what was signed.
+
+Only the holder of a key makes its tokens, in this world by construction: whoever forges is an actor
+of ours, and none does. Real secp256k1 keys (`quorate.consensus.keys`) fit in the same place.
+"""
+
+from quorate.base.types import Address, Hash
+from quorate.consensus.replica import Keys
+
+__all__ = ["SimulatedKeys"]
+
+FILLER = bytes(13)
+
+
+class SimulatedKeys(Keys):
+    """The keys of one identity, which may be any address."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+
+    def sign(self, digest: Hash) -> bytes:
+        return self.address + digest + FILLER
+
+    def verify(self, address: Address, digest: Hash, signature: bytes) -> bool:
+        return signature == address + digest + FILLER

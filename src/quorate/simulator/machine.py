@@ -1,0 +1,326 @@
+"""A machine: the port of one node, with its disk, store, clock and lanes, through all its lives."""
+
+from collections.abc import Callable
+from heapq import heappush
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from quorate.base.errors import Corrupt, Unavailable
+from quorate.base.rng import Rng
+from quorate.base.types import Address, Hash, Height, Milliseconds, Nanoseconds
+from quorate.consensus import ENGINES
+from quorate.consensus.replica import Keys, Timer
+from quorate.ledger.application import Application, Executed
+from quorate.node.node import Node
+from quorate.simulator.plan import MS, MemberPlan
+from quorate.simulator.trace import DISK, FAULT, FINAL, TIMER, WORK
+from quorate.storage.journal import Journal
+
+if TYPE_CHECKING:
+    from quorate.simulator.actors import Actor
+    from quorate.simulator.network import Link
+    from quorate.simulator.world import World
+
+__all__ = ["Machine", "SimulatedNode"]
+
+T = TypeVar("T")
+
+START_MS: Milliseconds = 1_800_000_000_000
+"""Unix time at the beginning of every run."""
+SEGMENT_BYTES = 1 << 14
+
+
+class SimulatedNode(Node):
+    """A node that tells its machine of each final height."""
+
+    def on_final(self, executed: Executed) -> None:
+        super().on_final(executed)
+        machine = self.port.port
+        assert isinstance(machine, Machine)
+        machine.on_final(executed)
+
+
+class Machine:
+    """Implements `quorate.node.port.Port`; survives the crashes of its node."""
+
+    def __init__(self, world: "World", index: int, member: MemberPlan, keys: Keys) -> None:
+        self.world, self.index, self.member, self.keys = world, index, member, keys
+        self.address: Address = keys.address
+        self.name = member.name
+        self.routes: dict[Address, list[Link]] = {}
+        """Where frames for a peer go: to more than one machine if it has twins."""
+        self.disk = world.make_disk(self)
+        self.store = world.make_store(self)
+        self.node: Node | None = None
+        self.journal: Journal | None = None
+        self.actor: Actor | None = None
+        """Twists what a traitor says."""
+        self.life = 0
+        """Grows with every start and crash; what belongs to an older life never happens."""
+        self.timers: dict[Timer, int] = {}
+        self.lanes: dict[str, Nanoseconds] = {}
+        self.paused = False
+        self.backlog: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
+        """What came while it was paused."""
+        self.slowness = 1
+        """How much longer than usual disk and calls take."""
+        self.clock_ms: Milliseconds = 0
+        """How far the wall clock is off."""
+        self.failed = ""
+        """Why the node stopped itself; it may be started again."""
+        self.refused = ""
+        """Why the node does not start any more: it needs people."""
+        self.excused = False
+        """Whether a fault that was injected explains that it stopped."""
+        self.syncs = 0
+        self.crash_at_sync = 0
+        """Crash in the middle of this sync of the journal; 0: never."""
+        self.said: bytes = b""
+        """The last frame, so that a broadcast is looked at once."""
+        self.software = "1"
+        self.durable: Height = 0
+
+    def __repr__(self) -> str:
+        return f"Machine({self.index} {self.name})"
+
+    # ---- life
+
+    @property
+    def is_honest(self) -> bool:
+        return self.actor is None
+
+    def start(self) -> None:
+        """Start the node from what the disk and the store hold."""
+        if self.node is not None or self.refused:
+            return
+        world = self.world
+        self.life += 1
+        self.timers, self.lanes, self.backlog = {}, {}, []
+        self.paused, self.failed, self.excused = False, "", False
+        world.note(FAULT, self.index, self.life, b"start")
+        try:
+            self.journal, recovered = world.open_journal(
+                self.disk, self.address, segment_bytes=world.segment_bytes
+            )
+        except Corrupt as error:
+            self.refused = str(error)
+            world.on_refused(self)
+            return
+        except (OSError, Unavailable) as error:
+            self.fail(f"journal: {error}")
+            return
+        application = world.make_application(self)
+        engine = ENGINES[world.plan.engine]
+        rng = Rng(world.tape.stream(f"engine {self.index}").choose(1 << 53))
+        replica = world.make_replica(
+            self.keys, application.genesis, rng, engine.settings(**world.engine_settings)
+        )
+        self.node = node = world.make_node(
+            self,
+            replica,
+            application,
+            world.node_settings,
+            engine=world.plan.engine,
+            peers=world.followers,
+            software=self.software,
+        )
+        for hook in world.on_start:
+            hook(self, recovered.records)
+        node.start(recovered.records)
+        if self.node is not None:
+            world.network.meet(self)
+
+    def crash(self) -> None:
+        """Lose everything but what the disk and the store keep."""
+        if self.node is None and not self.failed:
+            return
+        self.end()
+        self.disk.crash()
+
+    def end(self) -> None:
+        """The process is gone."""
+        self.life += 1
+        if self.node is not None:
+            self.node.stop()
+        self.node = self.journal = None
+        self.timers, self.lanes, self.backlog = {}, {}, []
+        self.paused = False
+        self.crash_at_sync = 0
+        self.world.network.part(self)
+
+    def call(self, method: str, peer: Address) -> None:
+        """Tell the node of a peer in an event of its own."""
+        self.later(0, self.on_peer, method, peer)
+
+    def on_peer(self, method: str, peer: Address) -> None:
+        if self.node is not None:
+            getattr(self.node, method)(peer)
+
+    def submit(
+        self, items: list[bytes], done: Callable[[list[tuple[Hash, str | None]]], None]
+    ) -> bool:
+        """Give a client's items to the node; whether it runs."""
+        if self.node is None or self.paused:
+            return False
+        self.node.submit(items, done)
+        return True
+
+    @property
+    def application(self) -> Application:
+        assert self.node is not None
+        return self.node.application
+
+    # ---- events
+
+    def later(self, delay_ns: Nanoseconds, call: Callable[..., None], *args: Any) -> None:
+        """Make a call after a delay, if this life lasts so long."""
+        world = self.world
+        world.sequence = number = world.sequence + 1
+        heappush(world.queue, (world.now + delay_ns, number, self.happen, (self.life, call, args)))
+
+    def happen(self, life: int, call: Callable[..., None], args: tuple[Any, ...]) -> None:
+        if life != self.life:
+            return
+        if self.paused:
+            self.backlog.append((call, args))
+            return
+        call(*args)
+
+    def resume(self) -> None:
+        self.paused = False
+        backlog, self.backlog = self.backlog, []
+        for call, args in backlog:
+            self.later(0, call, *args)
+
+    # ---- the port
+
+    def now(self) -> Nanoseconds:
+        return self.world.now
+
+    def wall_ms(self) -> Milliseconds:
+        return START_MS + self.world.now // MS + self.clock_ms
+
+    def send(self, peer: Address, frame: bytes) -> None:
+        if frame is not self.said:
+            self.said = frame
+            self.world.observe(self, frame)
+        if self.actor is not None:
+            self.actor.send(peer, frame)
+            return
+        for link in self.routes.get(peer, ()):
+            link.carry(frame)
+
+    def set_timer(self, timer: Timer, delay_ns: Nanoseconds) -> None:
+        world = self.world
+        world.sequence = number = world.sequence + 1
+        self.timers[timer] = number
+        if world.trace is not None:
+            world.trace.on_set_timer(number)
+        heappush(
+            world.queue,
+            (world.now + max(delay_ns, 1), number, self.fall, (self.life, timer, number)),
+        )
+
+    def fall(self, life: int, timer: Timer, number: int) -> None:
+        if life != self.life or self.timers.get(timer) != number:
+            return
+        if self.paused:
+            self.backlog.append((self.fall, (life, timer, number)))
+            return
+        del self.timers[timer]
+        node = self.node
+        if node is not None:
+            world = self.world
+            world.note(TIMER, self.index, timer.height, timer.kind.encode())
+            if world.trace is not None:
+                world.trace.on_timer(self, timer, number)
+            node.timeout(timer)
+
+    def cancel_timer(self, timer: Timer) -> None:
+        self.timers.pop(timer, None)
+
+    def append(self, records: list[bytes], done: Callable[[], None]) -> None:
+        assert self.journal is not None
+        for hook in self.world.on_records:
+            hook(self, records, False)
+        try:
+            self.journal.write(records)
+        except (OSError, Unavailable) as error:
+            self.fail(f"journal: {error}")
+            return
+        self.later(self.world.plan.sync_ns * self.slowness, self.on_sync, records, done)
+
+    def on_sync(self, records: list[bytes], done: Callable[[], None]) -> None:
+        world = self.world
+        self.syncs += 1
+        if self.syncs == self.crash_at_sync:
+            world.fault("crash", self.index, text="in the middle of a sync")
+            self.crash()
+            return
+        assert self.journal is not None
+        try:
+            self.journal.sync()
+        except (OSError, Unavailable) as error:
+            self.fail(f"journal: {error}")
+            return
+        self.on_kept(records, done)
+
+    def cut(self, records: list[bytes], done: Callable[[], None]) -> None:
+        for hook in self.world.on_records:
+            hook(self, records, True)
+        self.later(self.world.plan.sync_ns * self.slowness, self.on_cut, records, done)
+
+    def on_cut(self, records: list[bytes], done: Callable[[], None]) -> None:
+        assert self.journal is not None
+        try:
+            self.journal.replace(records)
+        except (OSError, Unavailable) as error:
+            self.fail(f"journal: {error}")
+            return
+        self.on_kept(records, done)
+
+    def on_kept(self, records: list[bytes], done: Callable[[], None]) -> None:
+        world = self.world
+        world.note(DISK, self.index, len(records), records[-1] if records else b"")
+        if world.trace is not None:
+            world.trace.on_kept(self, records)
+        done()
+
+    def work(self, lane: str, call: Callable[[], T], done: Callable[[T], None]) -> None:
+        world = self.world
+        start = max(self.lanes.get(lane, 0), world.now)
+        end = self.lanes[lane] = start + world.plan.work_ns * self.slowness
+        self.later(end - world.now, self.on_work, lane, call, done)
+
+    def on_work(self, lane: str, call: Callable[[], T], done: Callable[[T], None]) -> None:
+        self.world.note(WORK, self.index, 0, lane.encode())
+        done(call())
+
+    def committed(self, height: Height) -> None:
+        self.durable = height
+
+    def admitted(self, hashes: list[Hash]) -> None:
+        pass
+
+    def disconnect(self, peer: Address, reason: str) -> None:
+        self.world.count("peers dropped")
+        self.world.network.disconnect_by(self, peer)
+
+    def fail(self, reason: str) -> None:
+        """The node stops itself: what the disk holds stays as it is."""
+        self.failed = reason
+        self.world.on_failed(self)
+        self.later(0, self.end)
+
+    def log(self, level: str, event: str, **fields: Any) -> None:
+        if self.world.trace is not None:
+            self.world.trace.on_log(self, level, event, fields)
+
+    # ---- what the node tells
+
+    def on_final(self, executed: Executed) -> None:
+        world = self.world
+        world.note(FINAL, self.index, executed.height, executed.block)
+        if world.trace is not None:
+            world.trace.on_final(self, executed)
+        for hook in world.on_final:
+            hook(self, executed)

@@ -1,0 +1,233 @@
+"""Links between machines: connections that break, frames that are lost, late, doubled, in disorder.
+
+A connection joins two machines as TCP with TLS does: both ends learn that it is there and that it
+broke, and what was under way on a broken one never arrives. Within a connection this network is
+meaner than TCP: frames are lost one by one and overtake each other, unless the profile says that
+they do not.
+"""
+
+from collections.abc import Callable
+from heapq import heappush
+from typing import TYPE_CHECKING
+
+from quorate.base.types import Address
+from quorate.simulator.plan import MS, SECOND
+
+if TYPE_CHECKING:
+    from quorate.simulator.machine import Machine
+    from quorate.simulator.world import World
+
+__all__ = ["Connection", "Link", "Network"]
+
+RECONNECT_NS = SECOND
+"""After a connection broke, it is tried again."""
+NOTICE_NS = 5 * SECOND
+"""After this long without a frame through a cut, a connection breaks."""
+
+
+class Connection:
+    """The connection of two machines, and how often it was made."""
+
+    __slots__ = ("ends", "generation", "links", "up")
+
+    def __init__(self, one: "Machine", other: "Machine") -> None:
+        self.ends = (one, other)
+        self.links: tuple[Link, ...] = ()
+        self.up = False
+        self.generation = 0
+
+    def is_open(self) -> bool:
+        """Whether nothing keeps the ends from meeting."""
+        return all(end.node is not None for end in self.ends) and not any(
+            link.blocked for link in self.links
+        )
+
+
+class Link:
+    """One direction of a connection."""
+
+    __slots__ = (
+        "base_ns",
+        "blocked",
+        "connection",
+        "corrupted",
+        "delayed",
+        "doubled",
+        "factor",
+        "free_at",
+        "last_at",
+        "lost",
+        "penalty_ns",
+        "source",
+        "tailed",
+        "target",
+        "world",
+    )
+
+    def __init__(
+        self, world: "World", connection: Connection, source: "Machine", target: "Machine"
+    ) -> None:
+        self.world, self.connection = world, connection
+        self.source, self.target = source, target
+        plan = world.plan
+        row = plan.delays_ns[source.index] if plan.delays_ns else []
+        self.base_ns = row[target.index] if row else plan.base_delay_ns
+        self.blocked = 0
+        """How many cuts lie across it."""
+        self.penalty_ns = 0
+        """What a scheduler adds to every frame."""
+        self.factor = 1
+        """How much slower than usual."""
+        self.free_at = 0
+        self.last_at = 0
+        name = f"link {source.index}>{target.index}"
+        stream = world.tape.stream
+        self.lost, self.doubled = stream(f"{name} loss"), stream(f"{name} double")
+        self.delayed, self.tailed = stream(f"{name} delay"), stream(f"{name} tail")
+        self.corrupted = stream(f"{name} corrupt")
+
+    def carry(self, frame: bytes) -> None:
+        """Take a frame; it arrives, or does not."""
+        connection, world = self.connection, self.world
+        if not connection.up:
+            return
+        rates = world.network
+        if self.blocked or (rates.loss and self.lost.chance(rates.loss)):
+            rates.lose(self, frame)
+            return
+        if rates.corrupt and self.corrupted.chance(rates.corrupt):
+            world.fault("corrupt", self.source.index, self.target.index)
+            rates.disconnect(connection)
+            return
+        self.schedule(frame, rates)
+        if rates.duplicate and self.doubled.chance(rates.duplicate):
+            world.count("duplicated")
+            self.schedule(frame, rates)
+
+    def schedule(self, frame: bytes, rates: "Network") -> None:
+        world = self.world
+        delay = self.base_ns + self.delayed.choose(rates.jitter_ns)
+        if rates.tail and self.tailed.chance(rates.tail):
+            delay *= rates.tail_factor
+        delay = delay * self.factor + self.penalty_ns
+        at = world.now + delay
+        if rates.bandwidth:
+            self.free_at = max(self.free_at, world.now) + len(frame) * MS // rates.bandwidth
+            at = self.free_at + delay
+        if not rates.reorder:
+            at = self.last_at = max(at, self.last_at)
+        world.sequence = number = world.sequence + 1
+        if world.trace is not None:
+            world.trace.on_send(self, frame, number)
+        arguments = (self, self.connection.generation, frame, number)
+        heappush(world.queue, (at, number, world.arrive, arguments))
+
+
+class Network:
+    """All connections, and the rates of what happens on them."""
+
+    def __init__(self, world: "World") -> None:
+        self.world = world
+        plan = world.plan
+        profile = plan.profile
+        self.jitter_ns = max(plan.jitter_ns, 1)
+        self.loss = profile.loss_permille
+        self.duplicate = profile.duplicate_permille
+        self.tail, self.tail_factor = profile.tail_permille, profile.tail_factor
+        self.corrupt = profile.corrupt_permille
+        self.reorder, self.bandwidth = profile.reorder, profile.bandwidth_bytes_per_ms
+        self.connections: dict[tuple[int, int], Connection] = {}
+        self.links: dict[tuple[int, int], Link] = {}
+        for one in world.machines:
+            for other in world.machines[one.index + 1 :]:
+                if one.address != other.address:
+                    self.join(one, other)
+
+    def join(self, one: "Machine", other: "Machine") -> None:
+        """Lay the links between two machines."""
+        connection = Connection(one, other)
+        self.connections[one.index, other.index] = connection
+        there = Link(self.world, connection, one, other)
+        back = Link(self.world, connection, other, one)
+        connection.links = (there, back)
+        self.links[one.index, other.index], self.links[other.index, one.index] = there, back
+        one.routes.setdefault(other.address, []).append(there)
+        other.routes.setdefault(one.address, []).append(back)
+
+    def get_connections(self, machine: "Machine") -> list[Connection]:
+        return [c for c in self.connections.values() if machine in c.ends]
+
+    # ---- connections
+
+    def meet(self, machine: "Machine") -> None:
+        """A machine has started: it looks for everybody."""
+        for connection in self.get_connections(machine):
+            self.world.after(MS, self.connect, connection)
+
+    def part(self, machine: "Machine") -> None:
+        """A machine is gone: its connections break."""
+        for connection in self.get_connections(machine):
+            self.disconnect(connection)
+
+    def connect(self, connection: Connection) -> None:
+        """Make a connection if nothing is in the way."""
+        if connection.up or not connection.is_open():
+            return
+        connection.up = True
+        connection.generation += 1
+        one, other = connection.ends
+        self.world.note_connection(connection, True)
+        for end, peer in ((one, other), (other, one)):
+            end.call("connected", peer.address)
+
+    def disconnect(self, connection: Connection) -> None:
+        """Break a connection; it is tried again later."""
+        if not connection.up:
+            return
+        connection.up = False
+        connection.generation += 1
+        one, other = connection.ends
+        self.world.note_connection(connection, False)
+        for end, peer in ((one, other), (other, one)):
+            end.call("disconnected", peer.address)
+        self.world.after(RECONNECT_NS, self.connect, connection)
+
+    # ---- cuts
+
+    def block(self, link: Link, *, notice: bool = True) -> None:
+        """Lay a cut across a link; with `notice` its connection breaks after a while."""
+        link.blocked += 1
+        if notice:
+            self.world.after(NOTICE_NS, self.break_blocked, link.connection)
+
+    def unblock(self, link: Link) -> None:
+        if link.blocked:
+            link.blocked -= 1
+            self.world.after(MS, self.connect, link.connection)
+
+    def break_blocked(self, connection: Connection) -> None:
+        if any(link.blocked for link in connection.links):
+            self.disconnect(connection)
+
+    def heal(self) -> None:
+        """No more faults on links: nothing is cut, lost, doubled or slow."""
+        self.loss = self.duplicate = self.tail = self.corrupt = 0
+        for link in self.links.values():
+            link.blocked = link.penalty_ns = 0
+            link.factor = 1
+        for connection in self.connections.values():
+            self.world.after(MS, self.connect, connection)
+
+    def select(self, chosen: Callable[["Machine", "Machine"], bool]) -> list[Link]:
+        """Return the links from and to machines that are chosen."""
+        return [link for link in self.links.values() if chosen(link.source, link.target)]
+
+    def lose(self, link: Link, frame: bytes) -> None:
+        self.world.count("lost")
+        if self.world.trace is not None:
+            self.world.trace.on_lost(link, frame)
+
+    def disconnect_by(self, machine: "Machine", peer: Address) -> None:
+        """A node drops its connection to a peer."""
+        for link in machine.routes.get(peer, ()):
+            self.disconnect(link.connection)

@@ -1,0 +1,169 @@
+"""The choice tape: every decision of a run that is not the nodes' own, in named streams.
+
+A stream is named after a component and what is chosen there (`link 0>1 loss`), so that one more
+choice in one place shifts nothing anywhere else. A seed generates the tape, a file replays it, the
+shrinker edits it, a fuzzer feeds it: a run is a function of its plan and its tape alone.
+
+Zero always means the least: no fault, the shortest delay, the first candidate. A replayed stream
+that has run out says zero, so the empty tape is a run without faults, first come first served.
+
+A seeded stream is the Mersenne Twister's `random()`, the one sequence that Python promises never to
+change for a seed, and costs 0.1 us a choice; everything else is integers.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from random import Random
+from typing import Protocol
+
+from quorate.base.errors import Invalid
+
+__all__ = ["MAX_CHOICES", "Choices", "Stream", "Tape"]
+
+MAX_CHOICES = 20_000_000
+"""On one tape that is read from outside."""
+
+
+class Choices(Protocol):
+    """What components choose by."""
+
+    def choose(self, n: int) -> int:
+        """Return a number in [0, n); `n` is at least 1."""
+        ...
+
+    def chance(self, permille: int) -> bool:
+        """Return whether something that happens in so many of a thousand cases does."""
+        ...
+
+
+class Stream:
+    """A seeded stream that keeps nothing."""
+
+    __slots__ = ("random",)
+
+    def __init__(self, seed: int, name: str) -> None:
+        self.reseed(seed, name)
+
+    def reseed(self, seed: int, name: str) -> None:
+        """Go on with the choices of another seed."""
+        digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
+        self.random = Random(int.from_bytes(digest, "big")).random
+
+    def choose(self, n: int) -> int:
+        return int(self.random() * n)
+
+    def chance(self, permille: int) -> bool:
+        return permille > 0 and self.random() * 1000 < permille
+
+
+class Recorded(Stream):
+    """A seeded stream that keeps what it said."""
+
+    __slots__ = ("values",)
+
+    def __init__(self, seed: int, name: str) -> None:
+        super().__init__(seed, name)
+        self.values: list[int] = []
+
+    def choose(self, n: int) -> int:
+        value = int(self.random() * n)
+        self.values.append(value)
+        return value
+
+    def chance(self, permille: int) -> bool:
+        if permille <= 0:
+            return False
+        happens = self.random() * 1000 < permille
+        self.values.append(int(happens))
+        return happens
+
+
+class Replayed:
+    """A stream that says what it is told, and zero afterwards, until it is given a seed."""
+
+    __slots__ = ("at", "fresh", "said", "values")
+
+    def __init__(self, values: list[int]) -> None:
+        self.values = values
+        self.at = 0
+        self.fresh: Stream | None = None
+        self.said: list[int] = []
+        """What was said in fact, fitted to what was asked."""
+
+    def reseed(self, seed: int, name: str) -> None:
+        self.fresh = Stream(seed, name)
+
+    def choose(self, n: int) -> int:
+        if self.fresh is not None:
+            value = self.fresh.choose(n)
+        elif self.at < len(self.values):
+            # An edited or foreign tape may hold anything.
+            value = self.values[self.at] % n
+        else:
+            value = 0
+        self.at += 1
+        self.said.append(value)
+        return value
+
+    def chance(self, permille: int) -> bool:
+        if permille <= 0:
+            return False
+        if self.fresh is not None:
+            value = int(self.fresh.chance(permille))
+        else:
+            value = int(self.at < len(self.values) and self.values[self.at] != 0)
+        self.at += 1
+        self.said.append(value)
+        return value != 0
+
+
+class Tape:
+    """All streams of one run. `Tape(seed)` draws them, `Tape(0, values)` replays values.
+
+    With `record` a drawn tape can be read afterwards by `get_values`; a replayed one always can.
+    """
+
+    __slots__ = ("record", "seed", "streams", "values")
+
+    def __init__(
+        self, seed: int, values: Mapping[str, list[int]] | None = None, *, record: bool = False
+    ) -> None:
+        self.seed, self.record = seed, record
+        self.values = values
+        self.streams: dict[str, Stream | Replayed] = {}
+
+    def stream(self, name: str) -> Choices:
+        """Return the stream of this name, the same at every call."""
+        found = self.streams.get(name)
+        if found is None:
+            if self.values is not None:
+                found = Replayed(self.values.get(name, []))
+            elif self.record:
+                found = Recorded(self.seed, name)
+            else:
+                found = Stream(self.seed, name)
+            self.streams[name] = found
+        return found
+
+    def reseed(self, seed: int) -> None:
+        """Let every stream go on as that of another seed: what would have happened otherwise."""
+        for name, stream in self.streams.items():
+            stream.reseed(seed, name)
+        self.seed = seed
+
+    def get_values(self) -> dict[str, list[int]]:
+        """Return what the streams said, without the zeros at their ends, sorted by name."""
+        values: dict[str, list[int]] = {}
+        for name, stream in sorted(self.streams.items()):
+            if isinstance(stream, Replayed):
+                said = stream.said
+            elif isinstance(stream, Recorded):
+                said = stream.values
+            else:
+                raise Invalid("tape: it was not recorded")
+            end = len(said)
+            while end and not said[end - 1]:
+                end -= 1
+            if end:
+                values[name] = said[:end]
+        return values

@@ -1,0 +1,189 @@
+"""Time, machines and the queue between them. `quorate.simulator.run` drives it.
+
+One queue ordered by (time, sequence), integer nanoseconds. An event is a call with its arguments;
+whatever happens is a call of a machine, a link, a nemesis or a client, so the order of the queue is
+the order of the run.
+"""
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import Any
+
+from quorate.base.types import Address, Nanoseconds
+from quorate.consensus import ENGINES
+from quorate.consensus.keys import SecpKeys
+from quorate.consensus.replica import Keys
+from quorate.ledger.application import Application, Executed
+from quorate.node.settings import Settings
+from quorate.node.wire import make_decoder, make_record_decoder
+from quorate.simulator.applications import make_stores
+from quorate.simulator.bugs import get_bug
+from quorate.simulator.keys import SimulatedKeys
+from quorate.simulator.machine import SEGMENT_BYTES, Machine, SimulatedNode
+from quorate.simulator.memory import MemoryDisk
+from quorate.simulator.network import Connection, Link, Network
+from quorate.simulator.plan import MemberPlan, Plan
+from quorate.simulator.tape import Tape
+from quorate.simulator.trace import FAULT, FRAME, LINK, Digest
+from quorate.simulator.tracer import Tracer
+from quorate.simulator.verdict import Finding
+from quorate.storage.journal import open_journal
+
+__all__ = ["World"]
+
+MAX_FINDINGS = 16
+"""Of one run; the first ones say most."""
+
+
+class World:
+    """Everything of one run. Make it, `start` it, `run` it."""
+
+    def __init__(self, plan: Plan, tape: Tape, trace: Tracer | None = None) -> None:
+        self.plan, self.tape, self.trace = plan, tape, trace
+        if trace is not None:
+            trace.world = self
+        self.now: Nanoseconds = 0
+        self.queue: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
+        self.sequence = 0
+        self.digest = Digest()
+        self.note_event = self.digest.note
+        self.counters: dict[str, int] = {}
+        self.sometimes: dict[str, int] = {}
+        self.findings: list[Finding] = []
+        # What a bug or a knob may replace, for all machines.
+        engine = ENGINES[plan.engine]
+        self.make_replica: Callable[..., Any] = engine.replica
+        self.make_node: Callable[..., SimulatedNode] = SimulatedNode
+        self.open_journal: Callable[..., Any] = open_journal
+        self.engine_settings: dict[str, Any] = dict(plan.engine_settings)
+        self.node_settings = Settings(**plan.node_settings)
+        self.segment_bytes = SEGMENT_BYTES
+        # What watches: called with the machine and what it says, writes, or makes final.
+        self.on_send: list[Callable[[Machine, Any, bytes], None]] = []
+        self.on_records: list[Callable[[Machine, list[bytes], bool], None]] = []
+        """The last argument: whether they replace the journal."""
+        self.on_start: list[Callable[[Machine, list[bytes]], None]] = []
+        """With the records that the journal gave back, before the node starts."""
+        self.on_final: list[Callable[[Machine, Executed], None]] = []
+        self.decode = make_decoder(engine.wire).decode
+        self.decode_record = make_record_decoder(engine.records).decode
+        if plan.bug:
+            get_bug(plan.bug).install(self)
+        self.stores = make_stores(plan)
+        self.machines = [
+            Machine(self, i, m, self.make_keys(m)) for i, m in enumerate(plan.machines)
+        ]
+        self.followers = [m.address for m in plan.machines if not m.power]
+        self.network = Network(self)
+
+    # ---- parts
+
+    def make_keys(self, member: MemberPlan) -> Keys:
+        if self.plan.signatures == "real":
+            return SecpKeys(member.secret)
+        return SimulatedKeys(member.address)
+
+    def make_disk(self, machine: Machine) -> MemoryDisk:
+        return MemoryDisk(self.tape.stream(f"disk {machine.index}"))
+
+    def make_store(self, machine: Machine) -> Any:
+        return self.stores.make()
+
+    def make_application(self, machine: Machine) -> Application:
+        return self.stores.open(machine.store, machine.address)
+
+    # ---- time
+
+    def after(self, delay_ns: Nanoseconds, call: Callable[..., None], *args: Any) -> None:
+        """Make a call after a delay."""
+        self.sequence = number = self.sequence + 1
+        heappush(self.queue, (self.now + delay_ns, number, call, args))
+
+    def run(self, until_ns: Nanoseconds, done: Callable[[], bool] | None = None) -> bool:
+        """Let time pass until then, or until `done`; return whether it became so.
+
+        Ends early when there is something to report, or when the run has had all its events.
+        """
+        queue, findings, digest = self.queue, self.findings, self.digest
+        limit = self.plan.max_events
+        while queue and queue[0][0] <= until_ns and not findings and digest.events < limit:
+            self.now, _, call, args = heappop(queue)
+            call(*args)
+            if done is not None and done():
+                return True
+        if not findings and digest.events < limit:
+            self.now = until_ns
+        return False
+
+    def arrive(self, link: Link, generation: int, frame: bytes, number: int) -> None:
+        """A frame comes to the end of its link."""
+        machine = link.target
+        node = machine.node
+        if node is None or link.connection.generation != generation:
+            return
+        if machine.paused:
+            machine.backlog.append((self.arrive, (link, generation, frame, number)))
+            return
+        source = link.source
+        self.note_event(self.now, FRAME, source.index, machine.index, frame)
+        if self.trace is not None:
+            self.trace.on_receive(link, frame, number)
+        node.received(source.address, frame)
+
+    # ---- what happened
+
+    def note(self, kind: int, machine: int, other: int, blob: bytes) -> None:
+        """Make an event part of the digest."""
+        self.note_event(self.now, kind, machine, other, blob)
+
+    def note_connection(self, connection: Connection, up: bool) -> None:
+        one, other = connection.ends
+        self.note(LINK, one.index, other.index, b"up" if up else b"down")
+        if self.trace is not None:
+            kind = "connected" if up else "disconnected"
+            self.trace.add(kind, one.index, other.index)
+
+    def count(self, name: str, n: int = 1) -> None:
+        self.counters[name] = self.counters.get(name, 0) + n
+
+    def witness(self, name: str) -> None:
+        """Something happened that shows that the run was not vacuous."""
+        self.sometimes[name] = self.sometimes.get(name, 0) + 1
+
+    def fault(self, kind: str, machine: int, other: int = -1, text: str = "") -> None:
+        """A fault was injected: count it, and make it part of digest and trace."""
+        self.count(f"fault {kind}")
+        self.note(FAULT, machine, other, kind.encode())
+        if self.trace is not None:
+            self.trace.add("fault", machine, other, name=kind, text=text)
+
+    def find(self, property: str, message: str, machine: Machine | None = None) -> None:
+        """A property does not hold."""
+        if len(self.findings) < MAX_FINDINGS:
+            index = None if machine is None else machine.index
+            self.findings.append(Finding(property, message, self.now, self.digest.events, index))
+
+    def observe(self, machine: Machine, frame: bytes) -> None:
+        """A node says something new: let those see it who watch."""
+        if self.on_send:
+            message = self.decode(frame)
+            for hook in self.on_send:
+                hook(machine, message, frame)
+
+    def on_failed(self, machine: Machine) -> None:
+        """A node stopped itself."""
+        self.note(FAULT, machine.index, 0, machine.failed.encode())
+        self.count("nodes failed")
+        if not machine.excused and machine.is_honest:
+            self.find("no node stops itself", machine.failed, machine)
+
+    def on_refused(self, machine: Machine) -> None:
+        """A node does not start on what its disk gives back."""
+        self.note(FAULT, machine.index, 1, machine.refused.encode())
+        self.count("nodes refused to start")
+        if not machine.excused and machine.is_honest:
+            self.find("every node can start again", machine.refused, machine)
+
+    def get_machine(self, address: Address) -> Machine:
+        """Return the first machine of an identity."""
+        return next(m for m in self.machines if m.address == address)
