@@ -1,0 +1,130 @@
+"""Timing models: what arrives when, what may be lost, and what may be judged."""
+
+import msgspec
+import pytest
+
+from quorate.base.rng import Rng
+from quorate.simulator.timing import (
+    ENGINES,
+    AnyTiming,
+    Asynchronous,
+    Lossy,
+    Needs,
+    PartiallySynchronous,
+    Synchronous,
+    Timing,
+    compute_members_needed,
+    judge_claims,
+)
+
+TENDERMINT = ENGINES["tendermint"]
+DOLEV_STRONG = Needs(safety="synchronous", termination="synchronous", faults="byzantine")
+BEN_OR = Needs(
+    safety="asynchronous", termination="asynchronous", faults="byzantine", randomised=True
+)
+RAFT = Needs(safety="asynchronous", termination="partial", faults="crash")
+MODELS: list[Timing] = [
+    Synchronous(10),
+    PartiallySynchronous(10, 100),
+    PartiallySynchronous(10, 100, lossy=False),
+    Asynchronous(1_000),
+    Lossy(500, 10, most_in_a_row=3, again_ns=5),
+]
+
+
+def test_synchronous_links_are_never_late_and_lose_nothing() -> None:
+    model = Synchronous(10)
+    assert model.admit(5, 8) == 8
+    assert model.admit(5, 500) == 15
+    assert model.admit(5, None) == 15
+
+
+def test_before_gst_a_message_is_lost_or_comes_by_then() -> None:
+    model = PartiallySynchronous(10, 100)
+    assert model.admit(99, None) is None
+    assert model.admit(0, 10_000) == 110
+    assert model.admit(100, None) == 110
+    assert model.admit(100, 10_000) == 110
+    assert PartiallySynchronous(10, 100, lossy=False).admit(3, None) == 110
+
+
+def test_an_asynchronous_link_delivers_at_last() -> None:
+    assert Asynchronous(1_000).admit(5, None) == 1_005
+    assert Asynchronous(1_000).admit(5, 900) == 900
+
+
+def test_fair_loss_ends_after_so_many_in_a_row() -> None:
+    model = Lossy(500, 10, most_in_a_row=3)
+    assert [model.admit(0, None, lost) for lost in range(5)] == [None, None, None, 10, 10]
+    assert not Lossy(0, 10).may_lose(0)
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda m: type(m).__name__)
+def test_no_adversary_breaks_a_promise(model: Timing) -> None:
+    rng = Rng(3)
+    for _ in range(500):
+        sent = rng.below(300)
+        wish = None if rng.below(2) else sent + rng.below(5_000)
+        arrival = model.admit(sent, wish)
+        if arrival is None:
+            assert model.may_lose(sent)
+        else:
+            assert sent <= arrival <= model.compute_deadline(sent)
+            assert wish is None or arrival <= wish
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda m: type(m).__name__)
+def test_after_the_time_of_judgement_a_step_takes_at_most_the_bound(model: Timing) -> None:
+    start = model.judge_from(randomised=True)
+    assert start is not None
+    for sent in range(start, start + 50):
+        again, lost, arrival = sent, 0, model.admit(sent, None)
+        while arrival is None:
+            lost += 1
+            again += model.again_ns if isinstance(model, Lossy) else 1
+            arrival = model.admit(again, None, lost)
+        assert arrival - sent <= model.compute_delay_bound()
+
+
+def test_liveness_is_judged_from_gst_and_never_without_synchrony() -> None:
+    assert Synchronous(10).judge_from() == 0
+    assert PartiallySynchronous(10, 100).judge_from() == 100
+    assert Asynchronous(10).judge_from() is None
+    assert Asynchronous(10).judge_from(randomised=True) == 0
+
+
+def test_an_engine_in_its_own_model_is_judged_fully() -> None:
+    for model in (Synchronous(10), PartiallySynchronous(10, 100), Lossy(100, 10)):
+        assert judge_claims(TENDERMINT, model, n=4, f=1) == {}
+    assert judge_claims(BEN_OR, Asynchronous(10), n=4, f=1) == {}
+    assert judge_claims(DOLEV_STRONG, Synchronous(10), n=3, f=1) == {}
+
+
+def test_a_weaker_model_takes_claims_away() -> None:
+    assert judge_claims(TENDERMINT, Asynchronous(10), n=4, f=1) == {
+        "termination": "no deterministic engine terminates in every asynchronous run"
+    }
+    assert judge_claims(DOLEV_STRONG, PartiallySynchronous(10, 100), n=3, f=1) == {
+        "safety": "the engine relies on synchronous links, these are partial",
+        "termination": "the engine relies on synchronous links, these are partial",
+    }
+    reason = "3 members with 1 faulty (byzantine), expected at least 4"
+    assert judge_claims(TENDERMINT, Synchronous(10), n=3, f=1) == {
+        "safety": reason,
+        "termination": reason,
+    }
+
+
+def test_how_many_members_are_needed() -> None:
+    assert [compute_members_needed(TENDERMINT, f) for f in range(4)] == [1, 4, 7, 10]
+    assert [compute_members_needed(RAFT, f) for f in range(4)] == [1, 3, 5, 7]
+    assert compute_members_needed(DOLEV_STRONG, 2) == 5
+    unsigned = Needs(
+        safety="synchronous", termination="synchronous", faults="byzantine", signatures=False
+    )
+    assert compute_members_needed(unsigned, 2) == 7
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda m: type(m).__name__)
+def test_a_model_is_recorded_and_read_again(model: Timing) -> None:
+    assert msgspec.json.decode(msgspec.json.encode(model), type=AnyTiming) == model
