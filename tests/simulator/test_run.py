@@ -40,4 +40,3 @@ def test_empty_tape_is_a_run_without_faults() -> None:
 def test_default_faults_break_nothing(seed: int) -> None:
     outcome = run(make_plan(seed, "default", duration_ms=4000))
     assert (outcome.verdict, outcome.findings) == ("true", [])
-

@@ -67,7 +67,9 @@ class Clients:
             self.plan_next()
 
     def plan_next(self) -> None:
-        delay = (1 + self.pause.choose(2 * self.world.plan.submit_ms)) * MS
+        most = 2 * self.world.plan.submit_ms
+        # Zero is the longest pause: the empty tape has the fewest items.
+        delay = (1 + most - self.pause.choose(most)) * MS
         if self.world.now + delay < self.until_ns:
             self.world.after(delay, self.submit)
 
