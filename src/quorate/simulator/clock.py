@@ -215,10 +215,9 @@ class Clock:
         self.errors.append(error)
         del self.errors[:-MAX_ERRORS]
 
-    def correct(self, t: Nanoseconds) -> None:
-        """Somebody sets both clocks right: no wall error, no more drift; what is past stays."""
+    def correct(self) -> None:
+        """Somebody sets the wall clock right."""
         self.errors.clear()
-        self.set_drift(t, 0)
 
 
 DRIFTS_PPM = (0, 50, -50, 1_000, -1_000, 20_000, -20_000, 300_000, -300_000)

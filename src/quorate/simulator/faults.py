@@ -3,7 +3,9 @@
 from typing import TYPE_CHECKING
 
 from quorate.base.types import Milliseconds, Nanoseconds
+from quorate.simulator.clock import ClockError, Step
 from quorate.simulator.network import Link
+from quorate.simulator.plan import MS
 
 if TYPE_CHECKING:
     from quorate.simulator.machine import Machine
@@ -111,5 +113,21 @@ class Faults:
 
     def step_clock(self, index: int, by_ms: Milliseconds) -> None:
         """Set a machine's wall clock forward or back."""
-        self.world.fault("clock step", index, text=f"{by_ms} ms")
-        self.get(index).clock_ms += by_ms
+        self.break_clock(index, Step(self.world.now, by_ms * MS))
+
+    def break_clock(self, index: int, error: ClockError) -> None:
+        """Let something go wrong with a machine's wall clock."""
+        self.world.fault(f"clock {type(error).__name__.lower()}", index, text=str(error))
+        self.get(index).clock.add_error(error)
+
+    def drift(self, index: int, ppm: int) -> None:
+        """Let a machine's monotonic clock, and its timers, run faster or slower."""
+        self.world.fault("clock rate", index, text=f"{ppm} ppm")
+        self.get(index).set_drift(ppm)
+
+    def correct_clock(self, index: int) -> None:
+        """Set a machine's clocks right."""
+        machine = self.get(index)
+        machine.clock.correct()
+        if machine.clock.drift_ppm:
+            machine.set_drift(0)

@@ -11,7 +11,8 @@ from quorate.consensus import ENGINES
 from quorate.consensus.replica import Keys, Timer
 from quorate.ledger.application import Application, Executed
 from quorate.node.node import Node
-from quorate.simulator.plan import MS, MemberPlan
+from quorate.simulator.clock import Clock
+from quorate.simulator.plan import MemberPlan
 from quorate.simulator.trace import DISK, FAULT, FINAL, TIMER, WORK
 from quorate.storage.journal import Journal
 
@@ -24,8 +25,6 @@ __all__ = ["Machine", "SimulatedNode"]
 
 T = TypeVar("T")
 
-START_MS: Milliseconds = 1_800_000_000_000
-"""Unix time at the beginning of every run."""
 SEGMENT_BYTES = 1 << 14
 
 
@@ -56,15 +55,15 @@ class Machine:
         """Twists what a traitor says."""
         self.life = 0
         """Grows with every start and crash; what belongs to an older life never happens."""
-        self.timers: dict[Timer, int] = {}
+        self.clock = Clock()
+        self.timers: dict[Timer, tuple[int, Nanoseconds]] = {}
+        """The number in the queue of each timer that runs, and when it falls by our own clock."""
         self.lanes: dict[str, Nanoseconds] = {}
         self.paused = False
         self.backlog: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         """What came while it was paused."""
         self.slowness = 1
         """How much longer than usual disk and calls take."""
-        self.clock_ms: Milliseconds = 0
-        """How far the wall clock is off."""
         self.failed = ""
         """Why the node stopped itself; it may be started again."""
         self.refused = ""
@@ -194,10 +193,10 @@ class Machine:
     # ---- the port
 
     def now(self) -> Nanoseconds:
-        return self.world.now
+        return self.clock.now(self.world.now)
 
     def wall_ms(self) -> Milliseconds:
-        return START_MS + self.world.now // MS + self.clock_ms
+        return self.clock.wall_ms(self.world.now)
 
     def send(self, peer: Address, frame: bytes) -> None:
         if frame is not self.said:
@@ -210,18 +209,22 @@ class Machine:
             link.carry(frame)
 
     def set_timer(self, timer: Timer, delay_ns: Nanoseconds) -> None:
-        world = self.world
+        world, clock = self.world, self.clock
         world.sequence = number = world.sequence + 1
-        self.timers[timer] = number
+        now = world.now
+        self.timers[timer] = (number, clock.now(now) + delay_ns)
         if world.trace is not None:
             world.trace.on_set_timer(number)
+        if clock.drift_ppm:
+            delay_ns = clock.compute_delay(now, delay_ns)
         heappush(
             world.queue,
-            (world.now + max(delay_ns, 1), number, self.fall, (self.life, timer, number)),
+            (now + max(delay_ns, 1), number, self.fall, (self.life, timer, number)),
         )
 
     def fall(self, life: int, timer: Timer, number: int) -> None:
-        if life != self.life or self.timers.get(timer) != number:
+        armed = self.timers.get(timer)
+        if life != self.life or armed is None or armed[0] != number:
             return
         if self.paused:
             self.backlog.append((self.fall, (life, timer, number)))
@@ -237,6 +240,13 @@ class Machine:
 
     def cancel_timer(self, timer: Timer) -> None:
         self.timers.pop(timer, None)
+
+    def set_drift(self, ppm: int) -> None:
+        """Let the monotonic clock run faster or slower from now on, and the timers with it."""
+        now = self.clock.now(self.world.now)
+        self.clock.set_drift(self.world.now, ppm)
+        for timer, (_, deadline) in list(self.timers.items()):
+            self.set_timer(timer, deadline - now)
 
     def append(self, records: list[bytes], done: Callable[[], None]) -> None:
         assert self.journal is not None

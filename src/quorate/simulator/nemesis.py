@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from quorate.base.types import Nanoseconds
+from quorate.simulator.clock import choose_drift, choose_error
 from quorate.simulator.faults import Faults
 from quorate.simulator.plan import MS, SECOND
 
@@ -41,6 +42,7 @@ class Nemesis:
         self.act_choice, self.who = stream("nemesis act"), stream("nemesis who")
         self.how, self.length = stream("nemesis how"), stream("nemesis length")
         self.pause = stream("nemesis pause")
+        self.clock_kind = stream("nemesis clock")
         # Swarm testing (Groce and others, 2012): each seed leaves out about half of the faults.
         # What is left out keeps its numbers and does nothing, so acts are drawn twice as often.
         swarm = stream("nemesis swarm")
@@ -114,7 +116,15 @@ class Nemesis:
         self.world.after(length, self.faults.slow, who, 1)
 
     def do_clock(self, who: int, how: int, length: int) -> None:
-        self.faults.step_clock(who, how % 8000 - 4000)
+        kind = self.clock_kind.choose(3)
+        if kind == 1:
+            self.faults.drift(who, choose_drift(self.clock_kind))
+            return
+        error = choose_error(self.clock_kind, self.world.now) if kind else None
+        if error is None:
+            self.faults.step_clock(who, how % 8000 - 4000)
+        else:
+            self.faults.break_clock(who, error)
 
     DO: dict[str, Callable[["Nemesis", int, int, int], None]] = {  # noqa: RUF012  (never changed)
         "partition": do_partition,

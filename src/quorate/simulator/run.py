@@ -91,7 +91,7 @@ def heal(world: World, faults: Faults) -> None:
     for machine in world.machines:
         machine.crash_at_sync = 0
         machine.slowness = 1
-        machine.clock_ms = 0
+        faults.correct_clock(machine.index)
         if machine.paused:
             machine.resume()
         faults.start(machine.index)
