@@ -23,6 +23,8 @@ class Actor:
         message = self.world.decode(frame)
         for twisted in self.twist(peer, message):
             data = frame if twisted is message else encode(twisted)
+            for hook in self.world.on_message.get(type(twisted), ()):
+                hook(self.machine, twisted)
             for link in self.machine.routes.get(peer, ()):
                 link.carry(data)
 

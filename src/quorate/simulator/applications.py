@@ -25,6 +25,9 @@ GENESIS_TIME = 1_600_000_000
 class Stores(Protocol):
     """Makes stores, and opens them as applications."""
 
+    chain: Hash
+    """The genesis block's hash."""
+
     def make(self) -> Any:
         """Return the empty store of a machine."""
         ...
@@ -48,6 +51,7 @@ class OpaqueStores:
     def __init__(self, plan: "Plan") -> None:
         members = [Member(m.address, m.power) for m in plan.machines if m.power]
         self.genesis = make_opaque_genesis(plan.name.encode(), members)
+        self.chain: Hash = self.genesis.block
 
     def make(self) -> OpaqueStore:
         return OpaqueStore(self.genesis)
@@ -79,6 +83,7 @@ class EthereumStores:
             gas_limit=GAS_LIMIT,
             timestamp=GENESIS_TIME,
         )
+        self.chain: Hash = self.make().genesis_hash
 
     def make(self) -> Ledger:
         return Ledger.open(None, self.genesis)

@@ -8,7 +8,7 @@ from quorate.base.errors import Corrupt, Unavailable
 from quorate.base.rng import Rng
 from quorate.base.types import Address, Hash, Height, Milliseconds, Nanoseconds
 from quorate.consensus import ENGINES
-from quorate.consensus.replica import Keys, Timer
+from quorate.consensus.replica import Accuse, Keys, Timer
 from quorate.ledger.application import Application, Executed
 from quorate.node.node import Node
 from quorate.simulator.clock import Clock
@@ -36,6 +36,13 @@ class SimulatedNode(Node):
         machine = self.port.port
         assert isinstance(machine, Machine)
         machine.on_final(executed)
+
+    def on_accuse(self, effect: Accuse) -> None:
+        super().on_accuse(effect)
+        machine = self.port.port
+        assert isinstance(machine, Machine)
+        for hook in machine.world.on_accuse:
+            hook(machine, effect)
 
 
 class Machine:
@@ -68,6 +75,8 @@ class Machine:
         """Why the node stopped itself; it may be started again."""
         self.refused = ""
         """Why the node does not start any more: it needs people."""
+        self.tainted = False
+        """Whether its disk lost what it had acknowledged."""
         self.excused = False
         """Whether a fault that was injected explains that it stopped."""
         self.syncs = 0
@@ -85,7 +94,10 @@ class Machine:
 
     @property
     def is_honest(self) -> bool:
-        return self.actor is None
+        """Whether what it does can be held against the node: neither its software lies nor its
+        disk.
+        """
+        return self.actor is None and not self.tainted
 
     def start(self) -> None:
         """Start the node from what the disk and the store hold."""
@@ -199,12 +211,12 @@ class Machine:
         return self.clock.wall_ms(self.world.now)
 
     def send(self, peer: Address, frame: bytes) -> None:
-        if frame is not self.said:
-            self.said = frame
-            self.world.observe(self, frame)
         if self.actor is not None:
             self.actor.send(peer, frame)
             return
+        if frame is not self.said:
+            self.said = frame
+            self.world.observe(self, frame)
         for link in self.routes.get(peer, ()):
             link.carry(frame)
 
@@ -291,6 +303,8 @@ class Machine:
     def on_kept(self, records: list[bytes], done: Callable[[], None]) -> None:
         world = self.world
         world.note(DISK, self.index, len(records), records[-1] if records else b"")
+        for hook in world.on_kept:
+            hook(self, records)
         if world.trace is not None:
             world.trace.on_kept(self, records)
         done()

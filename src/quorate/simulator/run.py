@@ -51,6 +51,9 @@ def run_world(world: World) -> None:
         judge_progress(world)
     if not world.findings:
         judge_identity(world)
+    if not world.findings:
+        for judge in world.on_end:
+            judge()
 
 
 class Clients:

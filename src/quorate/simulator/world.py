@@ -9,10 +9,10 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any
 
-from quorate.base.types import Address, Nanoseconds
+from quorate.base.types import Address, Hash, Nanoseconds
 from quorate.consensus import ENGINES
 from quorate.consensus.keys import SecpKeys
-from quorate.consensus.replica import Keys
+from quorate.consensus.replica import Accuse, Keys
 from quorate.ledger.application import Application, Executed
 from quorate.node.settings import Settings
 from quorate.node.wire import make_decoder, make_record_decoder
@@ -59,9 +59,14 @@ class World:
         self.node_settings = Settings(**plan.node_settings)
         self.segment_bytes = SEGMENT_BYTES
         # What watches: called with the machine and what it says, writes, or makes final.
-        self.on_send: list[Callable[[Machine, Any, bytes], None]] = []
+        self.on_message: dict[type[Any], list[Callable[[Machine, Any], None]]] = {}
+        """By type; a broadcast once, of a traitor what it says in fact."""
         self.on_records: list[Callable[[Machine, list[bytes], bool], None]] = []
-        """The last argument: whether they replace the journal."""
+        """Before they are written; the last argument: whether they replace the journal."""
+        self.on_kept: list[Callable[[Machine, list[bytes]], None]] = []
+        """When they are durable."""
+        self.on_accuse: list[Callable[[Machine, Accuse], None]] = []
+        self.on_end: list[Callable[[], None]] = []
         self.on_start: list[Callable[[Machine, list[bytes]], None]] = []
         """With the records that the journal gave back, before the node starts."""
         self.on_final: list[Callable[[Machine, Executed], None]] = []
@@ -70,9 +75,11 @@ class World:
         if plan.bug:
             get_bug(plan.bug).install(self)
         self.stores = make_stores(plan)
+        self.chain: Hash = self.stores.chain
         self.machines = [
             Machine(self, i, m, self.make_keys(m)) for i, m in enumerate(plan.machines)
         ]
+        self.identities = {m.address: m for m in reversed(self.machines)}
         self.followers = [m.address for m in plan.machines if not m.power]
         self.network = Network(self)
 
@@ -165,10 +172,9 @@ class World:
 
     def observe(self, machine: Machine, frame: bytes) -> None:
         """A node says something new: let those see it who watch."""
-        if self.on_send:
-            message = self.decode(frame)
-            for hook in self.on_send:
-                hook(machine, message, frame)
+        message = self.decode(frame)
+        for hook in self.on_message.get(type(message), ()):
+            hook(machine, message)
 
     def on_failed(self, machine: Machine) -> None:
         """A node stopped itself."""
@@ -186,4 +192,4 @@ class World:
 
     def get_machine(self, address: Address) -> Machine:
         """Return the first machine of an identity."""
-        return next(m for m in self.machines if m.address == address)
+        return self.identities[address]

@@ -1,0 +1,58 @@
+"""What the Ethereum ledger must keep, whatever happens: money, and one state for all."""
+
+from typing import TYPE_CHECKING
+
+from quorate._kernel import Ledger
+from quorate.base.types import Address
+
+if TYPE_CHECKING:
+    from quorate.simulator.world import World
+
+__all__ = ["find_supply_fault", "watch_ledger"]
+
+
+def find_supply_fault(ledger: Ledger, accounts: list[Address]) -> str:
+    """Return how the sum of balances changed since genesis, or nothing.
+
+    `accounts` are all that may hold money. Fees that are burnt leave; nothing else may.
+    """
+    view = ledger.view()
+    head = view.head()
+    before = sum(view.balance(0, account) for account in accounts)
+    burnt = 0
+    for height in range(1, head + 1):
+        block = ledger.block(height)
+        if block is not None:
+            burnt += block.base_fee * block.gas_used
+    after = sum(view.balance(head, account) for account in accounts)
+    if after + burnt != before:
+        return f"{after} wei and {burnt} burnt at height {head}, expected {before} in all"
+    return ""
+
+
+def watch_ledger(world: "World", accounts: list[Address]) -> None:
+    """Judge the money and the state of every honest machine at the end of a run."""
+
+    def judge() -> None:
+        roots: dict[int, bytes] = {}
+        for machine in world.machines:
+            if not machine.is_honest:
+                continue
+            ledger = machine.store
+            fault = find_supply_fault(ledger, accounts)
+            if fault:
+                world.find("supply", fault, machine)
+            for height in range(ledger.durable() + 1):
+                block = ledger.block(height)
+                if block is None:
+                    continue
+                root = roots.setdefault(height, block.state_root)
+                if root != block.state_root:
+                    world.find(
+                        "state root",
+                        f"height {height}: 0x{block.state_root.hex()}, "
+                        f"and another has 0x{root.hex()}",
+                        machine,
+                    )
+
+    world.on_end.append(judge)

@@ -1,0 +1,139 @@
+"""Joins the judges to a simulated world."""
+
+from typing import TYPE_CHECKING
+
+from quorate.base.errors import Invalid
+from quorate.base.types import Address, Height, Member
+from quorate.consensus.certificate import NIL, PRECOMMIT
+from quorate.consensus.evidence import Offence, decode_evidence, get_offence, verify_evidence
+from quorate.consensus.membership import ValidatorSet
+from quorate.consensus.replica import Accuse
+from quorate.consensus.tendermint_types import Proposal, Vote, Voted
+from quorate.ledger.application import Executed
+from quorate.simulator.invariants.chain import Chain
+from quorate.simulator.invariants.tendermint import TendermintRules
+
+if TYPE_CHECKING:
+    from quorate.simulator.machine import Machine
+    from quorate.simulator.world import World
+
+__all__ = ["watch"]
+
+
+def watch(world: "World") -> None:
+    """Let all judges that fit the plan's engine watch a world."""
+    chain = watch_chain(world)
+    if world.plan.engine == "tendermint":
+        TendermintWatch(world, chain)
+
+
+def watch_chain(world: "World") -> Chain:
+    """Let agreement and certificates be judged."""
+
+    def report(property: str, message: str, who: Address) -> None:
+        world.find(property, message, world.get_machine(who))
+
+    genesis = [Member(m.address, m.power) for m in world.plan.machines if m.power]
+    chain = Chain(world.chain, genesis, world.machines[0].keys.verify, report)
+
+    def on_start(machine: "Machine", _: list[bytes]) -> None:
+        if machine.is_honest:
+            chain.start(machine.address, machine.application.durable().height)
+
+    def on_final(machine: "Machine", executed: Executed) -> None:
+        if not machine.is_honest:
+            return
+        assert machine.node is not None
+        execution = machine.node.execution
+        chain.decide(
+            machine.address,
+            executed.height,
+            executed.block,
+            executed.timestamp_ms,
+            executed.members,
+            execution.envelope,
+            execution.certificate,
+            execution.payloads,
+        )
+
+    world.on_start.append(on_start)
+    world.on_final.append(on_final)
+    return chain
+
+
+class TendermintWatch:
+    """Tells the rules of Tendermint what machines say, write and report."""
+
+    def __init__(self, world: "World", chain: Chain) -> None:
+        self.world, self.chain = world, chain
+        self.rules = TendermintRules(self.get_members, self.report)
+        self.accused: dict[tuple[int, int, Offence], None] = {}
+        """By machine and life."""
+        self.members: list[Member] | None = None
+        self.turns: ValidatorSet | None = None
+        world.on_message[Vote] = [*world.on_message.get(Vote, []), self.on_vote]
+        world.on_message[Proposal] = [*world.on_message.get(Proposal, []), self.on_proposal]
+        world.on_kept.append(self.on_kept)
+        world.on_start.append(self.on_kept)
+        world.on_accuse.append(self.on_accuse)
+
+    def get_members(self, height: Height) -> list[Member] | None:
+        return self.chain.members.get(height)
+
+    def report(self, property: str, message: str, who: Address) -> None:
+        self.world.find(property, message, self.world.get_machine(who))
+
+    def on_vote(self, machine: "Machine", vote: Vote) -> None:
+        self.rules.collect(vote)
+        if vote.voter == machine.address and machine.is_honest:
+            self.rules.judge_vote(vote)
+            if vote.round:
+                self.world.witness("vote after round 0")
+            if vote.kind == PRECOMMIT and vote.value == NIL:
+                self.world.witness("precommit nil")
+
+    def on_proposal(self, machine: "Machine", proposal: Proposal) -> None:
+        if not machine.is_honest or self.get_proposer(proposal) != machine.address:
+            return
+        if proposal.valid_round >= 0:
+            self.world.witness("value proposed again")
+        self.rules.judge_proposal(machine.address, proposal)
+
+    def get_proposer(self, proposal: Proposal) -> Address | None:
+        """Return whose turn it is, by the engine's own table; others only relay."""
+        members = self.get_members(proposal.height)
+        if members is None:
+            return None
+        if members is not self.members:
+            self.members, self.turns = members, ValidatorSet(members)
+        assert self.turns is not None
+        return self.turns.get_proposer(proposal.height, proposal.round)
+
+    def on_kept(self, machine: "Machine", records: list[bytes]) -> None:
+        if not machine.is_honest:
+            return
+        decode = self.world.decode_record
+        for data in records:
+            record = decode(data)
+            if type(record) is Voted:
+                self.rules.keep(machine.address, record.vote)
+
+    def on_accuse(self, machine: "Machine", effect: Accuse) -> None:
+        world = self.world
+        world.witness("accusation")
+        if not machine.is_honest:
+            return
+        evidence = decode_evidence(effect.evidence)
+        key = (machine.index, machine.life, get_offence(evidence))
+        if key in self.accused:
+            world.find("one accusation", f"reports {key[2]} again", machine)
+        self.accused[key] = None
+        if effect.who != evidence.who or world.get_machine(effect.who).is_honest:
+            world.find("one accusation", f"accuses {world.get_machine(effect.who).name}", machine)
+        members = self.get_members(evidence.height)
+        if members is None:
+            return
+        try:
+            verify_evidence(evidence, world.chain, members, evidence.height, machine.keys.verify)
+        except Invalid as error:
+            world.find("one accusation", str(error), machine)
