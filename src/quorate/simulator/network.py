@@ -4,14 +4,18 @@ A connection joins two machines as TCP with TLS does: both ends learn that it is
 broke, and what was under way on a broken one never arrives. Within a connection this network is
 meaner than TCP: frames are lost one by one and overtake each other, unless the profile says that
 they do not.
+
+A timing model, if the plan has one, overrules all of this: what it does not allow to be lost or
+late comes at the last moment that it allows, and connections break only while frames may be lost.
 """
 
 from collections.abc import Callable
 from heapq import heappush
 from typing import TYPE_CHECKING
 
-from quorate.base.types import Address
+from quorate.base.types import Address, Nanoseconds
 from quorate.simulator.plan import MS, SECOND
+from quorate.simulator.timing import Lossy, PartiallySynchronous
 
 if TYPE_CHECKING:
     from quorate.simulator.machine import Machine
@@ -39,7 +43,7 @@ class Connection:
     def is_open(self) -> bool:
         """Whether nothing keeps the ends from meeting."""
         return all(end.node is not None for end in self.ends) and not any(
-            link.blocked for link in self.links
+            link.blocked and link.may_lose() for link in self.links
         )
 
 
@@ -57,10 +61,12 @@ class Link:
         "free_at",
         "last_at",
         "lost",
+        "lost_in_a_row",
         "penalty_ns",
         "source",
         "tailed",
         "target",
+        "timing",
         "world",
     )
 
@@ -70,6 +76,8 @@ class Link:
         self.world, self.connection = world, connection
         self.source, self.target = source, target
         plan = world.plan
+        self.timing = plan.timing
+        self.lost_in_a_row = 0
         row = plan.delays_ns[source.index] if plan.delays_ns else []
         self.base_ns = row[target.index] if row else plan.base_delay_ns
         self.blocked = 0
@@ -93,9 +101,15 @@ class Link:
             return
         rates = world.network
         if self.blocked or (rates.loss and self.lost.chance(rates.loss)):
-            rates.lose(self, frame)
+            if self.may_lose():
+                self.lost_in_a_row += 1
+                rates.lose(self, frame)
+            else:
+                assert self.timing is not None
+                self.push(frame, self.timing.compute_deadline(world.now))
             return
-        if rates.corrupt and self.corrupted.chance(rates.corrupt):
+        self.lost_in_a_row = 0
+        if rates.corrupt and self.corrupted.chance(rates.corrupt) and self.may_lose():
             world.fault("corrupt", self.source.index, self.target.index)
             rates.disconnect(connection)
             return
@@ -103,6 +117,11 @@ class Link:
         if rates.duplicate and self.doubled.chance(rates.duplicate):
             world.count("duplicated")
             self.schedule(frame, rates)
+
+    def may_lose(self) -> bool:
+        """Whether the timing model lets a frame that is sent now be lost."""
+        timing = self.timing
+        return timing is None or timing.may_lose(self.world.now, self.lost_in_a_row)
 
     def schedule(self, frame: bytes, rates: "Network") -> None:
         world = self.world
@@ -116,6 +135,13 @@ class Link:
             at = self.free_at + delay
         if not rates.reorder:
             at = self.last_at = max(at, self.last_at)
+        if self.timing is not None:
+            at = min(at, self.timing.compute_deadline(world.now))
+        self.push(frame, at)
+
+    def push(self, frame: bytes, at: Nanoseconds) -> None:
+        """Let a frame arrive at a time."""
+        world = self.world
         world.sequence = number = world.sequence + 1
         if world.trace is not None:
             world.trace.on_send(self, frame, number)
@@ -131,7 +157,10 @@ class Network:
         plan = world.plan
         profile = plan.profile
         self.jitter_ns = max(plan.jitter_ns, 1)
-        self.loss = profile.loss_permille
+        self.timing = plan.timing
+        self.usual_loss = self.timing.loss_permille if isinstance(self.timing, Lossy) else 0
+        """What healing does not end."""
+        self.loss = max(profile.loss_permille, self.usual_loss)
         self.duplicate = profile.duplicate_permille
         self.tail, self.tail_factor = profile.tail_permille, profile.tail_factor
         self.corrupt = profile.corrupt_permille
@@ -142,6 +171,8 @@ class Network:
             for other in world.machines[one.index + 1 :]:
                 if one.address != other.address:
                     self.join(one, other)
+        if isinstance(self.timing, PartiallySynchronous):
+            world.after(self.timing.gst_ns, self.stabilise)
 
     def join(self, one: "Machine", other: "Machine") -> None:
         """Lay the links between two machines."""
@@ -206,15 +237,23 @@ class Network:
             self.world.after(MS, self.connect, link.connection)
 
     def break_blocked(self, connection: Connection) -> None:
-        if any(link.blocked for link in connection.links):
+        if any(link.blocked and link.may_lose() for link in connection.links):
             self.disconnect(connection)
 
     def heal(self) -> None:
-        """No more faults on links: nothing is cut, lost, doubled or slow."""
-        self.loss = self.duplicate = self.tail = self.corrupt = 0
+        """No more faults on links: nothing is cut, lost, doubled or slow.
+
+        What belongs to the timing model stays.
+        """
+        self.loss = self.usual_loss
+        self.duplicate = self.tail = self.corrupt = 0
         for link in self.links.values():
             link.blocked = link.penalty_ns = 0
             link.factor = 1
+        self.stabilise()
+
+    def stabilise(self) -> None:
+        """Nothing is in the way of connections any more."""
         for connection in self.connections.values():
             self.world.after(MS, self.connect, connection)
 

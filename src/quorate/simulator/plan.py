@@ -6,6 +6,7 @@ from msgspec import Meta, Struct
 
 from quorate.base.errors import Invalid
 from quorate.base.types import Address, Milliseconds, Nanoseconds
+from quorate.simulator.timing import AnyTiming
 
 __all__ = ["MS", "PROFILES", "SECOND", "MemberPlan", "Plan", "Profile", "get_profile"]
 
@@ -151,6 +152,9 @@ class Plan(Struct, frozen=True, kw_only=True):
     """The genesis file of the Ethereum ledger; empty: a development network's."""
     signatures: Literal["simulated", "real"] = "simulated"
     profile: Profile = PROFILES["none"]
+    timing: AnyTiming | None = None
+    """What the network promises in spite of the profile; None: nothing while faults happen, and
+    everything after."""
     base_delay_ns: Nanoseconds = MS // 2
     """The shortest way of a frame."""
     jitter_ns: Nanoseconds = 5 * MS

@@ -1,7 +1,8 @@
 """One run: faults and clients for a while, then none, then everything must become final.
 
 A run judges safety at every step. Liveness is judged only after faults have ended: what was
-submitted then must become final on every machine that can be up, within the plan's patience.
+submitted then must become final on every machine that can be up, within the plan's patience; and
+only if the plan's timing model promises enough for that.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from quorate.simulator.invariants import watch
 from quorate.simulator.nemesis import Nemesis
 from quorate.simulator.plan import MS, Plan
 from quorate.simulator.tape import Tape
+from quorate.simulator.timing import ENGINES, judge_claims
 from quorate.simulator.tracer import Tracer
 from quorate.simulator.verdict import Finding, Outcome, Verdict
 from quorate.simulator.world import World
@@ -47,7 +49,8 @@ def run_world(world: World) -> None:
     if world.findings:
         return
     heal(world, faults)
-    if not plan.profile.unbounded:
+    if not plan.profile.unbounded and "termination" not in get_unjudged(plan):
+        await_synchrony(world)
         judge_progress(world)
     if not world.findings:
         judge_identity(world)
@@ -98,6 +101,23 @@ def heal(world: World, faults: Faults) -> None:
         if machine.paused:
             machine.resume()
         faults.start(machine.index)
+
+
+def get_unjudged(plan: Plan) -> dict[str, str]:
+    """Return the claims that the plan's timing model forbids to judge, with the reason."""
+    needs = ENGINES.get(plan.engine)
+    if plan.timing is None or needs is None:
+        return {}
+    n = len([m for m in plan.machines if m.power])
+    return judge_claims(needs, plan.timing, n=n, f=(n - 1) // 3)
+
+
+def await_synchrony(world: World) -> None:
+    """Let time pass until the timing model promises what liveness needs."""
+    timing = world.plan.timing
+    start = None if timing is None else timing.judge_from()
+    if start is not None and start > world.now:
+        world.run(start)
 
 
 def judge_progress(world: World) -> None:
@@ -172,5 +192,6 @@ def make_outcome(world: World) -> Outcome:
         time_ns=world.now,
         heights=[get_height(world, i) for i in range(len(world.machines))],
         counters=dict(sorted(world.counters.items())),
+        unjudged=get_unjudged(world.plan),
         sometimes=dict(sorted(world.sometimes.items())),
     )

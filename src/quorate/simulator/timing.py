@@ -32,6 +32,7 @@ from quorate.base.types import Nanoseconds
 __all__ = [
     "DETECTORS",
     "ENGINES",
+    "AnyTiming",
     "Asynchronous",
     "Detectable",
     "Lossy",

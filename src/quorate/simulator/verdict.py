@@ -45,6 +45,8 @@ class Outcome(Struct, frozen=True, kw_only=True):
     """The final height of each machine at the end."""
     counters: dict[str, int]
     """Faults by kind, messages, rounds and so on."""
+    unjudged: dict[str, str] = {}
+    """Claims that this run's timing model does not let it judge, with the reason."""
     sometimes: dict[str, int]
     """How often each thing happened that shows that the run was not vacuous."""
 
