@@ -126,7 +126,7 @@ def get_profile(name: str) -> Profile:
     return found
 
 
-class MemberPlan(Struct, frozen=True):
+class MemberPlan(Struct, frozen=True, forbid_unknown_fields=True):
     """One machine of the network."""
 
     name: str
@@ -137,7 +137,7 @@ class MemberPlan(Struct, frozen=True):
     """For real signatures."""
 
 
-class Plan(Struct, frozen=True, kw_only=True):
+class Plan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that a run depends on besides its tape; `seed` draws the tape."""
 
     seed: int

@@ -18,10 +18,18 @@ from typing import Protocol
 
 from quorate.base.errors import Invalid
 
-__all__ = ["MAX_CHOICES", "Choices", "Stream", "Tape"]
+__all__ = ["MAX_CHOICES", "Choices", "Stream", "Tape", "strip_zeros"]
 
 MAX_CHOICES = 20_000_000
 """On one tape that is read from outside."""
+
+
+def strip_zeros(values: list[int]) -> list[int]:
+    """Return choices without the zeros at their end, which a replay says anyway."""
+    end = len(values)
+    while end and not values[end - 1]:
+        end -= 1
+    return values[:end]
 
 
 class Choices(Protocol):
@@ -81,7 +89,7 @@ class Recorded(Stream):
 class Replayed:
     """A stream that says what it is told, and zero afterwards, until it is given a seed."""
 
-    __slots__ = ("at", "fresh", "said", "values")
+    __slots__ = ("at", "fresh", "most", "said", "values")
 
     def __init__(self, values: list[int]) -> None:
         self.values = values
@@ -89,6 +97,8 @@ class Replayed:
         self.fresh: Stream | None = None
         self.said: list[int] = []
         """What was said in fact, fitted to what was asked."""
+        self.most = 1
+        """The largest `n` of any choice so far."""
 
     def reseed(self, seed: int, name: str) -> None:
         self.fresh = Stream(seed, name)
@@ -102,6 +112,7 @@ class Replayed:
         else:
             value = 0
         self.at += 1
+        self.most = max(self.most, n)
         self.said.append(value)
         return value
 
@@ -123,13 +134,14 @@ class Tape:
     With `record` a drawn tape can be read afterwards by `get_values`; a replayed one always can.
     """
 
-    __slots__ = ("record", "seed", "streams", "values")
+    __slots__ = ("record", "reseeded", "seed", "streams", "values")
 
     def __init__(
         self, seed: int, values: Mapping[str, list[int]] | None = None, *, record: bool = False
     ) -> None:
         self.seed, self.record = seed, record
         self.values = values
+        self.reseeded = False
         self.streams: dict[str, Stream | Replayed] = {}
 
     def stream(self, name: str) -> Choices:
@@ -138,6 +150,8 @@ class Tape:
         if found is None:
             if self.values is not None:
                 found = Replayed(self.values.get(name, []))
+                if self.reseeded:
+                    found.reseed(self.seed, name)
             elif self.record:
                 found = Recorded(self.seed, name)
             else:
@@ -149,7 +163,7 @@ class Tape:
         """Let every stream go on as that of another seed: what would have happened otherwise."""
         for name, stream in self.streams.items():
             stream.reseed(seed, name)
-        self.seed = seed
+        self.seed, self.reseeded = seed, True
 
     def get_values(self) -> dict[str, list[int]]:
         """Return what the streams said, without the zeros at their ends, sorted by name."""
@@ -161,9 +175,15 @@ class Tape:
                 said = stream.values
             else:
                 raise Invalid("tape: it was not recorded")
-            end = len(said)
-            while end and not said[end - 1]:
-                end -= 1
-            if end:
-                values[name] = said[:end]
+            kept = strip_zeros(said)
+            if kept:
+                values[name] = kept
         return values
+
+    def get_limits(self) -> dict[str, int]:
+        """Return how many candidates the streams of a replayed tape chose among at most."""
+        return {
+            name: stream.most
+            for name, stream in sorted(self.streams.items())
+            if isinstance(stream, Replayed)
+        }
