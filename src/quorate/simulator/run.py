@@ -17,7 +17,7 @@ from quorate.simulator.tracer import Tracer
 from quorate.simulator.verdict import Finding, Outcome, Verdict
 from quorate.simulator.world import World
 
-__all__ = ["run", "run_world"]
+__all__ = ["finish", "run", "run_world"]
 
 
 def run(
@@ -46,10 +46,14 @@ def run_world(world: World) -> None:
     Nemesis(world, faults, end).start()
     Clients(world, end).start()
     world.run(end)
-    if world.findings:
-        return
+    if not world.findings:
+        finish(world, faults, progress=not plan.profile.unbounded)
+
+
+def finish(world: World, faults: Faults, *, progress: bool) -> None:
+    """End all faults, then judge: progress if it may be, and what two stores hold."""
     heal(world, faults)
-    if not plan.profile.unbounded and "termination" not in get_unjudged(plan):
+    if progress and "termination" not in get_unjudged(world.plan):
         await_synchrony(world)
         judge_progress(world)
     if not world.findings:
