@@ -7,7 +7,7 @@ from quorate.simulator.bugs import BUGS, get_bug, load
 from quorate.simulator.run import run
 from simulator.networks import make_plan
 
-SEEDS = 12
+SEEDS = 80
 
 
 @pytest.mark.parametrize(

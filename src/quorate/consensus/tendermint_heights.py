@@ -110,6 +110,7 @@ class Heights(Links):
         self.valid_value, self.valid_round = None, -1
         self.awake = self.stirred = self.moved = False
         self.highest = {}
+        self.offered = {}
 
     def advance_height(self, value: Hash, decision: Decision) -> None:
         """Leave a decided height (L51-53)."""

@@ -6,6 +6,8 @@ height is under way and that makes no progress tells `STATUS_PEERS` others in tu
 signatures, so a partly connected network works), or the decision, if it is one height behind.
 
 * Answers provoke no answers, and a replica answers one peer at most twice in a status interval.
+* The same payload goes to the same peer after growing pauses only, since what seems lost may be on
+  its way over a thin link, and more copies of it would hold up the votes behind them.
 * An idle replica sends nothing. One that hears of something it lacks asks in its next interval.
 * Messages of the next height are held (`HELD_PER_SENDER`), since fast peers are often one ahead.
 * What lies further ahead is dropped: block sync feeds `Decision` messages to a replica far behind.
@@ -52,6 +54,8 @@ from quorate.consensus.tendermint_types import (
 )
 
 MAX_ANSWERED = 2048
+OFFER_BYTES_PER_MS = 1000
+"""How thin a link may be before payloads are sent again that have not come through yet."""
 
 
 class Links(Replica):
@@ -70,6 +74,7 @@ class Links(Replica):
         "locked_value",
         "moved",
         "offences",
+        "offered",
         "parent",
         "pending",
         "round",
@@ -123,6 +128,8 @@ class Links(Replica):
     last: Decision | None
     answered: dict[Address, Nanoseconds]
     """When a peer was last answered."""
+    offered: dict[tuple[Address, Hash], tuple[int, Nanoseconds]]
+    """How often a payload went to a peer in answers at this height, and when it may go again."""
     cursor: int
     verified: Verified
     offences: Offences
@@ -371,7 +378,8 @@ class Links(Replica):
         if sender == self.me:
             return
         if m.height == self.height - 1 and self.last is not None:
-            if self.may_answer(now, sender):
+            size = sum(len(payload) for payload in self.last.payloads)
+            if self.may_answer(now, sender) and self.may_offer(now, sender, self.parent, size):
                 self.out.append(Send(sender, self.last))
             return
         if m.height != self.height or not self.entered:
@@ -383,7 +391,7 @@ class Links(Replica):
             for held in m.rounds:
                 state = self.rounds.get(held.round)
                 if state is not None:
-                    self.answer(sender, held, state)
+                    self.answer(now, sender, held, state)
         if any(self.lacks(held) for held in m.rounds):
             self.stir(now)
         if m.awake and sender in self.validators.powers:
@@ -400,11 +408,23 @@ class Links(Replica):
         self.answered[sender] = now
         return True
 
-    def answer(self, sender: Address, held: Held, state: Round) -> None:
+    def may_offer(self, now: Nanoseconds, sender: Address, value: Hash, size: int) -> bool:
+        """Whether a payload may go to a peer (again); then it does, and the next time is later."""
+        times, due = self.offered.get((sender, value), (0, now))
+        if now < due:
+            return False
+        pause_ms = self.settings.status_ms + size // OFFER_BYTES_PER_MS << times
+        pause_ms = min(pause_ms, self.settings.max_timeout_ms)
+        self.offered[sender, value] = (min(times + 1, 16), now + pause_ms * MILLISECOND)
+        return True
+
+    def answer(self, now: Nanoseconds, sender: Address, held: Held, state: Round) -> None:
         """Send what is here and not there: at most a proposal and every vote of one round."""
         if not held.proposal:
             proposal = self.find_proposal(state)
-            if proposal is not None:
+            if proposal is not None and self.may_offer(
+                now, sender, proposal.signature[:32], len(proposal.payload)
+            ):
                 self.out.append(Send(sender, proposal))
         known = int.from_bytes(held.prevotes, "little")
         polka = state.prevotes.quorum

@@ -24,6 +24,8 @@ AGAIN_TIMER = Timer("node.gossip.again")
 MILLISECOND: Nanoseconds = 1_000_000
 MAX_BATCH = 4096
 """Items in one call of the pool, so that the first of a flood need not wait for the last."""
+MAX_DOUBLINGS = 5
+"""Of the pause before what waits is told again."""
 FULL = "txpool is full"
 KNOWN = "already known"
 
@@ -80,6 +82,7 @@ class Gossip:
     __slots__ = (
         "again_height",
         "again_set",
+        "again_times",
         "application",
         "arrived",
         "arrived_bytes",
@@ -121,6 +124,8 @@ class Gossip:
         self.timer_set = False
         self.again_set = False
         self.again_height: Height = 0
+        self.again_times = 0
+        """How often everything was told again since the last new height."""
 
     # ---- in
 
@@ -280,13 +285,18 @@ class Gossip:
         if self.again_set or not self.execution.has_items:
             return
         self.again_set = True
-        self.again_height = self.execution.final.height
-        self.port.set_timer(AGAIN_TIMER, self.settings.gossip_again_ms * MILLISECOND)
+        if self.again_height != self.execution.final.height:
+            self.again_height = self.execution.final.height
+            self.again_times = 0
+        # Each time later: over thin links the agreement on a new height may wait behind it.
+        pause_ms = self.settings.gossip_again_ms << self.again_times
+        self.port.set_timer(AGAIN_TIMER, pause_ms * MILLISECOND)
 
     def on_again_timer(self) -> None:
         self.again_set = False
         if self.execution.ready and self.again_height == self.execution.final.height:
             self.count("gossip_again")
+            self.again_times = min(self.again_times + 1, MAX_DOUBLINGS)
             self.tell_waiting(lambda: list(self.peers.connected))
         if self.execution.ready:
             self.watch()

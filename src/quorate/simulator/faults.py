@@ -61,6 +61,11 @@ class Faults:
             for link in links:
                 self.world.network.unblock(link)
 
+    def limit_frames(self, limit_bytes: int) -> None:
+        """Let larger frames vanish on all links, until they are healed."""
+        self.world.fault("frame limit", -1, text=f"{limit_bytes} bytes")
+        self.world.network.limit_bytes = limit_bytes
+
     def heal(self) -> None:
         """Mend all links and forget all rates."""
         self.cuts.clear()

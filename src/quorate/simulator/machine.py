@@ -131,7 +131,7 @@ class Machine:
             application,
             world.node_settings,
             engine=world.plan.engine,
-            peers=world.followers,
+            peers=world.peers,
             software=self.software,
         )
         for hook in world.on_start:

@@ -25,6 +25,7 @@ __all__ = ["Connection", "Link", "Network"]
 
 RECONNECT_NS = SECOND
 """After a connection broke, it is tried again."""
+NO_LIMIT = 1 << 62
 NOTICE_NS = 5 * SECOND
 """After this long without a frame through a cut, a connection breaks."""
 
@@ -100,7 +101,11 @@ class Link:
         if not connection.up:
             return
         rates = world.network
-        if self.blocked or (rates.loss and self.lost.chance(rates.loss)):
+        if (
+            self.blocked
+            or len(frame) > rates.limit_bytes
+            or (rates.loss and self.lost.chance(rates.loss))
+        ):
             if self.may_lose():
                 self.lost_in_a_row += 1
                 rates.lose(self, frame)
@@ -165,6 +170,8 @@ class Network:
         self.tail, self.tail_factor = profile.tail_permille, profile.tail_factor
         self.corrupt = profile.corrupt_permille
         self.reorder, self.bandwidth = profile.reorder, profile.bandwidth_bytes_per_ms
+        self.limit_bytes = NO_LIMIT
+        """Larger frames vanish, as on a path whose MTU nobody tells."""
         self.connections: dict[tuple[int, int], Connection] = {}
         self.links: dict[tuple[int, int], Link] = {}
         for one in world.machines:
@@ -247,6 +254,7 @@ class Network:
         """
         self.loss = self.usual_loss
         self.duplicate = self.tail = self.corrupt = 0
+        self.limit_bytes = NO_LIMIT
         for link in self.links.values():
             link.blocked = link.penalty_ns = 0
             link.factor = 1

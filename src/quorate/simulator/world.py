@@ -80,7 +80,7 @@ class World:
             Machine(self, i, m, self.make_keys(m)) for i, m in enumerate(plan.machines)
         ]
         self.identities = {m.address: m for m in reversed(self.machines)}
-        self.followers = [m.address for m in plan.machines if not m.power]
+        self.peers = [m.address for m in plan.machines]
         self.network = Network(self)
 
     # ---- parts

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from quorate.base.errors import Invalid
+from quorate.consensus.replica import Replica
 
 if TYPE_CHECKING:
     from quorate.simulator.world import World
 
-__all__ = ["BUGS", "Bug", "get_bug", "register"]
+__all__ = ["BUGS", "Bug", "get_bug", "register", "replace_replica"]
 
 
 class Bug(Struct, frozen=True):
@@ -46,6 +47,15 @@ def get_bug(name: str) -> Bug:
     if found is None:
         raise Invalid(f"bug {name!r}: expected one of {', '.join(sorted(BUGS))}")
     return found
+
+
+def replace_replica(replica: type[Replica]) -> Callable[["World"], None]:
+    """Return what makes all machines of a world run this replica."""
+
+    def install(world: "World") -> None:
+        world.make_replica = replica
+
+    return install
 
 
 def load() -> None:

@@ -1,17 +1,11 @@
 """Known bugs of Tendermint implementations (catalogue T1-T5), and a few of our own making."""
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
 from quorate.base.types import Hash, Nanoseconds
 from quorate.consensus.certificate import NIL, PREVOTE
 from quorate.consensus.evidence import Offence, Offences
 from quorate.consensus.tendermint import Tendermint
 from quorate.consensus.tendermint_types import Polka, Proposal, Round, Vote
-from quorate.simulator.bugs import Bug, register
-
-if TYPE_CHECKING:
-    from quorate.simulator.world import World
+from quorate.simulator.bugs import Bug, register, replace_replica
 
 
 class NeverUnlock(Tendermint):
@@ -116,15 +110,6 @@ class CountedAgain(Tendermint):
         super().forget_height()
         if not isinstance(self.offences, Forgetful):
             self.offences = Forgetful()
-
-
-def replace_replica(replica: type[Tendermint]) -> Callable[["World"], None]:
-    """Return what makes all machines of a world run this replica."""
-
-    def install(world: "World") -> None:
-        world.make_replica = replica
-
-    return install
 
 
 register(
