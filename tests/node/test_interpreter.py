@@ -192,7 +192,7 @@ def test_messages_are_received_while_the_disk_is_at_work() -> None:
     bench = Bench()
     bench.replica.answers = {"hello": [say("answer")]}
     bench.do(word("slow"))
-    bench.interpreter.receive(OTHER, Say("hello"))
+    bench.interpreter.receive(0, OTHER, Say("hello"))
     assert bench.replica.heard == [(OTHER, "hello")]
     assert bench.calls == []
     assert bench.finish() == [said("answer")]

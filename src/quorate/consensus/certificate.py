@@ -38,6 +38,7 @@ envelope's hash by more than two thirds of the voting power, sorted by address:
 """
 
 from collections.abc import Callable, Sequence
+from struct import Struct
 from typing import Annotated, TypeAlias
 
 from msgspec import Meta
@@ -55,7 +56,11 @@ NIL = ZERO_HASH
 
 DOMAIN = b"quorate\x01"
 VERSION = 1
+ENVELOPE = Struct(">16sQQ20s32s32s32s32s")
+STATEMENT = Struct(">8s32sBQQ32sI")
+"""The layouts above."""
 ENGINE_BYTES = 16
+ENGINE_LETTERS = b"abcdefghijklmnopqrstuvwxyz0123456789-"
 ENVELOPE_BYTES = 180
 SIGNATURE_BYTES = 65
 ENTRY_BYTES = 20 + SIGNATURE_BYTES
@@ -88,17 +93,15 @@ class Certificate(Value, frozen=True, array_like=True, gc=False):
 
 def encode_envelope(envelope: Envelope) -> bytes:
     """Return the 180 bytes of the layout above."""
-    return b"".join(
-        (
-            envelope.engine.encode("ascii").ljust(ENGINE_BYTES, b"\0"),
-            envelope.height.to_bytes(8, "big"),
-            envelope.round.to_bytes(8, "big"),
-            envelope.proposer,
-            envelope.parent,
-            envelope.members,
-            envelope.next_members,
-            envelope.payload,
-        )
+    return ENVELOPE.pack(
+        envelope.engine.encode("ascii"),
+        envelope.height,
+        envelope.round,
+        envelope.proposer,
+        envelope.parent,
+        envelope.members,
+        envelope.next_members,
+        envelope.payload,
     )
 
 
@@ -106,21 +109,14 @@ def decode_envelope(data: bytes) -> Envelope:
     """Return the envelope of exactly its own encoding. Raises Invalid."""
     if len(data) != ENVELOPE_BYTES:
         raise Invalid(f"envelope: {len(data)} bytes, expected {ENVELOPE_BYTES}")
-    name = data[:ENGINE_BYTES].rstrip(b"\0")
-    if not name or not all(c in b"abcdefghijklmnopqrstuvwxyz0123456789-" for c in name):
-        raise Invalid(f"envelope: engine name 0x{data[:ENGINE_BYTES].hex()}, expected a-z 0-9 -")
-    height, round = int.from_bytes(data[16:24], "big"), int.from_bytes(data[24:32], "big")
+    padded, height, round, proposer, parent, members, next_members, payload = ENVELOPE.unpack(data)
+    name = padded.rstrip(b"\0")
+    if not name or name.strip(ENGINE_LETTERS):
+        raise Invalid(f"envelope: engine name 0x{padded.hex()}, expected a-z 0-9 -")
     if height > 2**62 or round >= 2**31:
         raise Invalid(f"envelope: height {height} and round {round}, expected at most 2**62, 2**31")
     return Envelope(
-        name.decode("ascii"),
-        height,
-        round,
-        data[32:52],
-        data[52:84],
-        data[84:116],
-        data[116:148],
-        data[148:180],
+        name.decode("ascii"), height, round, proposer, parent, members, next_members, payload
     )
 
 
@@ -133,19 +129,7 @@ def compute_digest(
     chain: Hash, kind: int, height: Height, round: int, value: Hash, valid_round: int = -1
 ) -> Hash:
     """Return what a validator signs for a proposal or a vote; the layout is in the docstring."""
-    return keccak256(
-        b"".join(
-            (
-                DOMAIN,
-                chain,
-                kind.to_bytes(1, "big"),
-                height.to_bytes(8, "big"),
-                round.to_bytes(8, "big"),
-                value,
-                (valid_round + 1).to_bytes(4, "big"),
-            )
-        )
-    )
+    return keccak256(STATEMENT.pack(DOMAIN, chain, kind, height, round, value, valid_round + 1))
 
 
 def encode_certificate(certificate: Certificate) -> bytes:

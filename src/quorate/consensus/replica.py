@@ -92,7 +92,7 @@ class Broadcast(Value, frozen=True, gc=False):
     """Send to every connected peer and to oneself.
 
     Peers that are not members (yet) follow by what they hear. An engine that has already counted
-    its own message drops the copy that comes back.
+    its own message drops the copy that comes back, and says by `ECHO` that none has to.
     """
 
     message: Message
@@ -261,6 +261,8 @@ class Replica(ABC):
     """The messages of this engine, `Decision` among them."""
     RECORDS: ClassVar[tuple[type[Record], ...]]
     HANDLERS: ClassVar[dict[type[Message], Callable[[Any, Nanoseconds, Address, Any], None]]]
+    ECHO: ClassVar[bool] = True
+    """Whether this engine needs the copies of its own broadcasts; without, none may come."""
 
     def __init__(self, keys: Keys, chain: Hash, rng: Rng) -> None:
         self.me, self.keys, self.chain, self.rng = keys.address, keys, chain, rng

@@ -38,7 +38,7 @@ Deviations:
   does not propose where it may have done so before; it prevotes nil there at once, and a nil
   prevote of the proposer ends everybody's wait for its proposal.
 * Our own votes count when they are cast; effects are ordered, so nothing that follows from them is
-  visible before they are durable. The copies that `Broadcast` brings back are dropped.
+  visible before they are durable. No copies come back (`ECHO`); those that do are dropped.
 * The paper knows no restarts. Besides votes and proposals, a polka that made a value valid and the
   entry into a later round are durable with the votes that justify them: otherwise a crash and a
   member that falls silent could leave correct replicas locked, or apart in rounds, for ever.
@@ -107,6 +107,7 @@ class Tendermint(Heights):
 
     WIRE: ClassVar[tuple[type[Message], ...]] = (Decision, Proposal, Vote, Status)
     RECORDS: ClassVar[tuple[type[Record], ...]] = (Proposed, Voted, Polka, Decided, Entered)
+    ECHO: ClassVar[bool] = False
 
     def __init__(self, keys: Keys, chain: Hash, rng: Rng, settings: Settings | None = None) -> None:
         super().__init__(keys, chain, rng)
@@ -158,7 +159,7 @@ class Tendermint(Heights):
             self.sets[height + 1].hash,
             hash_payload(payload),
         )
-        self.propose(encode_envelope(envelope), payload, -1)
+        self.propose(envelope, payload, -1)
         self.wake(now)
         self.evaluate(now)
 
@@ -210,7 +211,7 @@ class Tendermint(Heights):
             elif self.rounds[self.round].proposal is None:
                 if self.valid_value is not None:  # L15
                     envelope, payload = self.values[self.valid_value]
-                    self.propose(encode_envelope(envelope), payload, self.valid_round)  # L16
+                    self.propose(envelope, payload, self.valid_round)  # L16
                 else:
                     self.want_payload()  # L18
             if self.awake:
@@ -241,26 +242,31 @@ class Tendermint(Heights):
 
     # ---- the rules
 
-    def propose(self, envelope: bytes, payload: bytes, valid_round: int) -> None:
+    def propose(self, envelope: Envelope, payload: bytes, valid_round: int) -> None:
         """L19. Sent while it is written: `is_in_doubt` sees to it that there is never a second."""
         height, round = self.height, self.round
-        value = keccak256(envelope)
+        encoded = encode_envelope(envelope)
+        value = keccak256(encoded)
         digest = compute_digest(self.chain, PROPOSAL, height, round, value, valid_round)
         signature = self.keys.sign(digest)
-        proposal = Proposal(height, round, valid_round, envelope, payload, signature)
+        proposal = Proposal(height, round, valid_round, encoded, payload, signature)
         self.out.append(Broadcast(proposal))
         self.persist(Proposed(proposal))
         self.journaled[value] = None
         self.verdicts[value] = True
-        self.keep_proposal(self.rounds[round], value, proposal)
+        self.keep_proposal(self.rounds[round], value, proposal, envelope)
 
     def cast(self, kind: int, value: Hash) -> None:
         """Vote, once in a round; a follower does not."""
         power = self.validators.powers.get(self.me)
-        votes = self.rounds[self.round].get_votes(kind)
+        state = self.rounds[self.round]
+        votes = state.get_votes(kind)
         if power is None or self.me in votes.votes:
             return
-        digest = compute_digest(self.chain, kind, self.height, self.round, value)
+        digest = state.digests.get((kind, value))
+        if digest is None:
+            digest = compute_digest(self.chain, kind, self.height, self.round, value)
+            state.digests[kind, value] = digest
         signature = self.keys.sign(digest)
         vote = Vote(kind, self.height, self.round, value, self.me, signature)
         if value != NIL:
@@ -448,7 +454,7 @@ class Tendermint(Heights):
         self.suspects.pop(proposer, None)
         if state.proposal is not None and not self.is_second_needed(state, value, m):
             return
-        self.keep_proposal(state, value, m)
+        self.keep_proposal(state, value, m, envelope)
         if m.round >= self.round and value not in self.verdicts:
             self.verdicts[value] = None
             self.pending.append((m.payload, value))
@@ -491,23 +497,24 @@ class Tendermint(Heights):
         state = self.get_round(m.round)
         if state is None:
             if m.round > self.highest.get(m.voter, -1) and m.round > self.round:
-                if self.is_vote_signed(m):
+                if self.is_vote_signed(m, {}):
                     self.note(now, m.voter, m.round)
             else:
                 self.drop("round")
             return
         votes = state.get_votes(m.kind)
-        if votes.has(m.voter, m.value):
+        if m.voter not in votes.votes:
+            if votes.quorum is not None:
+                # It can change nothing any more, so it is not worth verifying.
+                self.drop("late")
+                return
+        elif votes.has(m.voter, m.value):
             self.drop("duplicate")
             return
-        if votes.quorum is not None and m.voter not in votes.votes:
-            # It can change nothing any more, so it is not worth verifying.
-            self.drop("late")
-            return
-        if not votes.has_room(m.voter, m.value):
+        elif not votes.has_room(m.voter, m.value):
             self.drop("conflicts")
             return
-        if not self.is_vote_signed(m):
+        if not self.is_vote_signed(m, state.digests):
             return
         first = votes.add(m, power)
         self.moved = True
@@ -519,10 +526,14 @@ class Tendermint(Heights):
                 Statement(first.value, -1, first.signature),
                 Statement(m.value, -1, m.signature),
             )
-        if m.kind == PREVOTE and m.round == self.round and self.is_renounced(state):
+        renounces = m.kind == PREVOTE and m.round == self.round and self.is_renounced(state)
+        if renounces:
             self.wake(now)
-        self.note(now, m.voter, m.round)
-        self.follow(now, m.round, state)
+        if m.round > self.highest.get(m.voter, -1):
+            self.note(now, m.voter, m.round)
+        if renounces or votes.power >= votes.quorum_power:
+            # Every rule about votes is about a quorum of them, but for what a proposer renounces.
+            self.follow(now, m.round, state)
 
     def follow(self, now: Nanoseconds, round: int, state: Round) -> None:
         """Apply the rules that a new message of a round may have enabled."""

@@ -16,7 +16,7 @@ signatures, so a partly connected network works), or the decision, if it is one 
 from abc import abstractmethod
 
 from quorate.base.types import Address, Hash, Height, Member, Nanoseconds
-from quorate.consensus.certificate import NIL, Envelope, compute_digest, decode_envelope
+from quorate.consensus.certificate import NIL, Envelope, compute_digest
 from quorate.consensus.evidence import (
     Offences,
     Statement,
@@ -158,12 +158,16 @@ class Links(Replica):
         self.verified.add(who, digest, signature)
         return True
 
-    def is_vote_signed(self, m: Vote) -> bool:
-        digest = compute_digest(self.chain, m.kind, m.height, m.round, m.value)
-        if self.is_signed(m.voter, digest, m.signature):
-            return True
-        self.drop("signature")
-        return False
+    def is_vote_signed(self, m: Vote, digests: dict[tuple[int, Hash], Hash]) -> bool:
+        """Whether a vote is its voter's; `digests` are those of good votes of its round."""
+        known = digests.get((m.kind, m.value))
+        digest = known or compute_digest(self.chain, m.kind, m.height, m.round, m.value)
+        if not self.is_signed(m.voter, digest, m.signature):
+            self.drop("signature")
+            return False
+        if known is None:
+            digests[m.kind, m.value] = digest
+        return True
 
     def accuse(self, who: Address, kind: int, round: int, one: Statement, other: Statement) -> None:
         """Report two statements that exclude each other, each offence once."""
@@ -213,11 +217,13 @@ class Links(Replica):
         self.verdicts = {value: said for value, said in self.verdicts.items() if value in used}
         self.pending = [(payload, value) for payload, value in self.pending if value in used]
 
-    def keep_proposal(self, state: Round, value: Hash, proposal: Proposal) -> None:
+    def keep_proposal(
+        self, state: Round, value: Hash, proposal: Proposal, envelope: Envelope
+    ) -> None:
         if state.proposal is None:
             state.proposal = (value, proposal)
         state.proposals[value] = proposal
-        self.values[value] = (decode_envelope(proposal.envelope), proposal.payload)
+        self.values[value] = (envelope, proposal.payload)
         self.moved = True
 
     def get_timeout(self, base_ms: int, step_ms: int) -> Nanoseconds:

@@ -176,6 +176,7 @@ class Round:
     """What is known of one round of the current height."""
 
     __slots__ = (
+        "digests",
         "polka",
         "precommit_timeout",
         "precommits",
@@ -192,6 +193,8 @@ class Round:
         """All of them, by envelope hash; more than one convicts the proposer."""
         self.prevotes: VoteSet[Vote] = VoteSet(total)
         self.precommits: VoteSet[Vote] = VoteSet(total)
+        self.digests: dict[tuple[int, Hash], Hash] = {}
+        """What good votes signed, by kind and value: it is the same for all voters."""
         self.polka = False
         """Whether L36 was done."""
         self.prevote_timeout = False

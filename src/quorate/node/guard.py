@@ -70,5 +70,9 @@ class GuardedPort:
         try:
             call(*arguments)
         except Exception as error:
-            self.log("error", "bug", trace=traceback.format_exc())
-            self.fail(f"bug in the node ({what}): {type(error).__name__}: {error}")
+            self.on_bug(what, error)
+
+    def on_bug(self, what: str, error: Exception) -> None:
+        """An input or a result raised: stop the node."""
+        self.log("error", "bug", trace=traceback.format_exc())
+        self.fail(f"bug in the node ({what}): {type(error).__name__}: {error}")

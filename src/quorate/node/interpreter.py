@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from quorate.base.types import Address, Height, Member
+from quorate.base.types import Address, Height, Member, Nanoseconds
 from quorate.consensus.replica import (
     Accuse,
     Base,
@@ -66,6 +66,7 @@ class Interpreter:
         "broadcast",
         "carry",
         "durable",
+        "echo",
         "flushing",
         "looped",
         "me",
@@ -93,7 +94,7 @@ class Interpreter:
         head: Callable[[Head], None],
         accuse: Callable[[Accuse], None],
     ) -> None:
-        self.replica, self.port, self.me = replica, port, replica.me
+        self.replica, self.port, self.me, self.echo = replica, port, replica.me, replica.ECHO
         self.send, self.broadcast = send, broadcast
         self.waiting: deque[Effect] = deque()
         self.looped: deque[Message] = deque()
@@ -129,9 +130,12 @@ class Interpreter:
         self.replica.start(self.port.now(), base, journal)
         self.flush()
 
-    def receive(self, sender: Address, message: Message) -> None:
-        self.replica.receive(self.port.now(), sender, message)
-        self.flush()
+    def receive(self, now: Nanoseconds, sender: Address, message: Message) -> None:
+        replica = self.replica
+        replica.receive(now, sender, message)
+        # Most messages lead to nothing, and what waited before them still waits.
+        if replica.out:
+            self.flush()
 
     def timeout(self, timer: Timer) -> None:
         self.replica.timeout(self.port.now(), timer)
@@ -194,9 +198,11 @@ class Interpreter:
             while not self.stopped:
                 if replica.out:
                     self.collect()
-                if waiting and (type(waiting[0]) is not Persist or self.pass_persist()):
-                    effect = waiting.popleft()
-                    carry[type(effect)](effect)
+                kind = type(waiting[0]) if waiting else None
+                if kind is Persist:
+                    kind = type(waiting[0]) if self.pass_persist() else None
+                if kind is not None:
+                    carry[kind](waiting.popleft())
                 elif looped:
                     replica.receive(self.port.now(), self.me, looped.popleft())
                 else:
@@ -266,7 +272,8 @@ class Interpreter:
 
     def on_broadcast(self, effect: Broadcast) -> None:
         self.broadcast(encode(effect.message))
-        self.looped.append(effect.message)
+        if self.echo:
+            self.looped.append(effect.message)
 
     def on_set_timer(self, effect: SetTimer) -> None:
         self.port.set_timer(effect.timer, effect.delay_ns)

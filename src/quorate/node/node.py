@@ -70,7 +70,8 @@ class Node:
         self.started = False
         self.counters: dict[str, int] = {}
         self.accusations: list[Accuse] = []
-        self.decoder = make_decoder(type(replica).WIRE)
+        self.decode = make_decoder(type(replica).WIRE).decode
+        self.max_frame_bytes = settings.max_frame_bytes
         self.records = make_record_decoder(type(replica).RECORDS)
         self.execution = Execution(
             self.port,
@@ -162,7 +163,13 @@ class Node:
 
     def received(self, peer: Address, frame: bytes) -> None:
         """A frame came from a connected peer."""
-        self.port.run("received", self.on_frame, peer, frame)
+        # `port.run` written out, since this is most of what a node is called for.
+        if self.port.stopped:
+            return
+        try:
+            self.on_frame(peer, frame)
+        except Exception as error:
+            self.port.on_bug("received", error)
 
     def timeout(self, timer: Timer) -> None:
         """A timer that was set through the port fell."""
@@ -266,27 +273,29 @@ class Node:
             return
         now = self.port.now()
         peer.heard_at = now
-        if not peer.bytes.take(len(frame), now):
+        size = len(frame)
+        if not peer.bytes.take(size, now):
             peers.strike(peer, "bytes")
             return
-        if len(frame) > self.settings.max_frame_bytes:
-            limit = self.settings.max_frame_bytes
-            peers.malform(peer, f"a frame of {len(frame)} bytes, expected at most {limit}")
+        if size > self.max_frame_bytes:
+            limit = self.max_frame_bytes
+            peers.malform(peer, f"a frame of {size} bytes, expected at most {limit}")
             return
         try:
-            message = self.decoder.decode(frame)
+            message = self.decode(frame)
         except (MsgspecError, ValueError) as error:
             peers.malform(peer, str(error))
             return
-        handler = self.handlers.get(type(message))
-        if not peer.greeted and type(message) is not Hello:
+        kind = type(message)
+        handler = self.handlers.get(kind)
+        if not peer.greeted and kind is not Hello:
             self.count("dropped_before_hello")
         elif handler is not None:
             handler(peer, message)
         elif self.interpreter.is_congested(self.settings.max_waiting_effects):
             self.count("dropped_congested")
         else:
-            self.interpreter.receive(address, message)
+            self.interpreter.receive(now, address, message)
 
     # ---- what the parts tell each other
 

@@ -28,22 +28,26 @@ STRIKES_FADE: Nanoseconds = 10 * SECOND
 
 
 class Allowance:
-    """A token bucket: `rate` a second, twice as much at once."""
+    """A bound of `rate` a second, twice as much at once.
 
-    __slots__ = ("at", "left", "rate")
+    A token bucket, kept as the time at which it would be full again (GCRA, ITU-T I.371).
+    """
 
-    def __init__(self, rate: int, now: Nanoseconds) -> None:
-        self.rate, self.left, self.at = rate, 2 * rate, now
+    __slots__ = ("full_at", "rate")
+
+    def __init__(self, rate: int) -> None:
+        self.rate = rate
+        self.full_at: Nanoseconds = 0
 
     def take(self, amount: int, now: Nanoseconds) -> bool:
         """Use up `amount` if it is there."""
-        earned = (now - self.at) * self.rate // SECOND
-        if earned > 0:
-            self.left = min(self.left + earned, 2 * self.rate)
-            self.at = now
-        if amount > self.left:
+        full_at = self.full_at
+        if full_at < now:
+            full_at = now
+        full_at += amount * SECOND // self.rate
+        if full_at - now > 2 * SECOND:
             return False
-        self.left -= amount
+        self.full_at = full_at
         return True
 
 
@@ -68,7 +72,7 @@ class Peer:
         "welcome",
     )
 
-    def __init__(self, address: Address, settings: Settings, now: Nanoseconds) -> None:
+    def __init__(self, address: Address, settings: Settings) -> None:
         self.address = address
         self.connected = False
         self.greeted = False
@@ -79,8 +83,8 @@ class Peer:
         """The last it was told on this connection."""
         self.heard_at: Nanoseconds | None = None
         self.left_at: Nanoseconds | None = None
-        self.bytes = Allowance(settings.peer_bytes_per_second, now)
-        self.items = Allowance(settings.peer_transactions_per_second, now)
+        self.bytes = Allowance(settings.peer_bytes_per_second)
+        self.items = Allowance(settings.peer_transactions_per_second)
         self.strikes = 0
         self.struck_at: Nanoseconds = 0
         self.malformed = 0
@@ -167,7 +171,7 @@ class Peers:
     def get(self, address: Address) -> Peer:
         peer = self.known.get(address)
         if peer is None:
-            peer = self.known[address] = Peer(address, self.settings, self.port.now())
+            peer = self.known[address] = Peer(address, self.settings)
         return peer
 
     def refuse(self, peer: Peer, reason: str) -> None:
