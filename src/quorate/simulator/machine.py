@@ -150,6 +150,8 @@ class Machine:
     def end(self) -> None:
         """The process is gone."""
         self.life += 1
+        for hook in self.world.on_down:
+            hook(self)
         if self.node is not None:
             self.node.stop()
         self.node = self.journal = None

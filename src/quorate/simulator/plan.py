@@ -171,6 +171,9 @@ class Plan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     clients: int = 2
     submit_ms: Milliseconds = 250
     """Between two items of a client, on average."""
+    detector: str = ""
+    """A failure detector that runs beside the nodes, from `quorate.simulator.detectors`."""
+    detector_settings: dict[str, Any] = {}
     bug: str = ""
     """A known bug to put back, from `quorate.simulator.bugs`."""
     max_events: int = 5_000_000

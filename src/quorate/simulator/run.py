@@ -197,5 +197,6 @@ def make_outcome(world: World) -> Outcome:
         heights=[get_height(world, i) for i in range(len(world.machines))],
         counters=dict(sorted(world.counters.items())),
         unjudged=get_unjudged(world.plan),
+        detection=None if world.detection is None else world.detection.report(),
         sometimes=dict(sorted(world.sometimes.items())),
     )

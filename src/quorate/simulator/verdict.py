@@ -5,6 +5,7 @@ from typing import Literal
 from msgspec import Struct
 
 from quorate.base.types import Nanoseconds
+from quorate.simulator.detectors.quality import Report
 
 __all__ = ["EXIT_CODES", "Finding", "Outcome", "Verdict"]
 
@@ -47,6 +48,8 @@ class Outcome(Struct, frozen=True, kw_only=True):
     """Faults by kind, messages, rounds and so on."""
     unjudged: dict[str, str] = {}
     """Claims that this run's timing model does not let it judge, with the reason."""
+    detection: Report | None = None
+    """What the failure detectors were worth, if the plan has some."""
     sometimes: dict[str, int]
     """How often each thing happened that shows that the run was not vacuous."""
 

@@ -18,6 +18,7 @@ from quorate.node.settings import Settings
 from quorate.node.wire import make_decoder, make_record_decoder
 from quorate.simulator.applications import make_stores
 from quorate.simulator.bugs import get_bug
+from quorate.simulator.detectors.host import Detection
 from quorate.simulator.keys import SimulatedKeys
 from quorate.simulator.machine import SEGMENT_BYTES, Machine, SimulatedNode
 from quorate.simulator.memory import MemoryDisk
@@ -69,6 +70,8 @@ class World:
         self.on_end: list[Callable[[], None]] = []
         self.on_start: list[Callable[[Machine, list[bytes]], None]] = []
         """With the records that the journal gave back, before the node starts."""
+        self.on_down: list[Callable[[Machine], None]] = []
+        """When a process ends, however it does."""
         self.on_final: list[Callable[[Machine, Executed], None]] = []
         self.decode = make_decoder(engine.wire).decode
         self.decode_record = make_record_decoder(engine.records).decode
@@ -82,6 +85,7 @@ class World:
         self.identities = {m.address: m for m in reversed(self.machines)}
         self.peers = [m.address for m in plan.machines]
         self.network = Network(self)
+        self.detection = Detection(self) if plan.detector else None
 
     # ---- parts
 
