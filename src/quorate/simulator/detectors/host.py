@@ -2,9 +2,8 @@
 
 Probes go as datagrams: they need no connection, and are lost, late and cut off like frames, by
 choices of their own, so that they shift nothing of the nodes'. A paused machine's detector stands
-still with it, a crashed one's is gone; its timers take the rate of the machine's clock when they are
-set. Disks and calls that are slow do not slow it: that is how a
-gray failure hides.
+still with it, a crashed one's is gone; its timers take the rate of the machine's clock when they
+are set. Disks and calls that are slow do not slow it: that is how a gray failure hides.
 """
 
 from collections.abc import Callable
