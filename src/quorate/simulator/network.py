@@ -105,6 +105,7 @@ class Link:
             self.blocked
             or len(frame) > rates.limit_bytes
             or (rates.loss and self.lost.chance(rates.loss))
+            or (rates.unheard is not None and rates.unheard(self, frame))
         ):
             if self.may_lose():
                 self.lost_in_a_row += 1
@@ -172,6 +173,8 @@ class Network:
         self.reorder, self.bandwidth = profile.reorder, profile.bandwidth_bytes_per_ms
         self.limit_bytes = NO_LIMIT
         """Larger frames vanish, as on a path whose MTU nobody tells."""
+        self.unheard: Callable[[Link, bytes], bool] | None = None
+        """A script's say in which frames are lost."""
         self.connections: dict[tuple[int, int], Connection] = {}
         self.links: dict[tuple[int, int], Link] = {}
         for one in world.machines:
@@ -254,6 +257,7 @@ class Network:
         """
         self.loss = self.usual_loss
         self.duplicate = self.tail = self.corrupt = 0
+        self.unheard = None
         self.limit_bytes = NO_LIMIT
         for link in self.links.values():
             link.blocked = link.penalty_ns = 0

@@ -127,7 +127,7 @@ class Station:
 
 
 class Detection:
-    """The detectors of one run, and what watches them. Make it before the machines start."""
+    """The detectors of one run, and what watches them; it begins with the first machine's start."""
 
     def __init__(self, world: "World") -> None:
         plan = world.plan
@@ -136,15 +136,24 @@ class Detection:
             self.settings = msgspec.convert(plan.detector_settings, self.kind.SETTINGS)
         except msgspec.ValidationError as error:
             raise Invalid(f"settings of detector {plan.detector!r}: {error}") from None
-        self.monitor = Monitor(plan.detector, len(world.machines))
-        self.stations = [Station(self, machine) for machine in world.machines]
-        stream = world.tape.stream
-        self.ways = {ends: Way(link, stream) for ends, link in world.network.links.items()}
+        self.monitor = Monitor(plan.detector, 0)
+        self.stations: list[Station] = []
+        self.ways: dict[tuple[int, int], Way] = {}
         self.probes = 0
         world.on_start.append(self.on_start)
         world.on_down.append(self.on_down)
 
+    def set_up(self) -> None:
+        """Lay out stations and ways, once all machines of the run are there."""
+        world = self.world
+        self.monitor = Monitor(world.plan.detector, len(world.machines))
+        self.stations = [Station(self, machine) for machine in world.machines]
+        stream = world.tape.stream
+        self.ways = {ends: Way(link, stream) for ends, link in world.network.links.items()}
+
     def on_start(self, machine: "Machine", records: list[bytes]) -> None:
+        if not self.stations:
+            self.set_up()
         self.monitor.start(self.world.now, machine.index)
         for station in self.stations:
             if station.machine is not machine:
@@ -152,8 +161,8 @@ class Detection:
         self.stations[machine.index].start()
 
     def on_down(self, machine: "Machine") -> None:
-        station = self.stations[machine.index]
-        if station.detector is None:
+        station = self.stations[machine.index] if self.stations else None
+        if station is None or station.detector is None:
             return
         station.stop()
         self.monitor.stop(self.world.now, machine.index)
