@@ -149,6 +149,8 @@ class Machine:
 
     def end(self) -> None:
         """The process is gone."""
+        if self.world.trace is not None:
+            self.world.trace.on_end(self)
         self.life += 1
         for hook in self.world.on_down:
             hook(self)
@@ -174,6 +176,8 @@ class Machine:
         """Give a client's items to the node; whether it runs."""
         if self.node is None or self.paused:
             return False
+        if self.world.trace is not None:
+            done = self.world.trace.on_submit(self, items, done)
         self.node.submit(items, done)
         return True
 
@@ -214,7 +218,10 @@ class Machine:
 
     def send(self, peer: Address, frame: bytes) -> None:
         if self.actor is not None:
-            self.actor.send(peer, frame)
+            if self.world.trace is not None:
+                self.world.trace.speak(self, peer, frame)
+            else:
+                self.actor.send(peer, frame)
             return
         if frame is not self.said:
             self.said = frame
@@ -228,7 +235,7 @@ class Machine:
         now = world.now
         self.timers[timer] = (number, clock.now(now) + delay_ns)
         if world.trace is not None:
-            world.trace.on_set_timer(number)
+            world.trace.on_timer_set(self, timer, delay_ns)
         if clock.drift_ppm:
             delay_ns = clock.compute_delay(now, delay_ns)
         heappush(
@@ -319,6 +326,8 @@ class Machine:
 
     def on_work(self, lane: str, call: Callable[[], T], done: Callable[[T], None]) -> None:
         self.world.note(WORK, self.index, 0, lane.encode())
+        if self.world.trace is not None:
+            self.world.trace.on_work(self, lane)
         done(call())
 
     def committed(self, height: Height) -> None:

@@ -122,6 +122,8 @@ class Link:
         self.schedule(frame, rates)
         if rates.duplicate and self.doubled.chance(rates.duplicate):
             world.count("duplicated")
+            if world.trace is not None:
+                world.trace.on_double()
             self.schedule(frame, rates)
 
     def may_lose(self) -> bool:
@@ -238,12 +240,16 @@ class Network:
     def block(self, link: Link, *, notice: bool = True) -> None:
         """Lay a cut across a link; with `notice` its connection breaks after a while."""
         link.blocked += 1
+        if self.world.trace is not None:
+            self.world.trace.on_cut(link)
         if notice:
             self.world.after(NOTICE_NS, self.break_blocked, link.connection)
 
     def unblock(self, link: Link) -> None:
         if link.blocked:
             link.blocked -= 1
+            if self.world.trace is not None:
+                self.world.trace.on_mended(link)
             self.world.after(MS, self.connect, link.connection)
 
     def break_blocked(self, connection: Connection) -> None:
@@ -262,6 +268,8 @@ class Network:
         for link in self.links.values():
             link.blocked = link.penalty_ns = 0
             link.factor = 1
+            if self.world.trace is not None:
+                self.world.trace.on_mended(link)
         self.stabilise()
 
     def stabilise(self) -> None:

@@ -86,6 +86,8 @@ class World:
         self.peers = [m.address for m in plan.machines]
         self.network = Network(self)
         self.detection = Detection(self) if plan.detector else None
+        if trace is not None:
+            trace.attach(self)
 
     # ---- parts
 
@@ -115,10 +117,13 @@ class World:
 
         Ends early when there is something to report, or when the run has had all its events.
         """
-        queue, findings, digest = self.queue, self.findings, self.digest
+        queue, findings, digest, trace = self.queue, self.findings, self.digest, self.trace
         limit = self.plan.max_events
         while queue and queue[0][0] <= until_ns and not findings and digest.events < limit:
-            self.now, _, call, args = heappop(queue)
+            now, number, call, args = heappop(queue)
+            if trace is not None:
+                trace.on_next(number)
+            self.now = now
             call(*args)
             if done is not None and done():
                 return True
@@ -131,6 +136,8 @@ class World:
         machine = link.target
         node = machine.node
         if node is None or link.connection.generation != generation:
+            if self.trace is not None:
+                self.trace.on_missed(link, frame, number)
             return
         if machine.paused:
             machine.backlog.append((self.arrive, (link, generation, frame, number)))
@@ -151,8 +158,7 @@ class World:
         one, other = connection.ends
         self.note(LINK, one.index, other.index, b"up" if up else b"down")
         if self.trace is not None:
-            kind = "connected" if up else "disconnected"
-            self.trace.add(kind, one.index, other.index)
+            self.trace.on_connection(one.index, other.index, up)
 
     def count(self, name: str, n: int = 1) -> None:
         self.counters[name] = self.counters.get(name, 0) + n
@@ -166,13 +172,16 @@ class World:
         self.count(f"fault {kind}")
         self.note(FAULT, machine, other, kind.encode())
         if self.trace is not None:
-            self.trace.add("fault", machine, other, name=kind, text=text)
+            self.trace.on_fault(kind, machine, other, text)
 
     def find(self, property: str, message: str, machine: Machine | None = None) -> None:
         """A property does not hold."""
         if len(self.findings) < MAX_FINDINGS:
             index = None if machine is None else machine.index
-            self.findings.append(Finding(property, message, self.now, self.digest.events, index))
+            finding = Finding(property, message, self.now, self.digest.events, index)
+            self.findings.append(finding)
+            if self.trace is not None:
+                self.trace.on_finding(finding)
 
     def observe(self, machine: Machine, frame: bytes) -> None:
         """A node says something new: let those see it who watch."""
@@ -183,6 +192,8 @@ class World:
     def on_failed(self, machine: Machine) -> None:
         """A node stopped itself."""
         self.note(FAULT, machine.index, 0, machine.failed.encode())
+        if self.trace is not None:
+            self.trace.on_fail(machine, "stops itself", machine.failed)
         self.count("nodes failed")
         if not machine.excused and machine.is_honest:
             self.find("no node stops itself", machine.failed, machine)
@@ -190,6 +201,8 @@ class World:
     def on_refused(self, machine: Machine) -> None:
         """A node does not start on what its disk gives back."""
         self.note(FAULT, machine.index, 1, machine.refused.encode())
+        if self.trace is not None:
+            self.trace.on_fail(machine, "refuses to start", machine.refused)
         self.count("nodes refused to start")
         if not machine.excused and machine.is_honest:
             self.find("every node can start again", machine.refused, machine)
