@@ -170,7 +170,11 @@ class TendermintRules:
     # ---- what is written
 
     def keep(self, who: Address, vote: Vote) -> None:
-        """A vote of a member is durable."""
+        """A vote of a member is durable.
+
+        It counts for polkas from now on: its voter may act upon it before anybody hears it.
+        """
+        self.collect(vote)
         kept = self.kept.setdefault(who, {})
         kept[vote.kind, vote.height, vote.round, vote.value] = None
 
