@@ -4,12 +4,15 @@ from collections.abc import Callable
 from typing import Any
 
 from quorate.base.types import Hash, Height, Milliseconds
+from quorate.consensus.replica import Replica
 from quorate.crypto.hashes import keccak256
 from quorate.ledger.application import Executed
 from quorate.simulator.actors import Actor
+from quorate.simulator.bugs import replace_replica
 from quorate.simulator.faults import Faults
 from quorate.simulator.invariants import watch
 from quorate.simulator.machine import Machine
+from quorate.simulator.network import Link
 from quorate.simulator.plan import MS, MemberPlan, Plan
 from quorate.simulator.run import finish, get_height, ignore, make_outcome
 from quorate.simulator.tape import Tape
@@ -47,6 +50,10 @@ class Stage:
         """Keep a number; its unit ends the name."""
         self.numbers[name] = number
         self.say(f"{name}: {number}")
+
+    def without(self, replica: type[Replica]) -> Callable[[World], None] | None:
+        """Return what puts a replica without the mitigation in, None if the mitigation is there."""
+        return None if self.mitigated else replace_replica(replica)
 
     def build(
         self,
@@ -115,6 +122,17 @@ class Play:
     def run(self, duration_ms: Milliseconds, until: Callable[[], bool] | None = None) -> bool:
         """Let time pass, until something is so; return whether it became so."""
         return self.world.run(self.world.now + duration_ms * MS, until)
+
+    def lose(self, chosen: Callable[[int, int, Any], bool]) -> None:
+        """Lose the messages that a script chooses, by sender, receiver and contents.
+
+        A timing model may only let them be late.
+        """
+
+        def is_unheard(link: Link, frame: bytes) -> bool:
+            return chosen(link.source.index, link.target.index, self.world.decode(frame))
+
+        self.world.network.unheard = is_unheard
 
     def submit(self, index: int, item: bytes = b"") -> bytes:
         """Give an item to a machine, a new one if none is named; return it."""
