@@ -13,9 +13,9 @@ lint:  ## the quick checks, in an environment that `make test` made
 lock:  ## refresh the locked Python packages; needs uv
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	    --no-header --no-emit-index-url -q -o requirements.lock
-	uv pip compile pyproject.toml --extra dev --extra clients --universal --python-version 3.11 \
-	    --generate-hashes --no-header --no-emit-index-url -q -c requirements.lock \
-	    -o requirements-dev.lock
+	uv pip compile pyproject.toml --extra dev --extra clients --extra cluster --extra report \
+	    --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url -q \
+	    -c requirements.lock -o requirements-dev.lock
 
 clean:  ## remove what a build made; networks stay
 	rm -rf .venv kernel/target src/quorate/_kernel.abi3.so tests/js/node_modules

@@ -32,6 +32,9 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "run": ("run:run", "Run one validator from its folder."),
         "add": ("add:add", "Make one more validator, which follows until it is voted in."),
     },
+    "The simulator": {
+        "sim": ("sim:sim", "Run a network through thousands of seeds, each with other faults."),
+    },
     "Keys and proofs": {
         "keys": ("keys:keys", "Make, import and show validator keys."),
         "genesis": ("genesis:genesis", "Show, hash and verify a genesis file."),

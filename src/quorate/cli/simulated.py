@@ -92,7 +92,13 @@ def setup_options(function: F) -> F:
                 default=DEFAULTS.signatures,
                 help="Tokens that name their signer, or secp256k1 with keys made for the run.",
             ),
-            option("--bug", metavar="NAME", default="", help="Put a known bug back; ? lists them."),
+            option(
+                "--bug",
+                metavar="NAME",
+                default=DEFAULTS.bug,
+                show_default=False,
+                help="Put a known bug back; ? lists them.",
+            ),
             option(
                 "--duration-ms",
                 type=click.IntRange(1, 86_400_000),

@@ -1,0 +1,90 @@
+"""`quorate sim`: exit codes, what is told, and that its own lines can be typed."""
+
+import json
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from quorate.cli.main import run
+from quorate.cli.sim import sim
+from quorate.cli.simulated import Setup, build_plan
+from quorate.simulator.campaign.coordinator import CANARIES
+from quorate.simulator.run import run as run_plan
+
+QUICK = ["--jobs", "1", "--duration-ms", "1500"]
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("QUORATE_PROGRAM", raising=False)
+
+
+def test_clean_network_is_true(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["sim", "--seeds", "6", *QUICK]) == 0
+    out = capsys.readouterr().out
+    assert "4 validators, tendermint, light application" in out
+    assert "6 seeds from 0 on in " in out
+    assert f"canary: {CANARIES['tendermint']} was found by seed 0" in out
+    assert "audit: 1 runs repeated with another hash seed, all events equal" in out
+    assert "\ntrue: 6 true\n" in out
+
+
+def test_failing_seed_comes_with_the_line_that_replays_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bug = CANARIES["tendermint"]
+    words = ["--faults", "network", "--bug", bug, "--duration-ms", "1500"]
+    assert run(["sim", "--from", "40", "--to", "45", "--jobs", "1", *words]) == 1
+    out = capsys.readouterr().out
+    line = next(line for line in out.splitlines() if line.startswith("  quorate replay "))
+    _, command, seed, *setup = shlex.split(line)
+    assert command == "replay"
+    found: list[Setup] = []
+    # What is replayed takes the same words as `sim`.
+    with sim.make_context("sim", list(setup)) as context:
+        names = Setup.__struct_fields__
+        found.append(Setup(**{name: context.params[name] for name in names}))
+    outcome = run_plan(build_plan(found[0], int(seed)))
+    assert f"\n{outcome.get_class()}: {outcome.findings[0].message}" in out
+
+
+def test_lone_validator_leaves_the_verdict_open(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["sim", "--validators", "1", "--seeds", "2", *QUICK]) == 2
+    assert "\nunknown: 2 true\n  the canary" in capsys.readouterr().out
+
+
+def test_json_says_all_of_it_and_results_are_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "out"
+    assert run(["sim", "--seeds", "4", *QUICK, "-o", "json", "--report", str(folder)]) == 0
+    captured = capsys.readouterr()
+    document = json.loads(captured.out)
+    assert (document["verdict"], document["runs"], document["classes"]) == ("true", 4, [])
+    assert document == json.loads((folder / "summary.json").read_text())
+    assert len(list(folder.glob("runs.*"))) == 1
+    assert "report.html" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--seeds", "3", "--to", "5"], "--to and --seeds: give one of them"),
+        (["--from", "9", "--to", "5"], "--to 5: before --from 9"),
+        (["--bug", "?"], "--bug ?: expected one of"),
+        (["--faults", "meteor"], "'meteor' is not one of"),
+    ],
+)
+def test_wrong_words_are_refused(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["sim", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_every_option_of_sim_is_explained() -> None:
+    for parameter in sim.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help
