@@ -171,7 +171,8 @@ class Coordinator:
     def make_run(self) -> RunTask | None:
         """Return the next batch of seeds, None when there are no more."""
         remaining, left = self.get_remaining(), self.get_seconds_left()
-        if remaining == 0 or left == 0:
+        # Whatever the time, one batch is run: the canary alone would show nothing.
+        if remaining == 0 or (left == 0 and self.next_seed > self.campaign.first):
             return None
         count = FIRST_BATCH
         if self.seed_s:
