@@ -15,8 +15,9 @@ from quorate.crypto.hashes import keccak256
 from quorate.ledger.opaque import OpaqueLedger, OpaqueStore, make_genesis
 from quorate.node.node import Node
 from quorate.node.settings import Settings
+from quorate.simulator.disk import SimulatedDisk
+from quorate.simulator.tape import Stream
 from quorate.storage.journal import Journal, open_journal
-from storage.disk import MemoryDisk
 
 T = TypeVar("T")
 MS = 1_000_000
@@ -47,7 +48,9 @@ class Machine:
 
     def __init__(self, world: "World", address: Address, store: OpaqueStore) -> None:
         self.world, self.address, self.store = world, address, store
-        self.disk = MemoryDisk()
+        self.disk = SimulatedDisk(
+            Stream(world.seed, f"tear {address.hex()}"), Stream(world.seed, "errors")
+        )
         self.life = 0
         """Grows with every crash; what belongs to an older life never happens."""
         self.node: Node | None = None
@@ -66,6 +69,7 @@ class Machine:
         """How far the wall clock is off."""
 
     def start(self) -> Node:
+        self.disk.open()
         self.journal, recovered = open_journal(self.disk, self.address, segment_bytes=1 << 14)
         application = self.world.make_application(self)
         replica = self.world.make_replica(CheapKeys(self.address), application.genesis)
@@ -87,8 +91,7 @@ class Machine:
         self.life += 1
         self.node = self.journal = None
         self.timers, self.lanes = {}, {}
-        rng = self.world.rng
-        self.disk.crash(lambda synced, rest: rest[: rng.below(len(rest) + 1)])
+        self.disk.crash()
 
     # ---- the port
 
@@ -180,7 +183,7 @@ class World:
     ) -> None:
         self.make_replica = make_replica
         self.settings = settings or Settings()
-        self.rng = Rng(seed)
+        self.seed, self.rng = seed, Rng(seed)
         self.now = 0
         self.queue: list[tuple[int, int, Callable[[], None]]] = []
         self.sequence = 0

@@ -29,11 +29,9 @@ def test_files_and_folder_are_for_the_owner_alone(tmp_path: Path) -> None:
     assert (tmp_path / "journal" / "a").stat().st_mode & 0o777 == 0o600
 
 
-def test_truncate_rename_and_remove(tmp_path: Path) -> None:
+def test_rename_and_remove(tmp_path: Path) -> None:
     disk = FileDisk(tmp_path / "journal")
-    disk.append("a", b"0123456789")
-    disk.truncate("a", 4)
-    disk.append("a", b"x")
+    disk.append("a", b"0123x")
     disk.append("b", b"old")
     disk.rename("a", "b")
     disk.append("b", b"y")

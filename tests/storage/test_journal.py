@@ -1,11 +1,13 @@
 """The journal on a disk that crashes at every operation and byte, tears, forgets and rots."""
 
-import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import get_args
 
 import pytest
 
 from quorate.base.errors import Corrupt, Invalid, Unavailable
+from quorate.simulator.disk import PowerCut, Shape, SimulatedDisk
+from quorate.simulator.tape import Replayed
 from quorate.storage.journal import (
     RECORD_HEADER_BYTES,
     SEGMENT_HEADER_BYTES,
@@ -13,18 +15,22 @@ from quorate.storage.journal import (
     Recovered,
     open_journal,
 )
-from storage.disk import Crash, MemoryDisk, no_space
 
 ME = b"validator"
 SMALL = 400
 """Bytes of a segment in most tests, so that they roll."""
 
 
-def start(disk: MemoryDisk) -> tuple[Journal, Recovered]:
+def make_disk(*tear: int) -> SimulatedDisk:
+    """Return a disk that does as it is told: what a crash leaves is chosen by these numbers."""
+    return SimulatedDisk(Replayed(list(tear)), Replayed([]))
+
+
+def start(disk: SimulatedDisk) -> tuple[Journal, Recovered]:
     return open_journal(disk, ME, segment_bytes=SMALL, max_record_bytes=1000)
 
 
-def read(disk: MemoryDisk) -> list[bytes]:
+def read(disk: SimulatedDisk) -> list[bytes]:
     return start(disk)[1].records
 
 
@@ -33,14 +39,14 @@ def make_records(first: int, count: int) -> list[bytes]:
 
 
 def test_empty_folder_gives_empty_journal() -> None:
-    journal, recovered = start(MemoryDisk())
+    journal, recovered = start(make_disk())
     assert recovered == Recovered([], [])
     journal.append([])
     assert start(journal.disk)[1] == Recovered([], [])
 
 
 def test_records_come_back_in_order_over_segments_and_reopenings() -> None:
-    disk, written = MemoryDisk(), []
+    disk, written = make_disk(), []
     for round_ in range(8):
         journal, recovered = start(disk)
         assert recovered == Recovered(written, [])
@@ -48,12 +54,29 @@ def test_records_come_back_in_order_over_segments_and_reopenings() -> None:
             records = make_records(round_ * 100 + batch * 10, batch + 1)
             journal.append(records)
             written += records
-    assert len(disk.names()) > 3
     assert read(disk) == written
 
 
+def test_records_come_back_in_order_from_many_segments() -> None:
+    disk = make_disk()
+    journal, _ = start(disk)
+    for i in range(0, 40, 2):
+        journal.append(make_records(i, 2))
+    assert len(disk.names()) > 3
+    assert start(disk)[1] == Recovered(make_records(0, 40), [])
+
+
+def test_opening_a_whole_base_changes_nothing() -> None:
+    disk = make_disk()
+    journal, _ = start(disk)
+    journal.replace([b"base"])
+    before = disk.operations
+    assert read(disk) == read(disk) == [b"base"]
+    assert disk.operations == before
+
+
 def test_replaced_journal_holds_the_new_records_and_goes_on() -> None:
-    disk = MemoryDisk()
+    disk = make_disk()
     journal, _ = start(disk)
     for i in range(20):
         journal.append(make_records(i, 2))
@@ -69,7 +92,7 @@ def test_replaced_journal_holds_the_new_records_and_goes_on() -> None:
 
 
 def test_oversized_record_is_refused_and_nothing_is_written() -> None:
-    disk = MemoryDisk()
+    disk = make_disk()
     journal, _ = start(disk)
     with pytest.raises(Invalid, match="a record of 1001 bytes, expected at most 1000"):
         journal.append([b"fine", b"x" * 1001])
@@ -79,18 +102,10 @@ def test_oversized_record_is_refused_and_nothing_is_written() -> None:
 
 # ---- crashes
 
-TEARS: dict[str, Callable[[bytes, bytes], bytes]] = {
-    "nothing": lambda synced, rest: b"",
-    "everything": lambda synced, rest: rest,
-    "half": lambda synced, rest: rest[: len(rest) // 2],
-    "zeros": lambda synced, rest: bytes(len(rest)),
-    "zeros in front": lambda synced, rest: bytes(len(rest) // 2) + rest[len(rest) // 2 :],
-    "hole": lambda synced, rest: rest[:10] + bytes(len(rest[10:40])) + rest[40:],
-    "garbage": lambda synced, rest: bytes((b * 7 + 13) % 256 for b in rest),
-}
+SHAPES: tuple[Shape, ...] = get_args(Shape)
 
 
-def run_script(disk: MemoryDisk, history: list[tuple[str, list[bytes]]]) -> None:
+def run_script(disk: SimulatedDisk, history: list[tuple[str, list[bytes]]]) -> None:
     """Write batches and cut now and then; `history` gets each step, begun and then durable."""
     journal, recovered = start(disk)
     state = recovered.records
@@ -105,25 +120,20 @@ def run_script(disk: MemoryDisk, history: list[tuple[str, list[bytes]]]) -> None
 
 
 def count_operations() -> int:
-    disk = MemoryDisk()
+    disk = make_disk()
     run_script(disk, [])
     return disk.operations
 
 
-def crash_at(operation: int) -> tuple[MemoryDisk, list[tuple[str, list[bytes]]]]:
-    disk, history = MemoryDisk(), [("durable", [])]
-
-    def before(name: str, file: str) -> None:
-        if disk.operations == operation:
-            raise Crash
-
-    disk.before = before
-    with pytest.raises(Crash):
+def crash_at(operation: int) -> tuple[SimulatedDisk, list[tuple[str, list[bytes]]]]:
+    disk, history = make_disk(*range(operation, operation + 40)), [("durable", [])]
+    disk.power_until = operation
+    with pytest.raises(PowerCut):
         run_script(disk, history)
     return disk, history
 
 
-def check_survivors(disk: MemoryDisk, history: list[tuple[str, list[bytes]]]) -> None:
+def check_survivors(disk: SimulatedDisk, history: list[tuple[str, list[bytes]]]) -> None:
     """All that was durable is there; what was begun is there as a prefix, or not at all."""
     records = read(disk)
     durable = [state for kind, state in history if kind == "durable"][-1]
@@ -135,11 +145,11 @@ def check_survivors(disk: MemoryDisk, history: list[tuple[str, list[bytes]]]) ->
         assert records in (durable, begun)
 
 
-@pytest.mark.parametrize("tear", TEARS)
-def test_crash_at_any_operation_keeps_what_was_synced(tear: str) -> None:
+@pytest.mark.parametrize("shape", SHAPES)
+def test_crash_at_any_operation_keeps_what_was_synced(shape: Shape) -> None:
     for operation in range(1, count_operations() + 1):
         disk, history = crash_at(operation)
-        disk.crash(TEARS[tear])
+        disk.crash(shape)
         check_survivors(disk, history)
         # And the journal that was found goes on.
         journal, recovered = start(disk)
@@ -149,55 +159,90 @@ def test_crash_at_any_operation_keeps_what_was_synced(tear: str) -> None:
 
 
 def test_crash_at_any_byte_of_an_append_keeps_a_prefix_of_it() -> None:
-    disk = MemoryDisk()
+    disk = make_disk()
     journal, _ = start(disk)
     journal.append([b"one", b"two"])
     journal.write([b"three", b"four", b"five"])
-    rest = len(disk.files["00000001.log"]) - len(disk.durable["00000001.log"])
+    file = disk.get("00000001.log")
     lengths = set()
-    for kept in range(rest + 1):
-        torn = MemoryDisk()
-        torn.files = {name: bytearray(data) for name, data in disk.files.items()}
-        torn.durable = dict(disk.durable)
-        torn.crash(lambda synced, unsynced, kept=kept: unsynced[:kept])
-        _, recovered = start(torn)
-        assert (
-            recovered.records
-            == [b"one", b"two", b"three", b"four", b"five"][: len(recovered.records)]
-        )
-        lengths.add(len(recovered.records))
+    for kept in range(len(file.cache) - file.dirty + 1):
+        torn = disk.copy()
+        torn.tear = Replayed([kept])
+        torn.crash("prefix")
+        records = read(torn)
+        assert records == [b"one", b"two", b"three", b"four", b"five"][: len(records)]
+        lengths.add(len(records))
     assert lengths == {2, 3, 4, 5}
 
 
 def test_second_crash_during_recovery_loses_nothing() -> None:
     for operation in range(1, 8):
-        disk = MemoryDisk()
+        disk = make_disk(40)
         journal, _ = start(disk)
+        durable: list[bytes] = []
         for i in range(12):
             journal.append(make_records(i, 2))
-        durable = read(disk)
+            durable += make_records(i, 2)
         journal.write([b"torn" * 20])
-        disk.crash(TEARS["half"])
-        base = disk.operations
-
-        def before(name: str, file: str, disk=disk, at=base + operation) -> None:
-            if disk.operations == at:
-                raise Crash
-
-        disk.before = before
+        disk.crash("prefix")
+        disk.power_until = disk.operations + operation
         try:
             start(disk)
-        except Crash:
-            disk.crash(TEARS["nothing"])
+        except PowerCut:
+            disk.crash("nothing")
         assert read(disk) == durable
+
+
+def test_record_that_was_read_before_it_was_synced_is_kept_from_then_on() -> None:
+    disk = make_disk()
+    journal, _ = start(disk)
+    journal.append([b"one"])
+    journal.write([b"two"])
+    # The process is killed: its bytes are in the cache alone, and the next process reads them.
+    assert read(disk) == [b"one", b"two"]
+    disk.crash("nothing")
+    assert read(disk) == [b"one", b"two"]
+
+
+def test_record_that_was_read_after_its_sync_failed_is_kept_from_then_on() -> None:
+    disk = make_disk()
+    journal, _ = start(disk)
+    journal.append([b"one"])
+    disk.script("sync error")
+    with pytest.raises(OSError, match="Input/output error"):
+        journal.append([b"two"])
+    # Another sync would report success and write nothing.
+    journal, recovered = start(disk)
+    assert recovered.records == [b"one", b"two"]
+    journal.append([b"three"])
+    disk.crash("nothing")
+    assert read(disk) == [b"one", b"two", b"three"]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_blocks_of_a_tail_that_was_cut_off_never_come_back(shape: Shape) -> None:
+    disk = make_disk(0)
+    journal, _ = start(disk)
+    journal.append([b"one"])
+    journal.write([b"torn", b"gone"])
+    # Nothing was written of the first record: the second is cut off with it.
+    file = disk.get("00000001.log")
+    file.cache[file.dirty : file.dirty + 10] = bytes(10)
+    disk.crash("whole")
+    journal, recovered = start(disk)
+    assert recovered.records == [b"one"]
+    journal.write([b"next", b"last"])
+    disk.crash(shape)
+    records = read(disk)
+    assert records == [b"one", b"next", b"last"][: len(records)]
 
 
 # ---- damage
 
 
-def build_long_journal() -> tuple[MemoryDisk, list[bytes]]:
+def build_long_journal() -> tuple[SimulatedDisk, list[bytes]]:
     """A base, full segments behind it, and a last segment with several appends."""
-    disk = MemoryDisk()
+    disk = make_disk()
     journal, _ = start(disk)
     journal.append([b"old"])
     state = [b"base"] * 3
@@ -210,9 +255,9 @@ def build_long_journal() -> tuple[MemoryDisk, list[bytes]]:
     return disk, state
 
 
-def each_bit(disk: MemoryDisk) -> Iterator[tuple[str, int, int]]:
+def each_bit(disk: SimulatedDisk) -> Iterator[tuple[str, int, int]]:
     for name in disk.names():
-        for offset in range(len(disk.files[name])):
+        for offset in range(len(disk.read(name))):
             # Every byte, its bits in turn: all bits of all bytes would only take longer.
             yield name, offset, offset % 8
 
@@ -222,15 +267,14 @@ def test_flipped_bit_anywhere_is_corrupt_or_in_the_very_last_append() -> None:
     last = pristine.names()[-1]
     torn = 0
     for name, offset, bit in each_bit(pristine):
-        disk = MemoryDisk()
-        disk.files = {n: bytearray(data) for n, data in pristine.files.items()}
-        disk.files[name][offset] ^= 1 << bit
-        before = {n: bytes(data) for n, data in disk.files.items()}
+        disk = pristine.copy()
+        disk.get(name).cache[offset] ^= 1 << bit
+        before = {n: disk.read(n) for n in disk.names()}
         try:
             _, recovered = start(disk)
         except Corrupt:
             # Nothing is changed, so that a repair still finds everything.
-            assert {n: bytes(data) for n, data in disk.files.items()} == before
+            assert {n: disk.read(n) for n in disk.names()} == before
             continue
         torn += 1
         assert name == last
@@ -243,7 +287,7 @@ def test_flipped_bit_anywhere_is_corrupt_or_in_the_very_last_append() -> None:
 def test_damage_names_file_offset_found_and_expected() -> None:
     disk, _ = build_long_journal()
     name = disk.names()[1]
-    disk.files[name][SEGMENT_HEADER_BYTES + RECORD_HEADER_BYTES] ^= 1
+    disk.get(name).cache[SEGMENT_HEADER_BYTES + RECORD_HEADER_BYTES] ^= 1
     pattern = rf"journal: {name} at offset 36: found body check \w{{8}}, expected \w{{8}}"
     with pytest.raises(Corrupt, match=pattern):
         start(disk)
@@ -258,7 +302,7 @@ def test_missing_segment_is_corrupt() -> None:
 
 
 def test_missing_first_segment_is_corrupt() -> None:
-    disk = MemoryDisk()
+    disk = make_disk()
     journal, _ = start(disk)
     for i in range(20):
         journal.append(make_records(i, 2))
@@ -268,27 +312,28 @@ def test_missing_first_segment_is_corrupt() -> None:
 
 
 def test_unknown_file_in_the_folder_is_refused() -> None:
-    disk = MemoryDisk()
+    disk = make_disk()
     disk.append("notes.txt", b"hello")
     with pytest.raises(Corrupt, match=r"notes\.txt"):
         start(disk)
 
 
 def test_journal_of_another_validator_is_refused() -> None:
-    disk = MemoryDisk()
+    disk = make_disk()
     open_journal(disk, b"somebody else")[0].append([b"vote"])
     with pytest.raises(Corrupt, match="belongs to another validator"):
         start(disk)
 
 
 def test_record_body_that_imitates_a_record_changes_nothing() -> None:
-    disk = MemoryDisk()
+    disk = make_disk()
     journal, _ = start(disk)
     journal.append([b"first"])
-    imitation = bytes(disk.files["00000001.log"])
+    imitation = disk.read("00000001.log")
     journal.append([imitation])
     journal.write([imitation, b"torn"])
-    disk.crash(lambda synced, rest: rest[:-2])
+    del disk.get("00000001.log").cache[-2:]
+    disk.crash("whole")
     assert read(disk) == [b"first", imitation, imitation]
 
 
@@ -296,26 +341,26 @@ def test_record_body_that_imitates_a_record_changes_nothing() -> None:
 
 
 def test_d1_record_is_durable_when_append_returns() -> None:
-    disk = MemoryDisk()
+    disk = make_disk()
     journal, _ = start(disk)
     journal.append([b"vote"])
-    disk.crash(TEARS["nothing"])
+    disk.crash("nothing")
     assert read(disk) == [b"vote"]
 
 
 def test_d2_bad_checksum_in_the_middle_is_not_cut_off() -> None:
-    disk = MemoryDisk()
+    disk = make_disk()
     journal, _ = start(disk)
     for body in (b"first", b"second", b"third"):
         journal.append([body])
-    at = bytes(disk.files["00000001.log"]).index(b"second")
-    disk.files["00000001.log"][at] ^= 0xFF
+    disk.rot("00000001.log", disk.read("00000001.log").index(b"second"))
+    disk.drop_cache()
     with pytest.raises(Corrupt):
         start(disk)
 
 
 def test_d3_cut_is_complete_before_the_old_segments_go() -> None:
-    disk = MemoryDisk()
+    disk = make_disk()
     journal, _ = start(disk)
     journal.append([b"old"])
     order: list[tuple[str, str]] = []
@@ -330,7 +375,7 @@ def test_d3_cut_is_complete_before_the_old_segments_go() -> None:
 
 
 def test_d4_misdirected_write_is_found() -> None:
-    pristine, _ = MemoryDisk(), None
+    pristine, _ = make_disk(), None
     journal, _ = start(pristine)
     for body in (b"aaaa", b"bbbb", b"cccc", b"dddd"):
         journal.append([body])
@@ -340,16 +385,15 @@ def test_d4_misdirected_write_is_found() -> None:
         for source in range(4):
             if source == target:
                 continue
-            disk = MemoryDisk()
-            data = bytearray(pristine.files["00000001.log"])
+            disk = pristine.copy()
+            data = disk.get("00000001.log").cache
             data[at[target] : at[target] + size] = data[at[source] : at[source] + size]
-            disk.files["00000001.log"] = data
             with pytest.raises(Corrupt):
                 start(disk)
 
 
 def test_d4_segment_under_another_name_is_found() -> None:
-    disk = MemoryDisk()
+    disk = make_disk()
     journal, _ = start(disk)
     for i in range(30):
         journal.append(make_records(i, 2))
@@ -360,34 +404,30 @@ def test_d4_segment_under_another_name_is_found() -> None:
 
 
 def test_d5_failed_sync_is_final() -> None:
-    disk = MemoryDisk()
+    disk = make_disk()
     journal, _ = start(disk)
     journal.append([b"kept"])
 
-    def before(operation: str, name: str) -> None:
-        if operation == "sync":
-            disk.before = lambda operation, name: None
-            raise OSError(errno.EIO, "Input/output error")
-
-    disk.before = before
+    disk.script("sync error")
     with pytest.raises(OSError, match="Input/output error"):
         journal.append([b"lost"])
     # The second attempt would succeed, and prove nothing.
     for call in (lambda: journal.append([b"next"]), journal.sync, lambda: journal.replace([])):
         with pytest.raises(Unavailable, match="not usable after an error of the disk"):
             call()
-    disk.crash(TEARS["nothing"])
+    disk.crash("nothing")
     assert read(disk) == [b"kept"]
 
 
 def test_full_disk_stops_the_journal_and_loses_nothing() -> None:
-    disk = MemoryDisk()
+    disk = make_disk()
     journal, _ = start(disk)
     journal.append([b"kept"])
-    disk.before = no_space
+    disk.fill(20)
     with pytest.raises(OSError, match="No space left"):
         journal.append([b"lost"])
     with pytest.raises(Unavailable, match="No space left"):
         journal.append([b"lost"])
-    disk.crash(TEARS["half"])
+    disk.calm()
+    disk.crash("whole")
     assert read(disk) == [b"kept"]

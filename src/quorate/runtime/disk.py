@@ -61,9 +61,6 @@ class FileDisk:
             self._failed.add(name)
             raise
 
-    def truncate(self, name: str, size: int) -> None:
-        os.ftruncate(self._get(name), size)
-
     def rename(self, old: str, new: str) -> None:
         self._close(check_name(old))
         self._close(check_name(new))

@@ -30,6 +30,13 @@ reported, unless a good record behind it proves by its `back` that the bad one h
 That, and any damage in an earlier segment or in a base, is `Corrupt`, with file and offset, and
 nothing is changed. What cannot be told apart: damage to the very last append after it was synced
 looks torn.
+
+Opening ends with a cut to what was found, unless that is one whole base and nothing else. What a
+process reads may be in the cache alone: a killed one left it there before the sync, or a sync
+failed, whose pages are then taken for clean. Only writing it anew makes it durable before anybody
+acts on it. Where nothing is written anew, the first append begins a segment. Its number, as any new
+one, is above all that are there, even of drafts, and so disowns whatever blocks of a torn tail a
+later crash may dig up.
 """
 
 import struct
@@ -92,6 +99,21 @@ class Damage(Struct, frozen=True):
     expected: str
 
 
+class Contents(Struct, frozen=True):
+    """What a segment holds."""
+
+    bodies: list[bytes]
+    """Of the good records from the start."""
+    end: int
+    """Of the last of them, in bytes."""
+    sequence: int
+    """Of the record that would follow."""
+    base_end: int
+    """Where the base ends, 0 if it is none."""
+    damage: Damage | None
+    """Why the reading stopped before the end of the file."""
+
+
 class Journal:
     """The writing side; made by `open_journal`.
 
@@ -104,6 +126,7 @@ class Journal:
         "disk",
         "failed",
         "max_record_bytes",
+        "number",
         "seed",
         "segment_bytes",
         "segments",
@@ -119,6 +142,9 @@ class Journal:
         self.segment_bytes, self.max_record_bytes = segment_bytes, max_record_bytes
         self.segments: list[Segment] = []
         self.current: Segment | None = None
+        """What is appended to; None: the next append begins a segment."""
+        self.number = 0
+        """Of the last segment or draft; none is used twice."""
         self.size = 0
         """Of the current segment, in bytes."""
         self.sequence = 0
@@ -139,7 +165,7 @@ class Journal:
         parts: list[bytes] = []
         current, size = self.current, self.size
         if current is None or (size >= self.segment_bytes and self.batch == self.sequence):
-            number = current.number + 1 if current is not None else 1
+            number = self.number + 1
             current, size = Segment(number, False, f"{number:08}.log"), SEGMENT_HEADER_BYTES
             parts.append(make_segment_header(self.seed, number, self.sequence, 0))
         sequence, batch = self.sequence, self.batch
@@ -154,7 +180,7 @@ class Journal:
             raise
         if current is not self.current:
             self.segments.append(current)
-            self.current = current
+            self.current, self.number = current, current.number
         self.size, self.sequence = size, sequence
 
     def sync(self) -> None:
@@ -174,7 +200,7 @@ class Journal:
         """Let the journal consist of these records alone; atomic and durable on return."""
         self.check_records(records)
         self.check_usable()
-        number = self.current.number + 1 if self.current is not None else 1
+        number = self.number + 1
         size = SEGMENT_HEADER_BYTES
         parts: list[bytes] = []
         first = sequence = self.sequence
@@ -188,8 +214,6 @@ class Journal:
         segment = Segment(number, True, f"{number:08}.base")
         try:
             draft = f"{number:08}.new"
-            if draft in self.disk.names():
-                self.disk.remove(draft)
             self.disk.append(draft, b"".join((header, *parts)))
             self.disk.sync(draft)
             self.disk.rename(draft, segment.name)
@@ -199,6 +223,7 @@ class Journal:
             self.failed = f"{segment.name}: {error}"
             raise
         self.segments, self.current, self.size = [segment], segment, size
+        self.number = number
         self.sequence = self.batch = sequence
 
     def check_records(self, records: list[bytes]) -> None:
@@ -226,10 +251,10 @@ def open_journal(
     Raises Corrupt when something that was durable is damaged or missing; nothing is changed then.
     """
     journal = Journal(disk, identity, segment_bytes, max_record_bytes)
-    segments, leftovers = list_segments(disk)
+    segments, leftovers, journal.number = list_segments(disk)
     notes: list[str] = []
     records: list[bytes] = []
-    cut: tuple[Segment, int] | None = None
+    is_whole = not segments
     for i, segment in enumerate(segments):
         if i and segment.number != segments[i - 1].number + 1:
             raise Corrupt(
@@ -239,59 +264,52 @@ def open_journal(
         raw = disk.read(segment.name)
         first = journal.sequence if i else None
         is_last = i == len(segments) - 1
-        bodies, end, sequence, damage = read_segment(journal, segment, raw, first)
-        if damage is not None:
-            judge_damage(journal, segment, raw, damage, sequence, is_last)
-            cut = (segment, end)
+        found = read_segment(journal, segment, raw, first)
+        if found.damage is not None:
+            judge_damage(journal, segment, raw, found.damage, found.sequence, is_last)
             notes.append(
-                f"{segment.name}: cut off {len(raw) - end} bytes at offset {end}, an append that "
-                f"was never synced ({damage.found}, expected {damage.expected})"
+                f"{segment.name}: cut off {len(raw) - found.end} bytes at offset {found.end}, an "
+                f"append that was never synced ({found.damage.found}, "
+                f"expected {found.damage.expected})"
             )
-        records += bodies
-        journal.sequence, journal.size = sequence, end
-    if cut is not None:
-        segment, end = cut
-        if end:
-            disk.truncate(segment.name, end)
-            disk.sync(segment.name)
-        else:
-            disk.remove(segment.name)
-            segments.pop()
-            journal.size = len(disk.read(segments[-1].name)) if segments else 0
+        is_whole = segment.base and found.base_end == len(raw)
+        records += found.bodies
+        journal.sequence = found.sequence
+    journal.segments, journal.batch = segments, journal.sequence
+    if leftovers or not is_whole:
+        journal.replace(records)
+    # Not before: as long as they are there, their numbers are known.
     for name in leftovers:
         disk.remove(name)
         notes.append(f"{name}: removed, left behind by a cut")
-    journal.segments = segments
-    journal.current = segments[-1] if segments else None
-    journal.batch = journal.sequence
     return journal, Recovered(records, notes)
 
 
-def list_segments(disk: Disk) -> tuple[list[Segment], list[str]]:
-    """Return the segments from the last base on, in order, and the names of what may be removed."""
+def list_segments(disk: Disk) -> tuple[list[Segment], list[str], int]:
+    """Return the segments from the last base on, in order, the names of what may be removed, and
+    the highest number of all."""
     found: list[Segment] = []
     leftovers: list[str] = []
+    highest = 0
     for name in disk.names():
         stem, _, kind = name.partition(".")
+        if kind not in ("log", "base", "new") or not stem.isdecimal():
+            raise Corrupt(f"journal: found the file {name!r}, expected only segments")
+        highest = max(highest, int(stem))
         if kind == "new":
             leftovers.append(name)
-        elif kind in ("log", "base") and stem.isdecimal():
-            found.append(Segment(int(stem), kind == "base", name))
         else:
-            raise Corrupt(f"journal: found the file {name!r}, expected only segments")
+            found.append(Segment(int(stem), kind == "base", name))
     found.sort(key=lambda s: (s.number, s.base))
     bases = [i for i, segment in enumerate(found) if segment.base]
     start = bases[-1] if bases else 0
     if not bases and found and found[0].number != 1:
         raise Corrupt(f"journal: the first file is {found[0].name}, expected 00000001.log")
-    return found[start:], [segment.name for segment in found[:start]] + leftovers
+    return found[start:], [segment.name for segment in found[:start]] + leftovers, highest
 
 
-def read_segment(
-    journal: Journal, segment: Segment, raw: bytes, first: int | None
-) -> tuple[list[bytes], int, int, Damage | None]:
-    """Return the good records from the start, the end of the last, the next sequence, and why the
-    reading stopped before the end of the file.
+def read_segment(journal: Journal, segment: Segment, raw: bytes, first: int | None) -> Contents:
+    """Return what a segment holds.
 
     `first` is the sequence that the segment has to start with, None if any will do. Raises Corrupt
     for damage in a base.
@@ -300,7 +318,7 @@ def read_segment(
     if isinstance(header, Damage):
         if segment.base:
             raise make_corrupt(segment, header)
-        return [], 0, first or 0, header
+        return Contents([], 0, first or 0, 0, header)
     sequence, base_end = header
     if first is not None and sequence != first:
         raise make_corrupt(segment, Damage(0, f"first sequence {sequence}", str(first)))
@@ -313,12 +331,12 @@ def read_segment(
         if isinstance(record, Damage):
             if offset < base_end:
                 raise make_corrupt(segment, record)
-            return bodies, offset, sequence, record
+            return Contents(bodies, offset, sequence, base_end, record)
         bodies.append(record.body)
         offset, sequence = record.end, sequence + 1
     if offset < base_end:
         raise make_corrupt(segment, Damage(offset, f"{offset} bytes", f"at least {base_end}"))
-    return bodies, offset, sequence, None
+    return Contents(bodies, offset, sequence, base_end, None)
 
 
 def judge_damage(
