@@ -12,9 +12,11 @@ from quorate.consensus.replica import Accuse, Keys, Timer
 from quorate.ledger.application import Application, Executed
 from quorate.node.node import Node
 from quorate.simulator.clock import Clock
+from quorate.simulator.disk import EFFECTS, PowerCut
+from quorate.simulator.durability import Promises
 from quorate.simulator.plan import MemberPlan
 from quorate.simulator.trace import DISK, FAULT, FINAL, TIMER, WORK
-from quorate.storage.journal import Journal
+from quorate.storage.journal import Journal, Recovered
 
 if TYPE_CHECKING:
     from quorate.simulator.actors import Actor
@@ -55,6 +57,8 @@ class Machine:
         self.routes: dict[Address, list[Link]] = {}
         """Where frames for a peer go: to more than one machine if it has twins."""
         self.disk = world.make_disk(self)
+        self.promises = Promises()
+        """What its journal owes."""
         self.store = world.make_store(self)
         self.node: Node | None = None
         self.journal: Journal | None = None
@@ -108,16 +112,8 @@ class Machine:
         self.timers, self.lanes, self.backlog = {}, {}, []
         self.paused, self.failed, self.excused = False, "", False
         world.note(FAULT, self.index, self.life, b"start")
-        try:
-            self.journal, recovered = world.open_journal(
-                self.disk, self.address, segment_bytes=world.segment_bytes
-            )
-        except Corrupt as error:
-            self.refused = str(error)
-            world.on_refused(self)
-            return
-        except (OSError, Unavailable) as error:
-            self.fail(f"journal: {error}")
+        recovered = self.open_journal()
+        if recovered is None:
             return
         application = world.make_application(self)
         engine = ENGINES[world.plan.engine]
@@ -137,8 +133,44 @@ class Machine:
         for hook in world.on_start:
             hook(self, recovered.records)
         node.start(recovered.records)
+        for started in world.on_started:
+            started(self)
         if self.node is not None:
             world.network.meet(self)
+
+    def open_journal(self) -> Recovered | None:
+        """Open the journal and judge what it gives back; None if it does not open."""
+        world = self.world
+        recovered: Recovered
+        try:
+            self.disk.open()
+            self.journal, recovered = world.open_journal(
+                self.disk, self.address, segment_bytes=world.segment_bytes
+            )
+        except Corrupt as error:
+            self.refused = str(error)
+            problem = self.promises.judge_refusal(self.refused)
+            self.excused = not problem
+            if problem and self.actor is None:
+                world.find("durability", f"{self.name}: {problem}", self)
+            world.on_refused(self)
+            return None
+        except (OSError, Unavailable) as error:
+            self.fail(f"journal: {error}")
+            return None
+        except PowerCut:
+            self.lose_power()
+            return None
+        problem = self.promises.judge(recovered.records)
+        if problem and self.actor is None:
+            world.find("durability", f"{self.name}: {problem}", self)
+        return recovered
+
+    def lose_power(self) -> None:
+        """The machine stops in the middle of an operation of its disk."""
+        self.world.fault("crash", self.index, text="in the middle of a write")
+        self.end()
+        self.disk.crash()
 
     def crash(self) -> None:
         """Lose everything but what the disk and the store keep."""
@@ -159,7 +191,7 @@ class Machine:
         self.node = self.journal = None
         self.timers, self.lanes, self.backlog = {}, {}, []
         self.paused = False
-        self.crash_at_sync = 0
+        self.crash_at_sync = self.disk.power_until = 0
         self.world.network.part(self)
 
     def call(self, method: str, peer: Address) -> None:
@@ -273,19 +305,19 @@ class Machine:
         assert self.journal is not None
         for hook in self.world.on_records:
             hook(self, records, False)
+        self.promises.on_append(records)
         try:
             self.journal.write(records)
         except (OSError, Unavailable) as error:
             self.fail(f"journal: {error}")
             return
-        self.later(self.world.plan.sync_ns * self.slowness, self.on_sync, records, done)
+        delay = self.disk.latency_ns("sync", sum(map(len, records))) * self.slowness
+        self.later(delay, self.on_sync, records, done)
 
     def on_sync(self, records: list[bytes], done: Callable[[], None]) -> None:
-        world = self.world
         self.syncs += 1
         if self.syncs == self.crash_at_sync:
-            world.fault("crash", self.index, text="in the middle of a sync")
-            self.crash()
+            self.lose_power()
             return
         assert self.journal is not None
         try:
@@ -298,19 +330,39 @@ class Machine:
     def cut(self, records: list[bytes], done: Callable[[], None]) -> None:
         for hook in self.world.on_records:
             hook(self, records, True)
-        self.later(self.world.plan.sync_ns * self.slowness, self.on_cut, records, done)
+        delay = self.disk.latency_ns("cut", sum(map(len, records))) * self.slowness
+        self.later(delay, self.on_cut, records, done)
 
     def on_cut(self, records: list[bytes], done: Callable[[], None]) -> None:
+        self.syncs += 1
+        if self.syncs == self.crash_at_sync:
+            # A cut is several operations: it may be any of them.
+            self.disk.cut_power()
         assert self.journal is not None
+        self.promises.on_cut(records)
         try:
             self.journal.replace(records)
         except (OSError, Unavailable) as error:
             self.fail(f"journal: {error}")
             return
+        except PowerCut:
+            self.lose_power()
+            return
         self.on_kept(records, done)
+
+    def on_disk_fault(self, kind: str, detail: str) -> None:
+        """The disk did something that it should not have done."""
+        self.world.fault(kind, self.index, text=detail)
+        self.promises.on_fault(kind)
+        effect = EFFECTS[kind]
+        if effect != "harmless":
+            self.excused = True
+        if effect == "loses":
+            self.tainted = True
 
     def on_kept(self, records: list[bytes], done: Callable[[], None]) -> None:
         world = self.world
+        self.promises.on_kept()
         world.note(DISK, self.index, len(records), records[-1] if records else b"")
         for hook in world.on_kept:
             hook(self, records)

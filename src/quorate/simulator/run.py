@@ -101,6 +101,7 @@ def heal(world: World, faults: Faults) -> None:
     for machine in world.machines:
         machine.crash_at_sync = 0
         machine.slowness = 1
+        machine.disk.calm()
         faults.correct_clock(machine.index)
         if machine.paused:
             machine.resume()

@@ -19,9 +19,9 @@ from quorate.node.wire import make_decoder, make_record_decoder
 from quorate.simulator.applications import make_stores
 from quorate.simulator.bugs import get_bug
 from quorate.simulator.detectors.host import Detection
+from quorate.simulator.disk import Pace, SimulatedDisk
 from quorate.simulator.keys import SimulatedKeys
 from quorate.simulator.machine import SEGMENT_BYTES, Machine, SimulatedNode
-from quorate.simulator.memory import MemoryDisk
 from quorate.simulator.network import Connection, Link, Network
 from quorate.simulator.plan import MemberPlan, Plan
 from quorate.simulator.tape import Tape
@@ -56,6 +56,7 @@ class World:
         self.make_replica: Callable[..., Any] = engine.replica
         self.make_node: Callable[..., SimulatedNode] = SimulatedNode
         self.open_journal: Callable[..., Any] = open_journal
+        self.disk: type[SimulatedDisk] = SimulatedDisk
         self.engine_settings: dict[str, Any] = dict(plan.engine_settings)
         self.node_settings = Settings(**plan.node_settings)
         self.segment_bytes = SEGMENT_BYTES
@@ -72,6 +73,8 @@ class World:
         """With the records that the journal gave back, before the node starts."""
         self.on_down: list[Callable[[Machine], None]] = []
         """When a process ends, however it does."""
+        self.on_started: list[Callable[[Machine], None]] = []
+        """When the node has read what it kept, and heard from nobody yet."""
         self.on_final: list[Callable[[Machine, Executed], None]] = []
         self.decode = make_decoder(engine.wire).decode
         self.decode_record = make_record_decoder(engine.records).decode
@@ -96,8 +99,14 @@ class World:
             return SecpKeys(member.secret)
         return SimulatedKeys(member.address)
 
-    def make_disk(self, machine: Machine) -> MemoryDisk:
-        return MemoryDisk(self.tape.stream(f"disk {machine.index}"))
+    def make_disk(self, machine: Machine) -> SimulatedDisk:
+        stream = self.tape.stream
+        return self.disk(
+            stream(f"disk {machine.index} tear"),
+            stream(f"disk {machine.index} errors"),
+            machine.on_disk_fault,
+            pace=Pace(sync_ns=self.plan.sync_ns),
+        )
 
     def make_store(self, machine: Machine) -> Any:
         return self.stores.make()

@@ -60,4 +60,4 @@ def replace_replica(replica: type[Replica]) -> Callable[["World"], None]:
 
 def load() -> None:
     """Register all bugs; each family is a module of this package."""
-    from quorate.simulator.bugs import tendermint  # noqa: F401  (registers itself)
+    from quorate.simulator.bugs import storage, tendermint  # noqa: F401  (register themselves)

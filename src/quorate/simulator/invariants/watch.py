@@ -10,6 +10,7 @@ from quorate.consensus.membership import ValidatorSet
 from quorate.consensus.replica import Accuse
 from quorate.consensus.tendermint_types import Proposal, Vote, Voted
 from quorate.ledger.application import Executed
+from quorate.simulator.durability import KeptHeights
 from quorate.simulator.invariants.chain import Chain
 from quorate.simulator.invariants.tendermint import TendermintRules
 
@@ -24,6 +25,7 @@ def watch(world: "World") -> None:
     """Let all judges that fit the plan's engine watch a world."""
     chain = watch_chain(world)
     if world.plan.engine == "tendermint":
+        KeptHeights(world)
         TendermintWatch(world, chain)
 
 
