@@ -164,8 +164,8 @@ class Execution:
         fixed, heartbeat = self.settings.block_time_ms, self.settings.heartbeat_ms
         if fixed:
             # By the chain's own clock, so that the interval does not grow by the time that
-            # agreement takes; and no longer than the interval, whatever the wall clock did: the last
-            # block may have been made by a clock that was far ahead.
+            # agreement takes; and no longer than the interval, since the last block may have been
+            # made by a clock that was far ahead.
             due = self.final.timestamp_ms + fixed - self.port.wall_ms()
             left = fixed - (self.port.now() - self.final_at) // 1_000_000
             return max(min(due, left), 0)
