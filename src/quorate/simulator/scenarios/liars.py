@@ -1,0 +1,116 @@
+"""Members that lie by a script: always the same lie, whatever the seed."""
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from quorate.base.types import Address, Hash
+from quorate.consensus.certificate import (
+    NIL,
+    PRECOMMIT,
+    PREVOTE,
+    PROPOSAL,
+    compute_digest,
+    decode_envelope,
+    encode_envelope,
+)
+from quorate.consensus.tendermint_types import Proposal, Vote
+from quorate.crypto.hashes import HEAD_BYTES, hash_payload, keccak256
+from quorate.ledger.payload import compose, parse_head
+from quorate.simulator.actors import Actor
+
+__all__ = ["Flooder", "Forger", "Liar", "NilVoter", "Silent", "TwoFaced"]
+
+
+class Liar(Actor):
+    """Knows how to say other things in its own name."""
+
+    def is_mine(self, m: Any) -> bool:
+        """Whether this is our own statement, and not one that we relay."""
+        if isinstance(m, Vote):
+            return m.voter == self.machine.address
+        if not isinstance(m, Proposal) or self.machine.node is None:
+            return False
+        validators = self.machine.node.replica.validators  # type: ignore[attr-defined]
+        return bool(validators.get_proposer(m.height, m.round) == self.machine.address)
+
+    def get_side(self, to: Address) -> int:
+        """Return 0 for one half of the machines and 1 for the other."""
+        return self.world.get_machine(to).index % 2
+
+    def sign_vote(self, m: Vote, value: Hash) -> Vote:
+        digest = compute_digest(self.world.chain, m.kind, m.height, m.round, value)
+        return replace(m, value=value, signature=self.machine.keys.sign(digest))
+
+    def make_other(self, m: Proposal) -> Proposal:
+        """Return another proposal that is as good."""
+        if m.valid_round != -1:
+            return m
+        parent, time, proposer = parse_head(m.payload)
+        payload = compose(parent, time + 1, proposer, m.payload[HEAD_BYTES:])
+        opened = replace(decode_envelope(m.envelope), payload=hash_payload(payload))
+        envelope = encode_envelope(opened)
+        digest = compute_digest(self.world.chain, PROPOSAL, m.height, m.round, keccak256(envelope))
+        signature = self.machine.keys.sign(digest)
+        return replace(m, envelope=envelope, payload=payload, signature=signature)
+
+
+class Silent(Liar):
+    """Hears everything and says nothing of agreement."""
+
+    def twist(self, to: Address, m: Any) -> list[Any]:
+        return [] if isinstance(m, Proposal | Vote) else [m]
+
+
+class TwoFaced(Liar):
+    """Proposes one thing to one half and another to the other, and votes for what each half saw."""
+
+    shown: dict[tuple[Address, int, int], Hash]
+
+    def twist(self, to: Address, m: Any) -> list[Any]:
+        if not self.is_mine(m):
+            return [m]
+        shown = self.__dict__.setdefault("shown", {})
+        if isinstance(m, Proposal):
+            said = self.make_other(m) if self.get_side(to) else m
+            shown[to, m.height, m.round] = keccak256(said.envelope)
+            return [said]
+        value = shown.get((to, m.height, m.round))
+        if value is None:
+            return [m]
+        return [self.sign_vote(replace(m, kind=kind), value) for kind in (PREVOTE, PRECOMMIT)]
+
+
+class Forger(Liar):
+    """Proposes two things, and sends each half everybody's votes for its one, forged."""
+
+    def twist(self, to: Address, m: Any) -> list[Any]:
+        if not isinstance(m, Proposal) or not self.is_mine(m):
+            return [m]
+        said = self.make_other(m) if self.get_side(to) else m
+        value = keccak256(said.envelope)
+        votes = [
+            Vote(kind, m.height, m.round, value, machine.address, bytes(65))
+            for kind in (PREVOTE, PRECOMMIT)
+            for machine in self.world.machines
+        ]
+        return [said, *votes]
+
+
+class NilVoter(Liar):
+    """Prevotes and precommits nil, always."""
+
+    def twist(self, to: Address, m: Any) -> list[Any]:
+        return [self.sign_vote(m, NIL)] if isinstance(m, Vote) and self.is_mine(m) else [m]
+
+
+class Flooder(NilVoter):
+    """Votes nil in a hundred far rounds with each vote."""
+
+    def twist(self, to: Address, m: Any) -> list[Any]:
+        said = super().twist(to, m)
+        if not isinstance(m, Vote) or not self.is_mine(m):
+            return said
+        return said + [
+            self.sign_vote(replace(m, round=m.round + far), NIL) for far in range(1, 100)
+        ]
