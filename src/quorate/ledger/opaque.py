@@ -70,6 +70,7 @@ class OpaqueLedger:
 
     __slots__ = (
         "branches",
+        "encoded",
         "final",
         "genesis",
         "included",
@@ -93,6 +94,8 @@ class OpaqueLedger:
         """Executed blocks above the last final one."""
         self.pool: dict[Hash, bytes] = {}
         self.pool_bytes = 0
+        self.encoded: tuple[list[Member], bytes] = ([], _ENCODER.encode([]))
+        """The last members that went into a block, and their bytes: they change rarely."""
         for final in store.final:
             for item in get_items(final.payloads):
                 self.included.setdefault(keccak256(item), final.executed.height)
@@ -188,20 +191,21 @@ class OpaqueLedger:
         previous = self.get_executed(parent)
         skipped: list[tuple[Hash, str]] = []
         fresh: dict[Hash, None] = {}
-        members = {m.address: m.power for m in previous.members}
+        changes: list[bytes] = []
         for item in get_items(payloads):
             identity = keccak256(item)
             if identity in fresh or self.is_included(identity, parent):
                 skipped.append((identity, "already known"))
                 continue
             fresh[identity] = None
-            apply_member_change(item, members)
-        after = [Member(a, p) for a, p in sorted(members.items())]
-        time = max([previous.timestamp_ms + 1, *(parse_head(p)[1] for p in payloads)])
+            if item.startswith(MEMBER_PREFIX):
+                changes.append(item)
+        after = change_members(previous.members, changes)
+        if after is not self.encoded[0]:
+            self.encoded = (after, _ENCODER.encode(after))
+        time = max([previous.timestamp_ms + 1, *[parse_head(p)[1] for p in payloads]])
         block = keccak256(
-            b"".join(
-                (parent, parent_envelope, *map(hash_payload, payloads), _ENCODER.encode(after))
-            )
+            b"".join((parent, parent_envelope, *map(hash_payload, payloads), self.encoded[1]))
         )
         executed = Executed(previous.height + 1, block, time, len(fresh), after, skipped)
         self.branches[block] = Branch(executed, parent, list(fresh))
@@ -258,16 +262,24 @@ def get_items(payloads: list[bytes]) -> list[bytes]:
         raise Invalid(f"payload: {error}") from None
 
 
-def apply_member_change(item: bytes, members: dict[Address, int]) -> None:
-    """Carry out an item that changes who agrees; the last member stays."""
-    if not item.startswith(MEMBER_PREFIX) or len(item) != MEMBER_BYTES:
-        return
-    address = item[len(MEMBER_PREFIX) : -8]
-    power = int.from_bytes(item[-8:], "big")
-    if power:
-        members[address] = power
-    elif len(members) > 1:
-        members.pop(address, None)
+def change_members(before: list[Member], changes: list[bytes]) -> list[Member]:
+    """Return who agrees after items that change it; the last member stays.
+
+    Without changes the very same list, so that who keeps something about it need not compare.
+    """
+    if not changes:
+        return before
+    powers = {m.address: m.power for m in before}
+    for item in changes:
+        if len(item) != MEMBER_BYTES:
+            continue
+        address = item[len(MEMBER_PREFIX) : -8]
+        power = int.from_bytes(item[-8:], "big")
+        if power:
+            powers[address] = power
+        elif len(powers) > 1:
+            powers.pop(address, None)
+    return [Member(address, power) for address, power in sorted(powers.items())]
 
 
 def make_member_change(address: Address, power: int) -> bytes:

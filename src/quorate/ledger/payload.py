@@ -21,20 +21,19 @@ from quorate.crypto.hashes import HEAD_BYTES, hash_payload
 
 __all__ = ["HEAD_BYTES", "compose", "hash_payload", "parse_head"]
 
-VERSION = 1
+PREFIX = bytes((1, 0, 0, 0))
+"""Version and zeros."""
 
 
 def compose(parent: Hash, timestamp_ms: Milliseconds, proposer: Address, body: bytes) -> bytes:
     """Return the payload of these parts."""
-    return b"".join(
-        (bytes((VERSION, 0, 0, 0)), timestamp_ms.to_bytes(8, "big"), proposer, parent, body)
-    )
+    return b"".join((PREFIX, timestamp_ms.to_bytes(8, "big"), proposer, parent, body))
 
 
 def parse_head(payload: bytes) -> tuple[Hash, Milliseconds, Address]:
     """Return (parent block hash, timestamp, proposer). Raises Invalid."""
     if len(payload) < HEAD_BYTES:
         raise Invalid(f"payload: {len(payload)} bytes, expected at least {HEAD_BYTES}")
-    if payload[:4] != bytes((VERSION, 0, 0, 0)):
-        raise Invalid(f"payload: version {payload[:4].hex()}, expected {VERSION:02x}000000")
+    if payload[:4] != PREFIX:
+        raise Invalid(f"payload: version {payload[:4].hex()}, expected {PREFIX.hex()}")
     return payload[32:64], int.from_bytes(payload[4:12], "big"), payload[12:32]

@@ -40,16 +40,21 @@ class Outcome(Generic[T]):
         self.value, self.error = value, error
 
 
-def guard(what: str, call: Callable[[], T]) -> Callable[[], Outcome[T]]:
-    """Return a call that does not raise; an error becomes one line that begins with `what`."""
+def guard(
+    what: str, call: Callable[[], T], height: Height | None = None
+) -> Callable[[], Outcome[T]]:
+    """Return a call that does not raise; an error becomes one line that begins with the height, if
+    any, and `what`.
+    """
 
     def run() -> Outcome[T]:
         try:
             return Outcome(call(), None)
-        except (Invalid, Unavailable, Corrupt, OSError) as error:
-            return Outcome(None, f"{what}: {error}")
         except Exception as error:
-            return Outcome(None, f"{what}: {type(error).__name__}: {error}")
+            is_known = isinstance(error, Invalid | Unavailable | Corrupt | OSError)
+            reason = str(error) if is_known else f"{type(error).__name__}: {error}"
+            where = "" if height is None else f"height {height}: "
+            return Outcome(None, f"{where}{what}: {reason}")
 
     return run
 
@@ -204,7 +209,7 @@ class Execution:
         height = want.height
         self.port.work(
             "execute",
-            guard(f"height {height}: cannot build", build),
+            guard("cannot build", build, height),
             lambda outcome: self.on_built(height, outcome),
         )
 
@@ -275,7 +280,7 @@ class Execution:
 
         self.port.work(
             "execute",
-            guard(f"height {height}: cannot check", judge),
+            guard("cannot check", judge, height),
             lambda outcome: self.on_judged(height, payload, outcome),
         )
 
@@ -323,7 +328,7 @@ class Execution:
         height = self.final.height + 1
         self.port.work(
             "execute",
-            guard(f"height {height}: cannot execute", self.make_call([payload])),
+            guard("cannot execute", self.make_call([payload]), height),
             lambda outcome: self.on_speculated(height, payload, outcome),
         )
 
@@ -386,7 +391,7 @@ class Execution:
         self.executing = True
         self.port.work(
             "execute",
-            guard(f"height {effect.height}: cannot execute", self.make_call(effect.payloads)),
+            guard("cannot execute", self.make_call(effect.payloads), effect.height),
             self.on_executed,
         )
         return False
@@ -428,6 +433,8 @@ class Execution:
 
     def release_checks(self) -> None:
         """Judge the checks that waited for this height, forget those that are too late."""
+        if not self.checks:
+            return
         waiting, self.checks = self.checks, deque()
         for effect in waiting:
             self.on_check(effect)

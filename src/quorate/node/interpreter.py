@@ -176,10 +176,8 @@ class Interpreter:
 
     def collect(self) -> None:
         """Take the replica's effects into the queue."""
-        if not self.replica.out:
-            return
         effects = self.replica.take()
-        self.waiting.extend(effects)
+        self.waiting += effects
         for effect in effects:
             if type(effect) is Persist:
                 self.records.append(encode(effect.record))

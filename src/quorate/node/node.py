@@ -16,7 +16,7 @@ from typing import Any
 from msgspec import MsgspecError
 
 from quorate.base.errors import Corrupt
-from quorate.base.types import Address, Hash, Height
+from quorate.base.types import Address, Hash, Height, Member
 from quorate.consensus.replica import Accuse, Base, Replica, Timer
 from quorate.ledger.application import Application, Executed
 from quorate.node.execution import WANT_TIMER, Execution
@@ -82,6 +82,7 @@ class Node:
             on_durable=self.on_durable,
             fail=self.fail,
         )
+        self.validators: list[Member] = []
         self.members: list[Address] = []
         """Those who agree on the height after the final one."""
         self.follow_members()
@@ -336,7 +337,9 @@ class Node:
     def follow_members(self) -> None:
         """Read who agrees on the height after the final one."""
         members = self.application.members(self.execution.final.height + 1)
-        self.members = [m.address for m in members]
+        if members is not self.validators:
+            self.validators = members
+            self.members = [m.address for m in members]
 
     def is_open_to(self, address: Address) -> bool:
         """Only members and configured peers are talked to."""

@@ -279,9 +279,13 @@ class Peers:
 
     def watch(self) -> None:
         """Look again later while somebody seems to be behind."""
-        if not self.tip_set and any(p.height != self.height for p in self.connected.values()):
-            self.tip_set = True
-            self.port.set_timer(TIP_TIMER, self.settings.tip_again_ms * 1_000_000)
+        if self.tip_set:
+            return
+        for peer in self.connected.values():
+            if peer.height != self.height:
+                self.tip_set = True
+                self.port.set_timer(TIP_TIMER, self.settings.tip_again_ms * 1_000_000)
+                return
 
     def on_tip_timer(self) -> None:
         self.tip_set = False
@@ -293,7 +297,11 @@ class Peers:
 
     def get_best_height(self) -> Height:
         """The greatest height that a connected peer told."""
-        return max((p.height for p in self.connected.values()), default=0)
+        best = 0
+        for peer in self.connected.values():
+            if peer.height > best:
+                best = peer.height
+        return best
 
     def get_status(self) -> list[PeerStatus]:
         now = self.port.now()

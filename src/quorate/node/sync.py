@@ -94,11 +94,13 @@ class Sync:
 
     def update(self) -> None:
         """Something changed: peers' heights, the own height, or time."""
-        self.feed()
+        if self.buffer:
+            self.feed()
         best = self.peers.get_best_height()
         following = self.get_next()
         if best < following:
-            self.finish()
+            if self.active or self.suspect is not None:
+                self.finish()
         elif self.active:
             self.ask()
         else:
