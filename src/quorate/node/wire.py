@@ -77,6 +77,20 @@ def encode(message: Struct) -> bytes:
     return _ENCODER.encode(message)
 
 
+def get_tag(frame: bytes) -> int:
+    """Return the tag of something that `encode` made, to tell its kind without decoding it.
+
+    Nothing here has 16 fields or a tag above 127, so both the head of the array and the tag are one
+    byte.
+    """
+    return frame[1]
+
+
+def get_kinds(structs: tuple[type[Any], ...]) -> dict[int, type[Any]]:
+    """Return messages or records by their tags."""
+    return {kind.__struct_config__.tag: kind for kind in structs}
+
+
 def make_decoder(messages: tuple[type[Message], ...]) -> msgspec.msgpack.Decoder[Any]:
     """Return a decoder for an engine's messages and the node's; it raises
     `msgspec.MsgspecError`.

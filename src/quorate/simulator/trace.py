@@ -6,8 +6,9 @@ and a traced repetition of that one rung shows the first event that differs.
 """
 
 import hashlib
-import struct
+from typing import TypeAlias
 
+import msgspec
 from msgspec import Struct
 
 from quorate.base.types import Nanoseconds
@@ -24,6 +25,7 @@ __all__ = [
     "TIMER",
     "WORK",
     "Digest",
+    "Entry",
     "Event",
 ]
 
@@ -33,38 +35,48 @@ FRAME, TIMER, DISK, WORK, LINK, FAULT, CLIENT, FINAL = range(1, 9)
 RUNG = 1024
 """Events between two rungs of the ladder."""
 
+Entry: TypeAlias = tuple[Nanoseconds, int, int, int, bytes]
+"""(time, kind, machine, other machine or a number, contents): integers of 64 bits and bytes."""
+
+_ENCODER = msgspec.msgpack.Encoder()
+
 
 class Digest:
-    """A rolling digest. `note` is called once for each event, with integers and bytes."""
+    """A rolling digest of events, in the order in which they were put into `entries`.
 
-    __slots__ = ("blobs", "events", "hash", "ladder", "numbers")
+    `fold` has to be called every now and then, `RUNG` entries being a good moment: an entry then
+    costs a tuple, and hashing one call for all of them.
+    """
+
+    __slots__ = ("entries", "folded", "hash", "ladder")
 
     def __init__(self) -> None:
         self.hash = hashlib.blake2b(digest_size=16)
         self.ladder: list[str] = []
-        self.events = 0
-        self.numbers: list[int] = []
-        self.blobs: list[bytes] = []
+        self.entries: list[Entry] = []
+        """What is not hashed yet; always the same list."""
+        self.folded = 0
+        """Events that are."""
 
-    def note(self, time_ns: Nanoseconds, kind: int, machine: int, other: int, blob: bytes) -> None:
-        """Take up an event; numbers are signed 64-bit."""
-        self.numbers += (time_ns, kind, machine, other)
-        self.blobs.append(blob)
-        self.events += 1
-        if not self.events % RUNG:
-            self.fold()
-            self.ladder.append(self.hash.copy().digest()[:8].hex())
+    @property
+    def events(self) -> int:
+        return self.folded + len(self.entries)
 
     def fold(self) -> None:
-        numbers = self.numbers
-        self.hash.update(struct.pack(f"<{len(numbers)}q", *numbers))
-        self.hash.update(b"".join(self.blobs))
-        self.numbers, self.blobs = [], []
+        """Hash all whole rungs."""
+        entries = self.entries
+        while len(entries) >= RUNG:
+            self.hash.update(_ENCODER.encode(entries[:RUNG]))
+            del entries[:RUNG]
+            self.folded += RUNG
+            self.ladder.append(self.hash.hexdigest()[:16])
 
     def finish(self) -> str:
         """Return the digest of everything so far."""
         self.fold()
-        return self.hash.copy().hexdigest()
+        whole = self.hash.copy()
+        whole.update(_ENCODER.encode(self.entries))
+        return whole.hexdigest()
 
 
 class Event(Struct, frozen=True, kw_only=True, gc=False):

@@ -15,7 +15,13 @@ from quorate.consensus.keys import SecpKeys
 from quorate.consensus.replica import Accuse, Keys
 from quorate.ledger.application import Application, Executed
 from quorate.node.settings import Settings
-from quorate.node.wire import make_decoder, make_record_decoder
+from quorate.node.wire import (
+    NODE_MESSAGES,
+    get_kinds,
+    get_tag,
+    make_decoder,
+    make_record_decoder,
+)
 from quorate.simulator.applications import make_stores
 from quorate.simulator.bugs import get_bug
 from quorate.simulator.detectors.host import Detection
@@ -25,7 +31,7 @@ from quorate.simulator.machine import SEGMENT_BYTES, Machine, SimulatedNode
 from quorate.simulator.network import Connection, Link, Network
 from quorate.simulator.plan import MemberPlan, Plan
 from quorate.simulator.tape import Tape
-from quorate.simulator.trace import FAULT, FRAME, LINK, Digest
+from quorate.simulator.trace import FAULT, FRAME, LINK, RUNG, Digest
 from quorate.simulator.tracer import Tracer
 from quorate.simulator.verdict import Finding
 from quorate.storage.journal import open_journal
@@ -47,7 +53,7 @@ class World:
         self.queue: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self.sequence = 0
         self.digest = Digest()
-        self.note_event = self.digest.note
+        self.note_event = self.digest.entries.append
         self.counters: dict[str, int] = {}
         self.sometimes: dict[str, int] = {}
         self.findings: list[Finding] = []
@@ -77,6 +83,8 @@ class World:
         """When the node has read what it kept, and heard from nobody yet."""
         self.on_final: list[Callable[[Machine, Executed], None]] = []
         self.decode = make_decoder(engine.wire).decode
+        self.message_kinds = get_kinds((*engine.wire, *NODE_MESSAGES))
+        self.record_kinds = get_kinds(engine.records)
         self.decode_record = make_record_decoder(engine.records).decode
         if plan.bug:
             get_bug(plan.bug).install(self)
@@ -127,16 +135,26 @@ class World:
         Ends early when there is something to report, or when the run has had all its events.
         """
         queue, findings, digest, trace = self.queue, self.findings, self.digest, self.trace
-        limit = self.plan.max_events
-        while queue and queue[0][0] <= until_ns and not findings and digest.events < limit:
-            now, number, call, args = heappop(queue)
+        entries, limit = digest.entries, self.plan.max_events
+        pause = min(RUNG, limit - digest.folded)
+        while queue and not findings:
+            if len(entries) >= pause:
+                digest.fold()
+                if digest.events >= limit:
+                    return False
+                pause = min(RUNG, limit - digest.folded)
+            event = heappop(queue)
+            now, number, call, args = event
+            if now > until_ns:
+                heappush(queue, event)
+                break
             if trace is not None:
                 trace.on_next(number)
             self.now = now
             call(*args)
             if done is not None and done():
                 return True
-        if not findings and digest.events < limit:
+        if not findings:
             self.now = until_ns
         return False
 
@@ -152,7 +170,7 @@ class World:
             machine.backlog.append((self.arrive, (link, generation, frame, number)))
             return
         source = link.source
-        self.note_event(self.now, FRAME, source.index, machine.index, frame)
+        self.note_event((self.now, FRAME, source.index, machine.index, frame))
         if self.trace is not None:
             self.trace.on_receive(link, frame, number)
         node.received(source.address, frame)
@@ -161,7 +179,7 @@ class World:
 
     def note(self, kind: int, machine: int, other: int, blob: bytes) -> None:
         """Make an event part of the digest."""
-        self.note_event(self.now, kind, machine, other, blob)
+        self.note_event((self.now, kind, machine, other, blob))
 
     def note_connection(self, connection: Connection, up: bool) -> None:
         one, other = connection.ends
@@ -194,9 +212,11 @@ class World:
 
     def observe(self, machine: Machine, frame: bytes) -> None:
         """A node says something new: let those see it who watch."""
-        message = self.decode(frame)
-        for hook in self.on_message.get(type(message), ()):
-            hook(machine, message)
+        hooks = self.on_message.get(self.message_kinds[get_tag(frame)])
+        if hooks:
+            message = self.decode(frame)
+            for hook in hooks:
+                hook(machine, message)
 
     def on_failed(self, machine: Machine) -> None:
         """A node stopped itself."""

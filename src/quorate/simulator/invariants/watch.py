@@ -10,6 +10,7 @@ from quorate.consensus.membership import ValidatorSet
 from quorate.consensus.replica import Accuse
 from quorate.consensus.tendermint_types import Proposal, Vote, Voted
 from quorate.ledger.application import Executed
+from quorate.node.wire import get_tag
 from quorate.simulator.durability import KeptHeights
 from quorate.simulator.invariants.chain import Chain
 from quorate.simulator.invariants.tendermint import TendermintRules
@@ -114,11 +115,10 @@ class TendermintWatch:
     def on_kept(self, machine: "Machine", records: list[bytes]) -> None:
         if not machine.is_honest:
             return
-        decode = self.world.decode_record
+        world = self.world
         for data in records:
-            record = decode(data)
-            if type(record) is Voted:
-                self.rules.keep(machine.address, record.vote)
+            if world.record_kinds.get(get_tag(data)) is Voted:
+                self.rules.keep(machine.address, world.decode_record(data).vote)
 
     def on_accuse(self, machine: "Machine", effect: Accuse) -> None:
         world = self.world
