@@ -12,7 +12,7 @@ change for a seed, and costs 0.1 us a choice; everything else is integers.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from random import Random
 from typing import Protocol
 
@@ -132,14 +132,20 @@ class Tape:
     """All streams of one run. `Tape(seed)` draws them, `Tape(0, values)` replays values.
 
     With `record` a drawn tape can be read afterwards by `get_values`; a replayed one always can.
+    Streams that are `muted` say zero instead of what the seed draws.
     """
 
-    __slots__ = ("record", "reseeded", "seed", "streams", "values")
+    __slots__ = ("is_muted", "record", "reseeded", "seed", "streams", "values")
 
     def __init__(
-        self, seed: int, values: Mapping[str, list[int]] | None = None, *, record: bool = False
+        self,
+        seed: int,
+        values: Mapping[str, list[int]] | None = None,
+        *,
+        record: bool = False,
+        is_muted: Callable[[str], bool] | None = None,
     ) -> None:
-        self.seed, self.record = seed, record
+        self.seed, self.record, self.is_muted = seed, record, is_muted
         self.values = values
         self.reseeded = False
         self.streams: dict[str, Stream | Replayed] = {}
@@ -152,6 +158,8 @@ class Tape:
                 found = Replayed(self.values.get(name, []))
                 if self.reseeded:
                     found.reseed(self.seed, name)
+            elif self.is_muted is not None and self.is_muted(name):
+                found = Replayed([])
             elif self.record:
                 found = Recorded(self.seed, name)
             else:

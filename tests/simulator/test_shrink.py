@@ -1,0 +1,112 @@
+"""A failing run made small: the same failure from a handful of choices."""
+
+from functools import cache
+
+import pytest
+
+from quorate.base.errors import Invalid
+from quorate.simulator.plan import Plan
+from quorate.simulator.replay import (
+    Recording,
+    compare,
+    decode_recording,
+    encode_recording,
+    replay,
+)
+from quorate.simulator.run import run
+from quorate.simulator.shrink import Attempt, Candidate, Shrinker, attempt_all, get_symptom
+from simulator.networks import make_plan
+
+SEEDS = 200
+
+
+@cache
+def find(bug: str, property: str = "", first: int = 0) -> Recording:
+    """Return the first seed that fails, of the property if one is named."""
+    for seed in range(first, first + SEEDS):
+        plan = make_plan(seed, "default", duration_ms=4000, bug=bug)
+        outcome = run(plan)
+        if outcome.verdict == "false" and property in ("", outcome.get_class()):
+            return Recording(plan=plan)
+    pytest.fail(f"{bug} was not found in {SEEDS} seeds")
+
+
+@pytest.mark.parametrize(
+    ("bug", "most"),
+    [
+        # These need no fault at all.
+        ("small-quorum", 0),
+        ("vote-before-write", 0),
+        # A proposer crashes between proposal and record.
+        ("never-in-doubt", 12),
+    ],
+)
+def test_known_bug_shrinks_to_a_handful_of_choices(bug: str, most: int) -> None:
+    recording = find(bug)
+    shrinker = Shrinker(recording, max_runs=400)
+    before = shrinker.get_progress()
+    shrinker.shrink()
+    after = shrinker.get_progress()
+    assert after.faults + after.choices <= most < before.choices
+    small = decode_recording(encode_recording(shrinker.get_recording()))
+    outcome = replay(small)
+    assert compare(small, outcome) == []
+    assert get_symptom(outcome) == shrinker.symptom
+
+
+def test_result_does_not_depend_on_how_many_run_at_the_same_time() -> None:
+    recording = find("never-in-doubt")
+    results = []
+    for width in (1, 5):
+        widest = 0
+
+        def evaluate(candidates: list[Candidate]) -> list[Attempt]:
+            nonlocal widest
+            widest = max(widest, len(candidates))
+            return attempt_all(candidates)
+
+        shrinker = Shrinker(recording, max_runs=80, evaluate=evaluate, width=width)
+        shrinker.shrink()
+        results.append(shrinker.get_recording())
+        assert shrinker.runs <= 80
+        assert widest == width
+    assert results[0] == results[1]
+
+
+def test_shrinking_goes_on_from_the_best_run_so_far() -> None:
+    recording = find("never-in-doubt")
+    first = Shrinker(recording, max_runs=40)
+    assert not first.shrink()
+    second = Shrinker(first.get_recording(), max_runs=40)
+    second.shrink()
+    assert second.first.choices == first.best.choices
+    assert second.cost <= first.cost < first.compute_cost(first.plan, first.first)
+
+
+def test_expired_budget_ends_it_with_the_best_run_so_far() -> None:
+    shrinker = Shrinker(find("never-in-doubt"), is_expired=lambda: shrinker.runs >= 10)
+    assert not shrinker.shrink()
+    assert shrinker.runs == 10
+    assert get_symptom(replay(shrinker.get_recording())) == shrinker.symptom
+
+
+def test_without_fresh_seeds_only_what_the_run_chose_is_left() -> None:
+    shrinker = Shrinker(find("never-in-doubt"), max_runs=80, fresh=False)
+    shrinker.shrink()
+    assert shrinker.plan.seed == shrinker.first.outcome.seed
+
+
+def test_progress_is_told_and_only_gets_better() -> None:
+    told = []
+    shrinker = Shrinker(find("never-in-doubt"), max_runs=60, on_progress=told.append)
+    shrinker.shrink()
+    assert [p.runs for p in told] == sorted(p.runs for p in told)
+    left = [p.faults + p.choices for p in told]
+    assert left == sorted(left, reverse=True)
+    assert told[0].doing == "groups of streams"
+
+
+def test_run_that_does_not_fail_is_refused() -> None:
+    plan: Plan = make_plan(1, duration_ms=500)
+    with pytest.raises(Invalid, match="seed 1: verdict true, expected a failure"):
+        Shrinker(Recording(plan=plan))
