@@ -102,17 +102,20 @@ class Difference(Struct, frozen=True):
 class Listing(Digest):
     """A digest that keeps a part of what it takes up."""
 
-    __slots__ = ("first", "kept", "last")
+    __slots__ = ("first", "kept", "last", "seen")
 
     def __init__(self, first: int, count: int) -> None:
         super().__init__()
         self.first, self.last = first, first + count - 1
         self.kept: list[tuple[int, Nanoseconds, int, int, int, bytes]] = []
+        self.seen = 0
 
-    def note(self, time_ns: Nanoseconds, kind: int, machine: int, other: int, blob: bytes) -> None:
-        if self.first <= self.events <= self.last:
-            self.kept.append((self.events, time_ns, kind, machine, other, blob))
-        super().note(time_ns, kind, machine, other, blob)
+    def fold(self) -> None:
+        for entry in self.entries[self.seen - self.folded :]:
+            if self.first <= self.seen <= self.last:
+                self.kept.append((self.seen, *entry))
+            self.seen += 1
+        super().fold()
 
 
 def get_fingerprint(outcome: Outcome) -> Fingerprint:
@@ -138,7 +141,7 @@ def list_notes(
 
     def install(world: World) -> None:
         worlds.append(world)
-        world.digest, world.note_event = listing, listing.note
+        world.digest, world.note_event = listing, listing.entries.append
         if on_world is not None:
             on_world(world)
 
