@@ -269,6 +269,8 @@ class SimulatedDisk:
         file = self.files[new] = self.files.pop(old)
         self.pending.append(Entry(new, file, old))
         self.fresh.discard(old)
+        # Whoever renames has synced first: no torn write explains a damage of what is there now.
+        file.settled = file.dirty
 
     def unlink(self, name: str) -> None:
         """Remove; durable with the folder."""

@@ -12,7 +12,7 @@ from quorate.consensus.replica import Accuse, Keys, Timer
 from quorate.ledger.application import Application, Executed
 from quorate.node.node import Node
 from quorate.simulator.clock import Clock
-from quorate.simulator.disk import EFFECTS, PowerCut
+from quorate.simulator.disk import EFFECTS, PowerCut, Shape
 from quorate.simulator.durability import Promises
 from quorate.simulator.plan import MemberPlan
 from quorate.simulator.trace import DISK, FAULT, FINAL, TIMER, WORK
@@ -166,11 +166,11 @@ class Machine:
             world.find("durability", f"{self.name}: {problem}", self)
         return recovered
 
-    def lose_power(self) -> None:
+    def lose_power(self, shape: Shape | None = None) -> None:
         """The machine stops in the middle of an operation of its disk."""
         self.world.fault("crash", self.index, text="in the middle of a write")
         self.end()
-        self.disk.crash()
+        self.disk.crash(shape)
 
     def crash(self) -> None:
         """Lose everything but what the disk and the store keep."""

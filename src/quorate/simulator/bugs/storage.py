@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from quorate.base.errors import Corrupt
 from quorate.ledger.application import Executed
 from quorate.simulator.bugs import Bug, register
 from quorate.simulator.disk import SimulatedDisk
@@ -138,6 +139,15 @@ def open_without_positions(
     return journal, recovered
 
 
+def open_refusing(disk: Disk, identity: bytes = b"", **settings: Any) -> tuple[Journal, Recovered]:
+    """A torn tail is taken for damage."""
+    journal, recovered = open_journal(disk, identity, **settings)
+    for note in recovered.notes:
+        if "cut off" in note:
+            raise Corrupt(note)
+    return journal, recovered
+
+
 def use_journal(kind: type[Journal]) -> Callable[["StorageParts"], None]:
     """Return what makes all journals be of this kind."""
 
@@ -228,6 +238,13 @@ JOURNAL_BUGS = (
 
 register(
     *JOURNAL_BUGS,
+    Bug(
+        "refuse-torn-tail",
+        "a journal whose last write was torn is refused as damaged",
+        "Alagappan and others, FAST 2018",
+        "durability",
+        use_opening(open_refusing),
+    ),
     Bug(
         "d6-cut-before-commit",
         "the journal is cut at a height that the store does not hold yet",

@@ -5,7 +5,16 @@ is expected with the mitigation and without. Families are modules; importing thi
 all of them.
 """
 
-from quorate.simulator.scenarios import basics, fallacies, halts
+from quorate.simulator.scenarios import basics, fallacies, halts, storage
 from quorate.simulator.scenarios.registry import SCENARIOS, Result, Scenario, get_scenario
 
-__all__ = ["SCENARIOS", "Result", "Scenario", "basics", "fallacies", "get_scenario", "halts"]
+__all__ = [
+    "SCENARIOS",
+    "Result",
+    "Scenario",
+    "basics",
+    "fallacies",
+    "get_scenario",
+    "halts",
+    "storage",
+]
