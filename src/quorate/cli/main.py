@@ -33,6 +33,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "add": ("add:add", "Make one more validator, which follows until it is voted in."),
     },
     "The simulator": {
+        "judge": ("judge:judge", "Judge what a real network has written, by the same rules."),
         "sim": ("sim:sim", "Run a network through thousands of seeds, each with other faults."),
     },
     "Keys and proofs": {
