@@ -190,6 +190,11 @@ class World:
     def count(self, name: str, n: int = 1) -> None:
         self.counters[name] = self.counters.get(name, 0) + n
 
+    def expect(self, *names: str) -> None:
+        """Name what `witness` may tell, so that what never happens in a thousand runs is told."""
+        for name in names:
+            self.sometimes.setdefault(name, 0)
+
     def witness(self, name: str) -> None:
         """Something happened that shows that the run was not vacuous."""
         self.sometimes[name] = self.sometimes.get(name, 0) + 1

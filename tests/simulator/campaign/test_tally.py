@@ -24,7 +24,7 @@ def make_rows() -> list[Row]:
             3,
             2,
             {"lost": seed},
-            {"often": 1} if seed % 5 else {},
+            {"often": 1} if seed % 5 else {"often": 0},
         )
         for seed in range(40)
     ]

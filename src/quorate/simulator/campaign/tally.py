@@ -97,7 +97,8 @@ class Tally(Struct):
             for name, times in counts.items():
                 reach = reaches.setdefault(name, Reach())
                 reach.times += times
-                reach.runs += 1
+                # What a run expects and does not meet is told as zero times.
+                reach.runs += times > 0
         if row.verdict != "true":
             self.add_failure(
                 Failure(row.seed, row.failure, row.verdict, row.message, row.digest, row.events)

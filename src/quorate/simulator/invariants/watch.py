@@ -70,6 +70,7 @@ class TendermintWatch:
     def __init__(self, world: "World", chain: Chain) -> None:
         self.world, self.chain = world, chain
         self.rules = TendermintRules(self.get_members, self.report)
+        world.expect("vote after round 0", "precommit nil", "value proposed again", "accusation")
         self.accused: dict[tuple[int, int, Offence], None] = {}
         """By machine and life."""
         self.members: list[Member] | None = None
