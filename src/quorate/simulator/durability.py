@@ -109,27 +109,52 @@ class Promises:
 
 
 class KeptHeights:
-    """A decision that is in the journal is known after every restart, from the disk alone.
-
-    The journal may be cut only where the store has caught up, so that one or the other has it.
+    """A decision that is in the journal is never forgotten: at every moment the journal or the
+    store holds it, so that every restart knows it from the disk alone.
     """
 
     def __init__(self, world: "World") -> None:
         self.world = world
         self.heights: dict[int, Height] = {}
         """The highest durable decision of each machine."""
+        self.cutting: set[int] = set()
+        """Machines that are replacing their journal."""
+        world.on_records.append(self.on_records)
         world.on_kept.append(self.on_kept)
         world.on_started.append(self.on_started)
 
+    def on_records(self, machine: "Machine", records: list[bytes], is_cut: bool) -> None:
+        if is_cut:
+            self.cutting.add(machine.index)
+
     def on_kept(self, machine: "Machine", records: list[bytes]) -> None:
-        decode = self.world.decode_record
+        decode, index = self.world.decode_record, machine.index
+        height = 0
         for data in records:
             record = decode(data)
             if type(record) is Decided:
-                self.heights[machine.index] = record.height
+                height = record.height
+        if index in self.cutting:
+            self.cutting.discard(index)
+            self.judge_cut(machine, height)
+        if height > self.heights.get(index, 0):
+            self.heights[index] = height
+
+    def judge_cut(self, machine: "Machine", height: Height) -> None:
+        """A journal was replaced by records that know decisions up to a height."""
+        stored = self.world.stores.get_height(machine.store)
+        known = self.heights.get(machine.index, 0)
+        if max(height, stored) < known and machine.is_honest:
+            self.world.find(
+                "durability",
+                f"{machine.name} cut its journal while its store holds height {stored}, "
+                f"expected {known}",
+                machine,
+            )
 
     def on_started(self, machine: "Machine") -> None:
         """A node has read what its disk holds, and has heard from nobody yet."""
+        self.cutting.discard(machine.index)
         if machine.node is None or machine.promises.damaged or not machine.is_honest:
             return
         height, known = machine.node.execution.delivered, self.heights.get(machine.index, 0)

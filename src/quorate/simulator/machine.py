@@ -311,6 +311,9 @@ class Machine:
         except (OSError, Unavailable) as error:
             self.fail(f"journal: {error}")
             return
+        except PowerCut:
+            self.lose_power()
+            return
         delay = self.disk.latency_ns("sync", sum(map(len, records))) * self.slowness
         self.later(delay, self.on_sync, records, done)
 
@@ -324,6 +327,9 @@ class Machine:
             self.journal.sync()
         except (OSError, Unavailable) as error:
             self.fail(f"journal: {error}")
+            return
+        except PowerCut:
+            self.lose_power()
             return
         self.on_kept(records, done)
 
@@ -373,7 +379,9 @@ class Machine:
     def work(self, lane: str, call: Callable[[], T], done: Callable[[T], None]) -> None:
         world = self.world
         start = max(self.lanes.get(lane, 0), world.now)
-        end = self.lanes[lane] = start + world.plan.work_ns * self.slowness
+        # The store is durable when a commit returns, and lies on the same disk as the journal.
+        took = self.disk.latency_ns("sync", 0) if lane == "commit" else world.plan.work_ns
+        end = self.lanes[lane] = start + took * self.slowness
         self.later(end - world.now, self.on_work, lane, call, done)
 
     def on_work(self, lane: str, call: Callable[[], T], done: Callable[[T], None]) -> None:

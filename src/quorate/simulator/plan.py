@@ -54,6 +54,8 @@ class Profile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     clock: Count = 0
     disk: Count = 0
     """Errors that stop a node: I/O error, full disk, failing sync, detected rot."""
+    stall_permille: Permille = 0
+    """Writes of a journal or store that take 200 times as long."""
     lie: Count = 0
     """Disks that lose what they acknowledged: counts as a traitor."""
     membership: Count = 0
@@ -107,6 +109,7 @@ PROFILES: dict[str, Profile] = {
             slow=1,
             clock=1,
             disk=1,
+            stall_permille=5,
             lie=1,
             membership=1,
             upgrade=1,

@@ -113,7 +113,7 @@ class World:
             stream(f"disk {machine.index} tear"),
             stream(f"disk {machine.index} errors"),
             machine.on_disk_fault,
-            pace=Pace(sync_ns=self.plan.sync_ns),
+            pace=Pace(sync_ns=self.plan.sync_ns, stall_permille=self.plan.profile.stall_permille),
         )
 
     def make_store(self, machine: Machine) -> Any:
