@@ -27,7 +27,7 @@ def test_clean_network_is_true(capsys: pytest.CaptureFixture[str]) -> None:
     assert "4 validators, tendermint, light application" in out
     assert "6 seeds from 0 on in " in out
     assert f"canary: {CANARIES['tendermint']} was found by seed 0" in out
-    assert "audit: 1 runs repeated with another hash seed, all events equal" in out
+    assert "audit: 1 run repeated with another hash seed, all events equal" in out
     assert "\ntrue: 6 true\n" in out
 
 

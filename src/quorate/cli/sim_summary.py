@@ -63,8 +63,14 @@ def describe_progress(coordinator: Coordinator) -> str:
     ]
     left = estimate_left(coordinator)
     if left is not None:
-        parts.append(f"{int(left) // 60}:{int(left) % 60:02} left")
+        parts.append(f"{format_time(left)} left")
     return "  ".join(parts)
+
+
+def format_time(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def describe_speed(tally: Tally, seconds: float) -> list[str]:
@@ -72,8 +78,13 @@ def describe_speed(tally: Tally, seconds: float) -> list[str]:
     return [
         f"{rate:,.0f} seeds/s" if rate >= 10 else f"{rate:.1f} seeds/s",
         f"{tally.events / seconds:,.0f} events/s",
-        f"{tally.virtual_ns / 1e9 / seconds:,.0f}x real time",
+        f"{tally.virtual_ns / 1e9 / seconds:,.0f}x time",
     ]
+
+
+def describe_cost(tally: Tally) -> str:
+    """Return the processor time of an event, judges and all."""
+    return f"{tally.cpu_ns / 1e3 / max(tally.events, 1):.1f} us of CPU an event"
 
 
 def estimate_left(coordinator: Coordinator) -> float | None:
@@ -111,7 +122,7 @@ def show_summary(campaign: Campaign, summary: Summary, replay: Callable[[int], s
         emit(f"{tally.runs:,} seeds from {summary.first} on in {summary.seconds:.1f} s, {workers}")
         per_hour = tally.runs / max(summary.seconds, 1e-9) * 3600
         speed = describe_speed(tally, max(summary.seconds, 1e-9))
-        emit(f"{', '.join(speed)}, {per_hour:,.0f} seeds/h")
+        emit(f"{', '.join(speed)}, {per_hour:,.0f} seeds/h, {describe_cost(tally)}")
         show_reach("faults", "fault ", tally.counters, tally.runs)
         show_reach("sometimes", "", tally.sometimes, tally.runs)
         emit(f"\n{len(tally.states):,} different states of the network, digest {tally.digest:016x}")
@@ -150,7 +161,8 @@ def show_checks(summary: Summary) -> None:
         found = canary.found
         emit(f"canary: {canary.bug} was found by seed {found.seed} ({found.failure})")
     if audit.repeated and not audit.differing:
-        emit(f"audit: {audit.repeated:,} runs repeated with another hash seed, all events equal")
+        runs = f"{audit.repeated:,} run{'s' if audit.repeated != 1 else ''}"
+        emit(f"audit: {runs} repeated with another hash seed, all events equal")
     for death in summary.deaths:
         emit(style(f"{death}; run again", fg="yellow"))
 
@@ -195,6 +207,16 @@ def show_verdict(summary: Summary) -> None:
 # ---- for programs
 
 
+def format_seeds(campaign: Campaign) -> str:
+    """Return the words that ask for the same seeds."""
+    words = f" --from {campaign.first}" if campaign.first else ""
+    if campaign.count is not None:
+        words += f" --seeds {campaign.count}"
+    if campaign.seconds is not None:
+        words += f" --minutes {campaign.seconds / 60:g}"
+    return words
+
+
 def make_document(
     campaign: Campaign, summary: Summary, setup: Setup, replay: Callable[[int], str]
 ) -> dict[str, Any]:
@@ -205,7 +227,7 @@ def make_document(
         "version": __version__,
         "verdict": summary.verdict,
         "doubts": summary.list_doubts(),
-        "command": f"quorate sim{format_setup(setup)}",
+        "command": f"quorate sim{format_setup(setup)}{format_seeds(campaign)}",
         "network": {
             "name": plan.name,
             "validators": sum(machine.power > 0 for machine in plan.machines),
@@ -228,6 +250,7 @@ def make_document(
         "virtual_seconds": round(tally.virtual_ns / 1e9, 3),
         "seeds_per_second": round(tally.runs / seconds, 3),
         "events_per_second": round(tally.events / seconds, 1),
+        "cpu_us_per_event": round(tally.cpu_ns / 1e3 / max(tally.events, 1), 3),
         "virtual_per_real": round(tally.virtual_ns / 1e9 / seconds, 1),
         "counters": {n: [r.times, r.runs] for n, r in sorted(tally.counters.items())},
         "sometimes": {n: [r.times, r.runs] for n, r in sorted(tally.sometimes.items())},

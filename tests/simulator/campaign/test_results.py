@@ -35,6 +35,7 @@ DOCUMENT: dict[str, Any] = {
     "seeds_per_second": 6.7,
     "events_per_second": 1000.0,
     "virtual_per_real": 400.0,
+    "cpu_us_per_event": 12.5,
     "counters": {"fault crash": [12, 9], "fault twist": [0, 0], "lost": [5, 5]},
     "sometimes": {"value proposed again": [0, 0], "precommit nil": [4, 2]},
     "states": 77,

@@ -35,7 +35,7 @@ def render_report(document: dict[str, Any]) -> str:
     words = [
         f"{network['validators']} validators",
         network["engine"],
-        f"{network['application']} application",
+        {"opaque": "light application"}.get(network["application"], "Ethereum ledger"),
         f"{network['signatures']} signatures",
         f"faults: {network['faults']}",
     ]
@@ -83,7 +83,11 @@ def render_facts(document: dict[str, Any]) -> str:
         (f"{document['seeds_per_second'] * 3600:,.0f}", "seeds per hour"),
         (f"{document['events_per_second']:,.0f}", "events per second"),
         (f"{document['virtual_per_real']:,.0f}x", "virtual per real time"),
-        (f"{document['seconds']:,.0f} s", f"on {document['workers']} workers"),
+        (f"{document['cpu_us_per_event']:.1f} us", "of CPU an event"),
+        (
+            f"{document['seconds']:,.0f} s",
+            f"on {document['workers']} worker{'s' if document['workers'] != 1 else ''}",
+        ),
         (f"{document['states']:,}", "different states"),
     ]
     inner = "".join(
