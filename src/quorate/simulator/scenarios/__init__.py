@@ -5,7 +5,7 @@ is expected with the mitigation and without. Families are modules; importing thi
 all of them.
 """
 
-from quorate.simulator.scenarios import basics, fallacies, halts, storage
+from quorate.simulator.scenarios import basics, byzantine, fallacies, halts, light, storage
 from quorate.simulator.scenarios.registry import SCENARIOS, Result, Scenario, get_scenario
 
 __all__ = [
@@ -13,8 +13,10 @@ __all__ = [
     "Result",
     "Scenario",
     "basics",
+    "byzantine",
     "fallacies",
     "get_scenario",
     "halts",
+    "light",
     "storage",
 ]

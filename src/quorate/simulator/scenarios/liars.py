@@ -1,6 +1,6 @@
 """Members that lie by a script: always the same lie, whatever the seed."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from msgspec.structs import replace
 
@@ -18,17 +18,32 @@ from quorate.consensus.tendermint_types import Proposal, Vote
 from quorate.crypto.hashes import HEAD_BYTES, hash_payload, keccak256
 from quorate.ledger.payload import compose, parse_head
 from quorate.simulator.actors import Actor
+from quorate.simulator.machine import Machine
+from quorate.simulator.plan import MS
 
-__all__ = ["Flooder", "Forger", "Liar", "NilVoter", "Silent", "TwoFaced"]
+__all__ = [
+    "DoubleVoter",
+    "Flooder",
+    "Forger",
+    "Liar",
+    "NilVoter",
+    "Silent",
+    "SlowProposer",
+    "TwoFaced",
+]
+
+
+Shown: TypeAlias = dict[tuple[Address, int, int], Hash]
+"""Which value was shown to whom, by height and round."""
 
 
 class Liar(Actor):
     """Knows how to say other things in its own name."""
 
-    def is_mine(self, m: Any) -> bool:
-        """Whether this is our own statement, and not one that we relay."""
+    def is_mine(self, m: Any, kind: type[Any] | None = None) -> bool:
+        """Whether this is our own statement (of this kind), and not one that we relay."""
         if isinstance(m, Vote):
-            return m.voter == self.machine.address
+            return kind is not Proposal and m.voter == self.machine.address
         if not isinstance(m, Proposal) or self.machine.node is None:
             return False
         validators = self.machine.node.replica.validators  # type: ignore[attr-defined]
@@ -63,19 +78,23 @@ class Silent(Liar):
 
 
 class TwoFaced(Liar):
-    """Proposes one thing to one half and another to the other, and votes for what each half saw."""
+    """Proposes one thing to one half and another to the other, and votes for what each half saw.
 
-    shown: dict[tuple[Address, int, int], Hash]
+    Several of them share what was shown to whom.
+    """
+
+    def __init__(self, machine: Machine, shown: Shown | None = None) -> None:
+        super().__init__(machine)
+        self.shown: Shown = {} if shown is None else shown
 
     def twist(self, to: Address, m: Any) -> list[Any]:
         if not self.is_mine(m):
             return [m]
-        shown = self.__dict__.setdefault("shown", {})
         if isinstance(m, Proposal):
             said = self.make_other(m) if self.get_side(to) else m
-            shown[to, m.height, m.round] = keccak256(said.envelope)
+            self.shown[to, m.height, m.round] = keccak256(said.envelope)
             return [said]
-        value = shown.get((to, m.height, m.round))
+        value = self.shown.get((to, m.height, m.round))
         if value is None:
             return [m]
         return [self.sign_vote(replace(m, kind=kind), value) for kind in (PREVOTE, PRECOMMIT)]
@@ -95,6 +114,27 @@ class Forger(Liar):
             for machine in self.world.machines
         ]
         return [said, *votes]
+
+
+class SlowProposer(Liar):
+    """Holds its own proposals back for a while."""
+
+    delay_ns = 900 * MS
+
+    def send(self, peer: Address, frame: bytes) -> None:
+        if self.is_mine(self.world.decode(frame), Proposal):
+            self.world.after(self.delay_ns, super().send, peer, frame)
+        else:
+            super().send(peer, frame)
+
+
+class DoubleVoter(Liar):
+    """Votes for nil too, whatever it votes for."""
+
+    def twist(self, to: Address, m: Any) -> list[Any]:
+        if isinstance(m, Vote) and self.is_mine(m):
+            return [m, self.sign_vote(m, NIL)]
+        return [m]
 
 
 class NilVoter(Liar):

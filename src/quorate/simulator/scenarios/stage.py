@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from quorate.base.types import Hash, Height, Milliseconds
+from quorate.base.types import Hash, Height, Member, Milliseconds
+from quorate.consensus.membership import ValidatorSet
 from quorate.consensus.replica import Replica
 from quorate.crypto.hashes import keccak256
 from quorate.ledger.application import Executed
@@ -21,7 +22,7 @@ from quorate.simulator.tracer import Tracer
 from quorate.simulator.verdict import Outcome
 from quorate.simulator.world import World
 
-__all__ = ["Play", "Stage", "make_members"]
+__all__ = ["Play", "Stage", "get_turns", "make_members"]
 
 
 def make_members(*powers: int) -> list[MemberPlan]:
@@ -31,6 +32,13 @@ def make_members(*powers: int) -> list[MemberPlan]:
         MemberPlan(f"validator-{i}", address, power)
         for i, (address, power) in enumerate(zip(addresses, powers, strict=True))
     ]
+
+
+def get_turns(machines: list[MemberPlan], rounds: int, height: Height = 1) -> list[int]:
+    """Return which machine proposes in each of the first rounds of a height."""
+    members = ValidatorSet([Member(m.address, m.power) for m in machines if m.power])
+    addresses = [m.address for m in machines]
+    return [addresses.index(members.get_proposer(height, round)) for round in range(rounds)]
 
 
 class Stage:
@@ -152,6 +160,10 @@ class Play:
         machine = self.machines[index]
         machine.actor = actor(machine)
         return machine.actor
+
+    def get_turns(self, rounds: int, height: Height = 1) -> list[int]:
+        """Return which machine proposes in each of the first rounds of a height."""
+        return get_turns(self.world.plan.machines, rounds, height)
 
     def get_height(self, index: int) -> int:
         return get_height(self.world, index)
