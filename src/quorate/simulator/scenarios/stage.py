@@ -95,14 +95,16 @@ class Stage:
 
 
 def watch_agreement(world: World) -> None:
-    """Let it be judged whether honest machines make one block final at each height."""
-    blocks: dict[Height, Hash] = {}
+    """Let it be judged whether honest machines decide one thing at each height."""
+    decided: dict[Height, Hash] = {}
 
     def on_final(machine: Machine, executed: Executed) -> None:
-        height = executed.height
-        if machine.is_honest and blocks.setdefault(height, executed.block) != executed.block:
-            known = blocks[height].hex()[:8]
-            found = f"{machine.name} has block 0x{executed.block.hex()[:8]}, another 0x{known}"
+        if not machine.is_honest or machine.node is None:
+            return
+        height, envelope = executed.height, machine.node.execution.envelope
+        known = decided.setdefault(height, envelope)
+        if known != envelope:
+            found = f"{machine.name} decided 0x{envelope.hex()[:8]}, another 0x{known.hex()[:8]}"
             world.find("agreement", f"height {height}: {found}", machine)
 
     world.on_final.append(on_final)
