@@ -43,7 +43,7 @@ def find(bug: str, property: str = "", first: int = 0) -> Recording:
 )
 def test_known_bug_shrinks_to_a_handful_of_choices(bug: str, most: int) -> None:
     recording = find(bug)
-    shrinker = Shrinker(recording, max_runs=400)
+    shrinker = Shrinker(recording, max_runs=1000)
     before = shrinker.get_progress()
     shrinker.shrink()
     after = shrinker.get_progress()

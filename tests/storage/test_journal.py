@@ -126,7 +126,7 @@ def count_operations() -> int:
 
 
 def crash_at(operation: int) -> tuple[SimulatedDisk, list[tuple[str, list[bytes]]]]:
-    disk, history = make_disk(*range(operation, operation + 40)), [("durable", [])]
+    disk, history = make_disk(18 * operation), [("durable", [])]
     disk.power_until = operation
     with pytest.raises(PowerCut):
         run_script(disk, history)
@@ -167,8 +167,7 @@ def test_crash_at_any_byte_of_an_append_keeps_a_prefix_of_it() -> None:
     lengths = set()
     for kept in range(len(file.cache) - file.dirty + 1):
         torn = disk.copy()
-        torn.tear = Replayed([kept])
-        torn.crash("prefix")
+        torn.crash("prefix", Replayed([kept]))
         records = read(torn)
         assert records == [b"one", b"two", b"three", b"four", b"five"][: len(records)]
         lengths.add(len(records))
@@ -177,14 +176,14 @@ def test_crash_at_any_byte_of_an_append_keeps_a_prefix_of_it() -> None:
 
 def test_second_crash_during_recovery_loses_nothing() -> None:
     for operation in range(1, 8):
-        disk = make_disk(40)
+        disk = make_disk()
         journal, _ = start(disk)
         durable: list[bytes] = []
         for i in range(12):
             journal.append(make_records(i, 2))
             durable += make_records(i, 2)
         journal.write([b"torn" * 20])
-        disk.crash("prefix")
+        disk.crash("prefix", Replayed([40]))
         disk.power_until = disk.operations + operation
         try:
             start(disk)
@@ -221,7 +220,7 @@ def test_record_that_was_read_after_its_sync_failed_is_kept_from_then_on() -> No
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_blocks_of_a_tail_that_was_cut_off_never_come_back(shape: Shape) -> None:
-    disk = make_disk(0)
+    disk = make_disk()
     journal, _ = start(disk)
     journal.append([b"one"])
     journal.write([b"torn", b"gone"])

@@ -14,8 +14,9 @@ The folder is likewise in the cache and on the platter, so that creations, renam
 that were not made durable may be undone, each on its own. A process that ends leaves the cache as
 it is, and what is clean there may be dropped before the next one reads it.
 
-Faults come by script, at rates, or both; which bytes and how far is a choice of the tape. Each has
-an effect, which says what the best storage layer can make of it:
+Faults come by script, at rates, or both; what a crash or a failed sync leaves is one choice of the
+tape, of which zero keeps everything and one only what was synced. Each fault has an effect, which
+says what the best storage layer can make of it:
 
     harmless   a correct one survives it without a loss
     stops      it is noticed, at once or at the next start, and the node goes no further
@@ -30,6 +31,7 @@ from typing import Literal
 from msgspec import Struct
 
 from quorate.base.errors import Invalid
+from quorate.base.rng import Rng
 from quorate.base.types import Nanoseconds
 from quorate.simulator.tape import Choices
 
@@ -40,6 +42,8 @@ MAX_PIECES = 32
 """Parts that the sectors of one file are torn into; larger appends tear in larger parts."""
 MAX_STARTS = 64
 """Appends to one file whose places are remembered, for writes that go astray."""
+HOWS = 1 << 24
+"""Numbers that say what a crash or a failed sync leaves."""
 FRESH_BLOCK = b"\xa5"
 """What a block that never belonged to a file holds."""
 
@@ -299,21 +303,22 @@ class SimulatedDisk:
                 file.cache[: file.dirty] = clean
                 self.on_fault("dropped cache", name)
 
-    def crash(self, shape: Shape | None = None) -> None:
-        """The machine stops: only the platter is left. `shape` None: as chosen, for each file."""
-        self.restore_entries()
+    def crash(self, shape: Shape | None = None, details: Choices | None = None) -> None:
+        """The machine stops: only the platter is left, as chosen or as told."""
+        how = self.tear.choose(HOWS)
+        left = Tear(shape or SHAPES[how % len(SHAPES)], details or Details(how // 18), self.stale)
+        self.restore_entries(how // 6 % 3, left.details)
         self.fresh.clear()
         for name, file in sorted(self.entries.items()):
-            self.tear_file(name, file, shape)
+            self.tear_file(name, file, left)
         self.files = dict(self.entries)
         self.power_until = 0
 
-    def restore_entries(self) -> None:
-        """Keep any of the changes to the folder that are not durable: all, none or some."""
-        how = self.tear.choose(3) if self.pending else 0
+    def restore_entries(self, how: int, details: Choices) -> None:
+        """Keep those changes to the folder that are not durable: all (0), none (1) or some."""
         undone = []
         for entry in self.pending:
-            if how and (how == 1 or self.tear.choose(2)):
+            if how and (how == 1 or details.choose(2)):
                 undone.append(entry.name)
                 continue
             if entry.old:
@@ -326,61 +331,17 @@ class SimulatedDisk:
         if undone:
             self.on_fault("undone entry", ", ".join(undone))
 
-    def tear_file(self, name: str, file: File, shape: Shape | None) -> None:
+    def tear_file(self, name: str, file: File, tear: "Tear") -> None:
         new = bytes(file.cache[file.dirty :])
         if new:
-            how = shape or SHAPES[self.tear.choose(len(SHAPES))]
-            left = self.tear_bytes(file.dirty, new, how)
-            if left:
-                file.platter[:] = file.platter.ljust(file.dirty, b"\0")
-                file.platter += left
+            left = tear.apply(file.dirty, new)
+            put(file, left)
             if left != new:
                 self.stale = bytes(file.cache)
-                self.on_fault("torn write", f"{name}: {how} of {len(new)} bytes at {file.dirty}")
+                words = f"{tear.shape} of {len(new)} bytes at {file.dirty}"
+                self.on_fault("torn write", f"{name}: {words}")
         file.cache = bytearray(file.platter)
         file.dirty = len(file.cache)
-
-    def tear_bytes(self, offset: int, new: bytes, shape: Shape) -> bytes:
-        """Return what is left of dirty bytes at an offset."""
-        if shape == "whole":
-            return new
-        if shape == "nothing":
-            return b""
-        if shape == "sectors":
-            return self.tear_sectors(offset, new)
-        kept = self.tear.choose(len(new) + 1)
-        if shape == "prefix":
-            return new[:kept]
-        rest = len(new) - kept
-        return new[:kept] + (bytes(rest) if shape == "zeros" else self.get_stale(offset, rest))
-
-    def tear_sectors(self, offset: int, new: bytes) -> bytes:
-        """Return any of the sectors, torn inside perhaps, in a file that may end early."""
-        first = SECTOR_BYTES - offset % SECTOR_BYTES
-        count = max(len(new) - first + SECTOR_BYTES - 1, 0) // SECTOR_BYTES + 1
-        step = SECTOR_BYTES * -(-count // MAX_PIECES)
-        parts: list[bytes] = []
-        at = 0
-        while at < len(new):
-            end = first if not at else at + step
-            part = new[at:end]
-            match self.tear.choose(4):
-                case 1:
-                    part = bytes(len(part))
-                case 2:
-                    part = self.get_stale(offset + at, len(part))
-                case 3:
-                    kept = self.tear.choose(len(part) + 1)
-                    part = part[:kept] + bytes(len(part) - kept)
-                case _:
-                    pass
-            parts.append(part)
-            at += len(part)
-        return b"".join(parts[: len(parts) - self.tear.choose(len(parts) + 1)])
-
-    def get_stale(self, offset: int, size: int) -> bytes:
-        """Return what a block held before it became part of a file."""
-        return self.stale[offset : offset + size].ljust(size, FRESH_BLOCK)
 
     # ---- faults
 
@@ -469,11 +430,9 @@ class SimulatedDisk:
 
     def drop_dirty(self, file: File) -> None:
         """A sync failed: some of the dirty bytes were written, and all are taken for clean."""
-        new = bytes(file.cache[file.dirty :])
-        left = self.tear_bytes(file.dirty, new, SHAPES[1 + self.errors.choose(5)])
-        if left:
-            file.platter[:] = file.platter.ljust(file.dirty, b"\0")
-            file.platter += left
+        how = self.errors.choose(HOWS)
+        tear = Tear(SHAPES[1 + how % (len(SHAPES) - 1)], Details(how // 18), self.stale)
+        put(file, tear.apply(file.dirty, bytes(file.cache[file.dirty :])))
         file.dirty = len(file.cache)
 
     def misdirect(self, file: File, name: str) -> None:
@@ -491,7 +450,7 @@ class SimulatedDisk:
             sectors = len(target.platter) // SECTOR_BYTES + 1
             offset = self.errors.choose(sectors) * SECTOR_BYTES
         file.platter[:] = file.platter.ljust(file.dirty, b"\0")
-        file.platter += self.get_stale(file.dirty, len(data))
+        file.platter += get_block(self.stale, file.dirty, len(data))
         # Only what blocks of the file there are: it is no longer for it.
         fitting = data[: max(len(target.platter) - offset, 0)]
         target.platter[offset : offset + len(fitting)] = fitting
@@ -534,6 +493,84 @@ class SimulatedDisk:
         other.fresh = set(self.fresh)
         other.stale = self.stale
         return other
+
+
+class Details:
+    """The choices that one number stands for."""
+
+    __slots__ = ("rng",)
+
+    def __init__(self, number: int) -> None:
+        self.rng = Rng(number)
+
+    def choose(self, n: int) -> int:
+        return self.rng.below(n)
+
+    def chance(self, permille: int) -> bool:
+        return self.rng.below(1000) < permille
+
+
+class Tear:
+    """What is left of bytes that were dirty when the machine stopped."""
+
+    __slots__ = ("details", "shape", "stale")
+
+    def __init__(self, shape: Shape, details: Choices, stale: bytes) -> None:
+        self.shape, self.details, self.stale = shape, details, stale
+
+    def apply(self, offset: int, new: bytes) -> bytes:
+        """Return what is left of dirty bytes at an offset."""
+        shape = self.shape
+        if shape == "whole":
+            return new
+        if shape == "nothing":
+            return b""
+        if shape == "sectors":
+            return self.tear_sectors(offset, new)
+        kept = self.details.choose(len(new) + 1)
+        if shape == "prefix":
+            return new[:kept]
+        rest = len(new) - kept
+        if shape == "zeros":
+            return new[:kept] + bytes(rest)
+        return new[:kept] + get_block(self.stale, offset + kept, rest)
+
+    def tear_sectors(self, offset: int, new: bytes) -> bytes:
+        """Return any of the sectors, torn inside perhaps, in a file that may end early."""
+        choose = self.details.choose
+        first = SECTOR_BYTES - offset % SECTOR_BYTES
+        count = max(len(new) - first + SECTOR_BYTES - 1, 0) // SECTOR_BYTES + 1
+        step = SECTOR_BYTES * -(-count // MAX_PIECES)
+        parts: list[bytes] = []
+        at = 0
+        while at < len(new):
+            end = first if not at else at + step
+            part = new[at:end]
+            match choose(4):
+                case 1:
+                    part = bytes(len(part))
+                case 2:
+                    part = get_block(self.stale, offset + at, len(part))
+                case 3:
+                    kept = choose(len(part) + 1)
+                    part = part[:kept] + bytes(len(part) - kept)
+                case _:
+                    pass
+            parts.append(part)
+            at += len(part)
+        return b"".join(parts[: len(parts) - choose(len(parts) + 1)])
+
+
+def get_block(stale: bytes, offset: int, size: int) -> bytes:
+    """Return what a block held before it became part of a file."""
+    return stale[offset : offset + size].ljust(size, FRESH_BLOCK)
+
+
+def put(file: File, left: bytes) -> None:
+    """Write what is left of dirty bytes to their place on the platter."""
+    if left:
+        file.platter[:] = file.platter.ljust(file.dirty, b"\0")
+        file.platter += left
 
 
 def write_back(file: File) -> None:
