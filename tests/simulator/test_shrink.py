@@ -5,6 +5,7 @@ from functools import cache
 import pytest
 
 from quorate.base.errors import Invalid
+from quorate.simulator import shrink
 from quorate.simulator.plan import Plan
 from quorate.simulator.replay import (
     Recording,
@@ -43,7 +44,7 @@ def find(bug: str, property: str = "", first: int = 0) -> Recording:
 )
 def test_known_bug_shrinks_to_a_handful_of_choices(bug: str, most: int) -> None:
     recording = find(bug)
-    shrinker = Shrinker(recording, max_runs=1000)
+    shrinker = Shrinker(recording, max_runs=400, fresh=False)
     before = shrinker.get_progress()
     shrinker.shrink()
     after = shrinker.get_progress()
@@ -65,19 +66,19 @@ def test_result_does_not_depend_on_how_many_run_at_the_same_time() -> None:
             widest = max(widest, len(candidates))
             return attempt_all(candidates)
 
-        shrinker = Shrinker(recording, max_runs=80, evaluate=evaluate, width=width)
+        shrinker = Shrinker(recording, max_runs=60, evaluate=evaluate, width=width)
         shrinker.shrink()
         results.append(shrinker.get_recording())
-        assert shrinker.runs <= 80
+        assert shrinker.runs <= 60
         assert widest == width
     assert results[0] == results[1]
 
 
 def test_shrinking_goes_on_from_the_best_run_so_far() -> None:
     recording = find("never-in-doubt")
-    first = Shrinker(recording, max_runs=40)
+    first = Shrinker(recording, max_runs=20)
     assert not first.shrink()
-    second = Shrinker(first.get_recording(), max_runs=40)
+    second = Shrinker(first.get_recording(), max_runs=20)
     second.shrink()
     assert second.first.choices == first.best.choices
     assert second.cost <= first.cost < first.compute_cost(first.plan, first.first)
@@ -90,15 +91,24 @@ def test_expired_budget_ends_it_with_the_best_run_so_far() -> None:
     assert get_symptom(replay(shrinker.get_recording())) == shrinker.symptom
 
 
-def test_without_fresh_seeds_only_what_the_run_chose_is_left() -> None:
-    shrinker = Shrinker(find("never-in-doubt"), max_runs=80, fresh=False)
-    shrinker.shrink()
-    assert shrinker.plan.seed == shrinker.first.outcome.seed
+def test_other_seeds_are_tried_only_if_that_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shrink, "MUCH", 0)
+    monkeypatch.setattr(shrink, "FRESH_SEEDS", 2)
+    for fresh in (True, False):
+        seen: list[Candidate] = []
+
+        def evaluate(candidates: list[Candidate], seen: list[Candidate] = seen) -> list[Attempt]:
+            seen += candidates
+            return attempt_all(candidates)
+
+        recording = find("never-in-doubt")
+        Shrinker(recording, max_runs=100, fresh=fresh, evaluate=evaluate).shrink()
+        assert ({c.plan.seed for c in seen} > {recording.plan.seed}) == fresh
 
 
 def test_progress_is_told_and_only_gets_better() -> None:
     told = []
-    shrinker = Shrinker(find("never-in-doubt"), max_runs=60, on_progress=told.append)
+    shrinker = Shrinker(find("vote-before-write"), max_runs=60, on_progress=told.append)
     shrinker.shrink()
     assert [p.runs for p in told] == sorted(p.runs for p in told)
     left = [p.faults + p.choices for p in told]

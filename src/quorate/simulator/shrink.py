@@ -1,10 +1,11 @@
 """A failing run made small: fewer faults, fewer choices, fewer machines, and the same failure.
 
 A candidate is a plan and a tape with something taken away; it is kept if it still fails by the same
-property and costs less. What is tried, in this order: whole groups of streams at zero; the same
-faults on a quiet network, by fresh seeds; acts one by one (delta debugging, Zeller and Hildebrandt
-2002); then every choice of every stream; pauses joined; machines, clients and time taken from the
-plan; values made smaller, as Hypothesis does. This is repeated until nothing helps.
+property and costs less. What is tried, in this order: whole groups of streams at zero; acts one by
+one (delta debugging, Zeller and Hildebrandt 2002); then every choice of every stream; pauses
+joined; machines, clients and time taken from the plan; values made smaller, as Hypothesis does.
+This is repeated until nothing helps. If much is left, it begins again where other seeds fail by the
+same property on a quieter network.
 
 Candidates are tried in an order that depends on the run alone. Several may run at the same time,
 but the first that succeeds is taken and only what comes before it counts, so the result for a
@@ -12,10 +13,12 @@ number of runs is the same on any number of processors. There is no clock here: 
 to stop, and can go on later from the best run so far.
 """
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -52,11 +55,11 @@ __all__ = [
 ]
 
 MAX_RUNS = 20_000
-FRESH_SEEDS = 64
-"""That are tried on each quieter network; four times as many if much is left."""
+FRESH_SEEDS = 200
+"""That are tried on each quieter network."""
 MAX_STARTS = 3
 """At other seeds, each only if much is left."""
-MUCH = 10
+MUCH = 12
 """Choices and faults that are too many for a person to keep in mind."""
 MAX_ROUNDS = 8
 """Of all passes; each must have helped for the next to come."""
@@ -177,6 +180,7 @@ class Shrinker:
         self.max_runs, self.is_expired = min(max_runs, MAX_RUNS), is_expired
         self.on_progress = on_progress
         self.runs = 0
+        self.tried: set[bytes] = set()
         self.doing = "repeat"
         self.plan = recording.plan
         tape = make_tape(recording)
@@ -233,22 +237,33 @@ class Shrinker:
     def shrink(self) -> bool:
         """Make the run smaller; return whether it is as small as it gets, False: budget used up."""
         try:
-            self.step("groups of streams", self.drop_groups)
-            self.calm(0, FRESH_SEEDS)
+            if self.fresh:
+                self.settle_within(self.max_runs // 2)
+                for start in range(MAX_STARTS):
+                    if self.cost[0] > MUCH:
+                        self.start_elsewhere(start)
             self.settle()
-            for start in range(1, 1 + MAX_STARTS):
-                if self.cost[0] > MUCH and self.fresh:
-                    self.start_elsewhere(start)
         except Exhausted:
             return False
         return True
+
+    def settle_within(self, runs: int) -> None:
+        """Settle, but leave runs for other starts."""
+        kept, self.max_runs = self.max_runs, runs
+        try:
+            self.settle()
+        except Exhausted:
+            if self.is_expired():
+                raise
+        finally:
+            self.max_runs = kept
 
     def start_elsewhere(self, start: int) -> None:
         """Shrink the same failure of another seed instead, and keep the smaller result."""
         self.kept = kept = (self.cost, self.plan, self.best)
         self.cost = (1 << 60,)
         try:
-            if self.calm(start, FRESH_SEEDS * 4):
+            if self.calm(start):
                 self.settle()
         finally:
             self.kept = None
@@ -284,7 +299,7 @@ class Shrinker:
 
         None among the candidates is one that would change nothing.
         """
-        numbered = ((i, c) for i, c in enumerate(candidates) if c is not None)
+        numbered = ((i, c) for i, c in enumerate(candidates) if c is not None and self.is_new(c))
         while batch := list(islice(numbered, self.width)):
             batch = batch[: self.max_runs - self.runs]
             if not batch or self.is_expired():
@@ -301,6 +316,16 @@ class Shrinker:
                     return place
             self.tell()
         return None
+
+    def is_new(self, candidate: Candidate) -> bool:
+        """Whether a candidate was not tried before: costs only fall, so once is enough."""
+        chosen = None if candidate.choices is None else list(list_choices(candidate.choices))
+        key = msgspec.msgpack.encode((candidate.plan, chosen, candidate.quiet))
+        digest = hashlib.blake2b(key, digest_size=16).digest()
+        if digest in self.tried:
+            return False
+        self.tried.add(digest)
+        return True
 
     def try_choices(self, edited: Choices) -> Candidate | None:
         """Return the candidate of other choices, None if they are the same."""
@@ -338,22 +363,20 @@ class Shrinker:
             if self.try_first(self.try_choices(edit) for edit in [tidy(choices), *edits]) is None:
                 break
 
-    def calm(self, start: int, count: int) -> bool:
+    def calm(self, start: int) -> bool:
         """Look for the same failure on a quieter network, where delays and losses are zero.
 
         A failure that needs its moment is lost when thousands of delays become zero at once; it is
         often found again sooner than each delay is taken away alone. Return whether it was found.
         """
-        if not self.fresh:
-            return False
         self.doing = "quieter networks"
-        base = self.plan.seed + (start << 16)
+        base = self.plan.seed + start * FRESH_SEEDS
         for quiet in QUIET:
             if not any(c and is_quiet(name, quiet) for name, c in self.best.choices.items()):
                 continue
             candidates = (
                 Candidate(plan=replace(self.plan, seed=seed), choices=None, quiet=quiet)
-                for seed in range(base, base + count)
+                for seed in range(base, base + FRESH_SEEDS)
             )
             if self.try_first(candidates) is not None:
                 return True
