@@ -13,6 +13,7 @@ from quorate.cli.output import Problem
 from quorate.cli.simulated import Setup, build_plan, format_setup, setup_options
 from quorate.ledger.genesis import VALIDATORS
 from quorate.simulator.run import run
+from quorate.simulator.timing import PartiallySynchronous
 
 
 @pytest.fixture(autouse=True)
@@ -128,3 +129,18 @@ def test_words_of_a_setup_ask_for_it_again(tmp_path: Path) -> None:
     ):
         command.main(shlex.split(format_setup(setup)), standalone_mode=False)
         assert found.pop() == setup
+
+
+def test_timing_and_detector_go_into_the_plan_and_back_into_words() -> None:
+    setup = Setup(timing="partial:50,3000", detector="phi", duration_ms=2000)
+    plan = build_plan(setup, 1)
+    assert plan.timing == PartiallySynchronous(50_000_000, 3_000_000_000)
+    assert format_setup(setup) == " --duration-ms 2000 --timing partial:50,3000 --detector phi"
+    outcome = run(plan)
+    assert outcome.verdict == "true"
+    assert outcome.detection is not None
+    assert "detector mistakes" in outcome.counters
+    with pytest.raises(
+        Problem, match="--timing: timing 'never': expected one of synchronous:DELTA"
+    ):
+        build_plan(Setup(timing="never"), 1)

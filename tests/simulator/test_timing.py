@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from quorate.base.errors import Invalid
 from quorate.base.rng import Rng
 from quorate.simulator.timing import (
     ENGINES,
@@ -15,6 +16,7 @@ from quorate.simulator.timing import (
     Timing,
     compute_members_needed,
     judge_claims,
+    parse_timing,
 )
 
 TENDERMINT = ENGINES["tendermint"]
@@ -128,3 +130,25 @@ def test_how_many_members_are_needed() -> None:
 @pytest.mark.parametrize("model", MODELS, ids=lambda m: type(m).__name__)
 def test_a_model_is_recorded_and_read_again(model: Timing) -> None:
     assert msgspec.json.decode(msgspec.json.encode(model), type=AnyTiming) == model
+
+
+def test_models_are_written_in_milliseconds() -> None:
+    assert parse_timing("synchronous:50") == Synchronous(50_000_000)
+    assert parse_timing("partial:50,8000") == PartiallySynchronous(50_000_000, 8_000_000_000)
+    assert parse_timing("asynchronous:60000") == Asynchronous(60_000_000_000)
+    assert parse_timing("lossy:300,20") == Lossy(300, 20_000_000)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("quantum:1", "expected one of synchronous:DELTA, partial:DELTA,GST"),
+        ("partial:50", "expected one of"),
+        ("synchronous", "expected one of"),
+        ("lossy:-3,20", "'-3', expected a number up to 86400000"),
+        ("synchronous:99999999", "'99999999', expected a number"),
+    ],
+)
+def test_what_is_no_model_is_refused(text: str, words: str) -> None:
+    with pytest.raises(Invalid, match=words):
+        parse_timing(text)

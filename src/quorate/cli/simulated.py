@@ -25,7 +25,9 @@ from quorate.consensus.keys import SecpKeys
 from quorate.crypto.hashes import keccak256
 from quorate.ledger.genesis import VALIDATORS, compute_validator_storage
 from quorate.runtime.config import FILE_NAME, Network, load_network
+from quorate.simulator.detectors import DETECTORS
 from quorate.simulator.plan import PROFILES, MemberPlan, Plan, get_profile
+from quorate.simulator.timing import AnyTiming, parse_timing
 
 __all__ = ["Setup", "build_plan", "format_setup", "setup_options"]
 
@@ -43,6 +45,8 @@ class Setup(Struct, frozen=True, kw_only=True):
     signatures: Literal["simulated", "real"] = "simulated"
     bug: str = ""
     duration_ms: int = 10_000
+    timing: str = ""
+    detector: str | None = None
 
 
 DEFAULTS = Setup()
@@ -105,6 +109,22 @@ def setup_options(function: F) -> F:
                 default=DEFAULTS.duration_ms,
                 help="Virtual time in which faults happen, before all must heal.",
             ),
+            option(
+                "--timing",
+                metavar="MODEL",
+                default=DEFAULTS.timing,
+                show_default=False,
+                help="What the network promises in spite of the faults: synchronous:DELTA, "
+                "partial:DELTA,GST, asynchronous:LATEST or lossy:PERMILLE,DELTA, in "
+                "milliseconds.  [default: nothing until faults end]",
+            ),
+            option(
+                "--detector",
+                type=click.Choice(list(DETECTORS)),
+                default=None,
+                show_default=False,
+                help="Run a failure detector beside every node, and measure it.",
+            ),
         )
     ):
         function = add(function)
@@ -118,9 +138,18 @@ def format_setup(setup: Setup) -> str:
     words = []
     if setup.network is not None:
         words.append(shlex.quote(str(setup.network)))
-    for name in ("validators", "engine", "faults", "signatures", "bug", "duration_ms"):
-        value = getattr(setup, name)
-        if value != getattr(DEFAULTS, name):
+    for name in (
+        "validators",
+        "engine",
+        "faults",
+        "signatures",
+        "bug",
+        "duration_ms",
+        "timing",
+        "detector",
+    ):
+        value = getattr(setup, name) or ""
+        if value != (getattr(DEFAULTS, name) or ""):
             words.append(f"--{name.replace('_', '-')} {value}")
     if setup.ledger:
         words.append("--ledger")
@@ -164,8 +193,18 @@ def build_plan(setup: Setup, seed: int) -> Plan:
         profile=get_profile(setup.faults),
         duration_ms=setup.duration_ms,
         bug=setup.bug,
+        timing=read_timing(setup.timing),
+        detector=setup.detector or "",
         **more,
     )
+
+
+def read_timing(text: str) -> AnyTiming | None:
+    """Return the timing model of an option, None if there is none."""
+    try:
+        return parse_timing(text) if text else None
+    except Invalid as error:
+        fail(f"--timing: {error}", EXIT_USAGE)
 
 
 def check_bug(name: str) -> None:

@@ -187,6 +187,13 @@ def make_outcome(world: World) -> Outcome:
         verdict = "false"
     elif findings:
         verdict = "unknown"
+    detection = None if world.detection is None else world.detection.report()
+    if detection is not None:
+        total = detection.total
+        world.count("detector detections", total.detections)
+        world.count("detector crashes missed", total.missed)
+        world.count("detector mistakes", total.mistakes)
+        world.count("detector ms to detect", total.detections * total.detection_ns // MS)
     return Outcome(
         seed=world.plan.seed,
         verdict=verdict,
@@ -198,6 +205,6 @@ def make_outcome(world: World) -> Outcome:
         heights=[get_height(world, i) for i in range(len(world.machines))],
         counters=dict(sorted(world.counters.items())),
         unjudged=get_unjudged(world.plan),
-        detection=None if world.detection is None else world.detection.report(),
+        detection=detection,
         sometimes=dict(sorted(world.sometimes.items())),
     )

@@ -23,10 +23,12 @@ Model: time is the world's, in nanoseconds; a bound covers everything between a 
 receipt. Processes' own clocks and speeds are the machines' (`clock`).
 """
 
+from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
+from quorate.base.errors import Invalid
 from quorate.base.types import Nanoseconds
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "Timing",
     "compute_members_needed",
     "judge_claims",
+    "parse_timing",
 ]
 
 Synchrony: TypeAlias = Literal["asynchronous", "partial", "synchronous"]
@@ -196,6 +199,31 @@ class Lossy(Timing, frozen=True, tag="lossy"):
 
 AnyTiming: TypeAlias = Synchronous | PartiallySynchronous | Asynchronous | Lossy
 """For decoding a model that was recorded."""
+
+
+MS = 1_000_000
+MAX_MS = 86_400_000
+WORDS: dict[str, tuple[str, Callable[..., AnyTiming]]] = {
+    "synchronous": ("DELTA", lambda delta: Synchronous(delta * MS)),
+    "partial": ("DELTA,GST", lambda delta, gst: PartiallySynchronous(delta * MS, gst * MS)),
+    "asynchronous": ("LATEST", lambda latest: Asynchronous(latest * MS)),
+    "lossy": ("PERMILLE,DELTA", lambda loss, delta: Lossy(min(loss, 1000), delta * MS)),
+}
+"""Models as people write them, with times in milliseconds."""
+FORMS = ", ".join(f"{name}:{form}" for name, (form, _) in WORDS.items())
+
+
+def parse_timing(text: str) -> AnyTiming:
+    """Return the model of words such as `partial:50,8000`. Raises Invalid."""
+    name, _, rest = text.partition(":")
+    form, make = WORDS.get(name, ("", None))
+    numbers = rest.split(",") if rest else []
+    if make is None or len(numbers) != len(form.split(",")):
+        raise Invalid(f"timing {text!r}: expected one of {FORMS} (milliseconds)")
+    for number in numbers:
+        if not (number.isascii() and number.isdigit() and int(number) <= MAX_MS):
+            raise Invalid(f"timing {text!r}: {number!r}, expected a number up to {MAX_MS}")
+    return make(*map(int, numbers))
 
 
 # ---- what may be claimed
