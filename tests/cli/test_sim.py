@@ -88,3 +88,11 @@ def test_every_option_of_sim_is_explained() -> None:
     for parameter in sim.params:
         if isinstance(parameter, click.Option):
             assert parameter.help
+
+
+def test_timing_and_detector_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--timing", "partial:50,1000", "--detector", "heartbeat"]
+    assert run(["sim", "--seeds", "3", *QUICK, *words]) == 0
+    out = capsys.readouterr().out
+    assert "faults: default, timing: within 50 ms from 1000 ms on\n" in out
+    assert "\ndetector heartbeat: " in out

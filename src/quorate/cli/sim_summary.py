@@ -16,6 +16,7 @@ from quorate.simulator.campaign.coordinator import Campaign, Coordinator
 from quorate.simulator.campaign.summary import Summary
 from quorate.simulator.campaign.tally import Reach, Tally
 from quorate.simulator.plan import Plan
+from quorate.simulator.timing import describe_timing
 
 __all__ = ["ProgressLine", "make_document", "show_summary"]
 
@@ -109,6 +110,7 @@ def describe_plan(plan: Plan) -> str:
         f"network {plan.name}: {members} validator{'s' if members != 1 else ''}"
         f"{f' and {followers} followers' if followers else ''}, {plan.engine}, {ledger}, "
         f"{plan.signatures} signatures, faults: {plan.profile.name}"
+        f"{f', timing: {describe_timing(plan.timing)}' if plan.timing is not None else ''}"
         f"{f', with the bug {plan.bug}' if plan.bug else ''}"
     )
 
@@ -125,10 +127,27 @@ def show_summary(campaign: Campaign, summary: Summary, replay: Callable[[int], s
         emit(f"{', '.join(speed)}, {per_hour:,.0f} seeds/h, {describe_cost(tally)}")
         show_reach("faults", "fault ", tally.counters, tally.runs)
         show_reach("sometimes", "", tally.sometimes, tally.runs)
+        if campaign.plan.detector:
+            emit(f"\n{describe_detector(campaign.plan.detector, tally.counters)}")
         emit(f"\n{len(tally.states):,} different states of the network, digest {tally.digest:016x}")
     show_checks(summary)
     show_failures(summary, replay)
     show_verdict(summary)
+
+
+def describe_detector(name: str, counters: dict[str, Reach]) -> str:
+    """Return what the failure detectors of all runs came to, in words."""
+
+    def count(what: str) -> int:
+        found = counters.get(f"detector {what}")
+        return 0 if found is None else found.times
+
+    detected = count("detections")
+    mean = f" after {count('ms to detect') // detected:,} ms on average" if detected else ""
+    return (
+        f"detector {name}: {detected:,} crashes noticed{mean}, "
+        f"{count('crashes missed'):,} not before the restart, {count('mistakes'):,} mistakes"
+    )
 
 
 def show_reach(title: str, prefix: str, reaches: dict[str, Reach], runs: int) -> None:

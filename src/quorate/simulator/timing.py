@@ -44,6 +44,7 @@ __all__ = [
     "Synchrony",
     "Timing",
     "compute_members_needed",
+    "describe_timing",
     "judge_claims",
     "parse_timing",
 ]
@@ -224,6 +225,19 @@ def parse_timing(text: str) -> AnyTiming:
         if not (number.isascii() and number.isdigit() and int(number) <= MAX_MS):
             raise Invalid(f"timing {text!r}: {number!r}, expected a number up to {MAX_MS}")
     return make(*map(int, numbers))
+
+
+def describe_timing(timing: AnyTiming) -> str:
+    """Return a model in words for people."""
+    if isinstance(timing, Synchronous):
+        return f"synchronous within {timing.delta_ns // MS} ms"
+    if isinstance(timing, PartiallySynchronous):
+        return f"within {timing.delta_ns // MS} ms from {timing.gst_ns // MS} ms on"
+    if isinstance(timing, Asynchronous):
+        return "asynchronous (termination is not judged of deterministic engines)"
+    return (
+        f"{timing.loss_permille / 10:g} % lost for ever, the rest within {timing.delta_ns // MS} ms"
+    )
 
 
 # ---- what may be claimed
