@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from quorate.base.errors import Invalid
+from quorate.base.errors import Invalid, Unavailable
 from quorate.cli.options import format_option, option
 from quorate.cli.output import EXIT_CONFIG, Problem, emit, fail, get_program, say
 from quorate.cli.sim_summary import ProgressLine, make_document, show_summary
@@ -115,7 +115,7 @@ def sim(
         rows=report is not None,
     )
     replay = describe_replay(setup)
-    results = None if report is None else open_results(report)
+    results = open_folder(report)
     pool = open_pool(make_job(campaign), jobs, cluster)
     line = ProgressLine()
     coordinator = Coordinator(
@@ -123,6 +123,9 @@ def sim(
     )
     try:
         summary = coordinator.run()
+    except Unavailable as error:
+        # Exit code 1 would say that a run had failed.
+        raise Problem(str(error), EXIT_CODES["unknown"]) from None
     finally:
         line.end()
         pool.close()
@@ -159,6 +162,16 @@ def open_pool(job: Job, jobs: int | None, cluster: bool) -> Pool:
         return open_cluster(job, jobs)
     except Invalid as error:
         raise Problem(str(error), EXIT_CONFIG) from None
+    except Unavailable as error:
+        raise Problem(str(error), EXIT_CODES["unknown"]) from None
+
+
+def open_folder(report: Path | None) -> Results | None:
+    """Return where results are written, if they are asked for."""
+    try:
+        return None if report is None else open_results(report)
+    except OSError as error:
+        fail(f"--report {report}: {error.strerror}", EXIT_CODES["unknown"])
 
 
 def close_results(results: Results, document: dict[str, Any]) -> None:

@@ -35,6 +35,8 @@ QUIET = {
 def work(job: bytes, task: bytes) -> bytes:
     """Carry out a task in a worker of Ray's."""
     found = msgspec.msgpack.decode(job, type=Job)
+    if found.version != quorate.__version__:
+        raise Invalid(f"quorate {quorate.__version__} is installed, expected {found.version}")
     hook = load_hook(found.hook)
     result = carry_out(found, msgspec.msgpack.decode(task, type=AnyTask), hook, ignore)
     return msgspec.msgpack.encode(result)
@@ -107,8 +109,8 @@ def open_cluster(job: Job, slots: int | None) -> Cluster:
         import ray
     except ImportError:
         raise Invalid(
-            "--cluster: Ray is not installed; pip install 'quorate[cluster]', or leave it out to "
-            "use the processors of this machine"
+            f"--cluster: Ray is not installed: `{sys.executable} -m pip install ray`, or leave it "
+            "out to use the processors of this machine"
         ) from None
     elsewhere = os.environ.get(ADDRESS)
     settings: dict[str, Any] = {"address": elsewhere} if elsewhere else {"num_cpus": slots}

@@ -3,6 +3,7 @@
 The table is Parquet where pyarrow is installed, and lines of JSON otherwise.
 """
 
+import sys
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -130,6 +131,6 @@ def open_results(folder: Path) -> Results:
     except ImportError:
         note = (
             f"pyarrow is not installed: all runs are in {JsonLines.name} as lines of JSON; "
-            "pip install 'quorate[report]' for Parquet"
+            f"`{sys.executable} -m pip install pyarrow` gives Parquet"
         )
         return Results(folder, JsonLines(folder), [note])

@@ -4,6 +4,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
+from quorate import __version__
 from quorate.base.types import Nanoseconds
 from quorate.simulator.audit import Fingerprint, Note
 from quorate.simulator.campaign.tally import Row, Tally
@@ -20,6 +21,8 @@ class Job(Struct, frozen=True, kw_only=True):
     """The same with a known bug, which must be found."""
     first: int
     """The first seed of the campaign."""
+    version: str = __version__
+    """Of the program that asks; another one on a worker's machine would run other nodes."""
     hook: str = ""
     """`module:function`, called with the world of every run before it starts."""
     audit_permille: int = 0
