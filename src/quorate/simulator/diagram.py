@@ -10,15 +10,16 @@ text only, and its policy lets no script run but its own.
 
 import base64
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from quorate.simulator.history import Operation
 from quorate.simulator.plan import Plan
-from quorate.simulator.story import compute_spans, tell_story
+from quorate.simulator.story import compute_spans, shorten_names, tell_story
 from quorate.simulator.trace import KINDS, Event
 from quorate.simulator.verdict import Outcome
 
@@ -28,13 +29,31 @@ SCRIPTS = ("model.js", "scene.js", "points.js", "history.js", "panels.js", "main
 """In the order in which they need each other."""
 
 
-def write_diagram(path: Path, events: Sequence[Event], plan: Plan, outcome: Outcome) -> None:
-    """Write the page of a traced run."""
-    path.write_text(make_diagram(events, plan, outcome), encoding="utf-8")
+def write_diagram(
+    path: Path,
+    events: Sequence[Event],
+    plan: Plan,
+    outcome: Outcome,
+    operations: Iterable[Operation] = (),
+    suspects: Collection[str] = (),
+) -> None:
+    """Write the page of a traced run, as `make_diagram` makes it."""
+    page = make_diagram(events, plan, outcome, operations, suspects)
+    path.write_text(page, encoding="utf-8")
 
 
-def make_diagram(events: Sequence[Event], plan: Plan, outcome: Outcome) -> str:
-    """Return the page of a traced run as HTML."""
+def make_diagram(
+    events: Sequence[Event],
+    plan: Plan,
+    outcome: Outcome,
+    operations: Iterable[Operation] = (),
+    suspects: Collection[str] = (),
+) -> str:
+    """Return the page of a traced run as HTML.
+
+    `operations` are what clients saw, `suspects` the ids of those that together violate a property:
+    the window of a `linearizability.Judgement`.
+    """
     page = files("quorate.simulator") / "page"
     style = (page / "page.css").read_text(encoding="utf-8")
     parts = [(page / name).read_text(encoding="utf-8") for name in SCRIPTS]
@@ -46,7 +65,12 @@ def make_diagram(events: Sequence[Event], plan: Plan, outcome: Outcome) -> str:
             "STYLE_HASH": hash_source(style),
             "SCRIPT": script,
             "SCRIPT_HASH": hash_source(script),
-            "DATA": encode_data(make_data(events, plan, outcome)),
+            "DATA": encode_data(
+                {
+                    **make_data(events, plan, outcome),
+                    "operations": make_operations(operations, suspects),
+                }
+            ),
         },
     )
 
@@ -86,6 +110,7 @@ class Strings:
 def make_data(events: Sequence[Event], plan: Plan, outcome: Outcome) -> dict[str, Any]:
     """Return everything that the page knows."""
     names = [machine.name for machine in plan.machines]
+    spans = compute_spans(events, names)
     strings = Strings()
     columns = make_columns(events, strings)
     return {
@@ -109,10 +134,10 @@ def make_data(events: Sequence[Event], plan: Plan, outcome: Outcome) -> dict[str
         "kinds": KINDS,
         "columns": columns,
         "strings": list(strings.places),
-        "spans": compute_spans(events),
+        "spans": spans,
         "story": [
             {"event": line.event, "tone": line.tone, "text": line.text, "machine": line.machine}
-            for line in tell_story(events, names)
+            for line in tell_story(events, names, spans)
         ],
     }
 
@@ -120,10 +145,12 @@ def make_data(events: Sequence[Event], plan: Plan, outcome: Outcome) -> dict[str
 def make_machines(events: Sequence[Event], plan: Plan, outcome: Outcome) -> list[dict[str, Any]]:
     liars = {event.machine for event in events if event.false and event.kind != "receive"}
     heights = outcome.heights
+    short = shorten_names([machine.name for machine in plan.machines])
     addresses = [machine.address for machine in plan.machines]
     return [
         {
             "name": machine.name,
+            "short": short[i],
             "power": machine.power,
             "height": heights[i] if i < len(heights) else 0,
             "traitor": i in liars,
@@ -160,3 +187,20 @@ def compute_steps(numbers: Iterable[int]) -> Iterable[int]:
     for number in numbers:
         yield number - last
         last = number
+
+
+def make_operations(
+    operations: Iterable[Operation], suspects: Collection[str]
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "client": operation.client,
+            "start_ns": operation.start_ns,
+            "end_ns": operation.end_ns,
+            "outcome": operation.outcome,
+            "suspect": operation.id in suspects,
+            "label": f"{operation.name} {operation.key}".rstrip(),
+            "text": operation.describe(),
+        }
+        for operation in operations
+    ]

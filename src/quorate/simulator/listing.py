@@ -69,7 +69,7 @@ def format_event(event: Event, names: Sequence[str] = ()) -> str:
     if event.false:
         words.append("FALSE")
     words.append(event.name)
-    if event.height >= 0:
+    if event.height >= 0 and event.kind != "final":
         words.append(str(event.height) if event.round < 0 else f"{event.height}/{event.round}")
     words.append(event.text)
     cause = f" ({event.cause})" if event.cause >= 0 else ""

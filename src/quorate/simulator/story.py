@@ -4,19 +4,34 @@ Both are pure functions of a trace: `compute_spans` joins what began with what e
 `tell_story` chooses the events that somebody would tell who had watched.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import Literal
 
 from msgspec import Struct
 
 from quorate.simulator.trace import Event
 
-__all__ = ["Line", "Span", "compute_spans", "tell_story"]
+__all__ = ["Line", "Span", "compute_spans", "shorten_names", "tell_story"]
+
+Link = tuple[int, int]
+"""From, to."""
+
+Lasting = Literal["down", "pause", "slow"]
+"""What a machine can be for a while."""
 
 Tone = Literal["fault", "mend", "round", "final", "lie", "note", "finding"]
 
 MAX_LINES = 20_000
 """Of one story; the last ones say most, so the first are left out."""
+
+MERGED_FROM = 2
+"""Heights in a row that are told one by one."""
+
+MAX_SHORT = 10
+"""Characters of a short name."""
+NUMBERED = re.compile(r"^([^\W\d][^\d]*)(\d+)$")
 
 WORTH_TELLING = frozenset(
     {"catching up", "caught up", "sync failed", "payload refused", "peer refused"}
@@ -30,8 +45,8 @@ class Span(Struct, frozen=True, kw_only=True):
     kind: Literal["down", "refused", "pause", "slow", "cut"]
     label: str
     machine: int = -1
-    links: list[tuple[int, int]] = []
-    """Of cuts: from, to."""
+    cut_off: list[int] = []
+    """Of cuts: the machines on the smaller side."""
     begin: int
     """The event that began it."""
     end: int = -1
@@ -53,17 +68,18 @@ class Line(Struct, frozen=True):
 class Opened:
     """Spans that have not ended, while a trace is read."""
 
-    def __init__(self) -> None:
-        self.machines: dict[tuple[str, int], Event] = {}
-        self.cuts: dict[int, tuple[str, list[tuple[int, int]]]] = {}
-        """By the event that led to the cuts: its name, and the links."""
+    def __init__(self, names: Sequence[str]) -> None:
+        self.short = shorten_names(names)
+        self.machines: dict[tuple[Lasting, int], Event] = {}
+        self.cuts: dict[int, list[Link]] = {}
+        """By the event that led to the cuts."""
         self.left: dict[int, int] = {}
         """How many links of those are still cut."""
         self.parents: dict[int, int] = {}
         """The leading event of each cut."""
         self.spans: list[Span] = []
 
-    def end(self, kind: Literal["down", "pause", "slow"], machine: int, event: int) -> None:
+    def end(self, kind: Lasting, machine: int, event: int) -> None:
         began = self.machines.pop((kind, machine), None)
         if began is not None:
             label = kind if kind != "slow" else f"slow, {began.text}"
@@ -71,13 +87,14 @@ class Opened:
             self.spans.append(span)
 
     def end_cut(self, parent: int, event: int) -> None:
-        label, links = self.cuts.pop(parent)
-        self.spans.append(Span(kind="cut", label=label, links=links, begin=parent, end=event))
+        label, cut_off = describe_cut(self.cuts.pop(parent), self.short)
+        span = Span(kind="cut", label=label, cut_off=cut_off, begin=parent, end=event)
+        self.spans.append(span)
 
 
-def compute_spans(events: Sequence[Event]) -> list[Span]:
+def compute_spans(events: Sequence[Event], names: Sequence[str]) -> list[Span]:
     """Return what lasted, in order of beginning."""
-    opened = Opened()
+    opened = Opened(names)
     for event in events:
         if event.kind == "fault":
             read_fault(opened, event)
@@ -92,15 +109,14 @@ def compute_spans(events: Sequence[Event]) -> list[Span]:
             span = Span(kind="refused", label=label, machine=event.machine, begin=event.number)
             opened.spans.append(span)
         elif event.kind == "cut":
-            read_cut(opened, event, events)
+            read_cut(opened, event)
         elif event.kind == "mended" and event.begin in opened.parents:
             parent = opened.parents.pop(event.begin)
             opened.left[parent] -= 1
             if not opened.left[parent]:
                 opened.end_cut(parent, event.number)
     for kind, machine in list(opened.machines):
-        if kind == "down" or kind == "pause" or kind == "slow":
-            opened.end(kind, machine, -1)
+        opened.end(kind, machine, -1)
     for parent in list(opened.cuts):
         opened.end_cut(parent, -1)
     return sorted(opened.spans, key=lambda span: span.begin)
@@ -118,17 +134,58 @@ def read_fault(opened: Opened, event: Event) -> None:
             opened.machines["slow", machine] = event
     elif event.name == "heal":
         for kind, paused in list(opened.machines):
-            if kind == "pause" or kind == "slow":
+            if kind != "down":
                 opened.end(kind, paused, event.number)
 
 
-def read_cut(opened: Opened, event: Event, events: Sequence[Event]) -> None:
+def read_cut(opened: Opened, event: Event) -> None:
     # Cuts without a cause are each a group of their own.
     parent = event.cause if event.cause >= 0 else event.number
-    label = events[parent].name if events[parent].kind == "fault" else "cut"
-    opened.cuts.setdefault(parent, (label, []))[1].append((event.source, event.other))
+    opened.cuts.setdefault(parent, []).append((event.source, event.other))
     opened.left[parent] = opened.left.get(parent, 0) + 1
     opened.parents[event.number] = parent
+
+
+def describe_cut(links: list[Link], short: Sequence[str]) -> tuple[str, list[int]]:
+    """Return who is cut off from whom, and the machines on the smaller side."""
+    cut = set(links)
+    if any((there, here) not in cut for here, there in links):
+        sources, targets = ({link[end] for link in links} for end in (0, 1))
+        label = f"{join_names(sources, short)} \u21f8 {join_names(targets, short)}"
+        return label, sorted(sources if len(sources) <= len(targets) else targets)
+    groups = compute_groups(len(short), cut)
+    if len(groups) == 1:
+        pairs = {(min(link), max(link)) for link in links}
+        return ", ".join(f"{short[a]} \u21ce {short[b]}" for a, b in sorted(pairs)), []
+    groups.sort(key=lambda group: (len(group), group))
+    label = " | ".join(join_names(group, short) for group in groups)
+    return label, sorted(m for group in groups[:-1] for m in group)
+
+
+def compute_groups(count: int, cut: set[Link]) -> list[list[int]]:
+    """Return the groups of machines that still reach each other."""
+    left = list(range(count))
+    groups = []
+    while left:
+        group = [left.pop(0)]
+        for machine in group:
+            reached = [other for other in left if (machine, other) not in cut]
+            group += reached
+            left = [other for other in left if other not in reached]
+        groups.append(sorted(group))
+    return groups
+
+
+def join_names(machines: Iterable[int], short: Sequence[str]) -> str:
+    return " ".join(short[m] for m in sorted(machines))
+
+
+def shorten_names(names: Sequence[str]) -> list[str]:
+    """Return names of a few letters: `v0` where all are of the form `validator-0`."""
+    parts = [NUMBERED.match(name) for name in names]
+    if len({part[1] if part else None for part in parts}) == 1 and parts[0] is not None:
+        return [part[1][0] + part[2] for part in parts if part is not None]
+    return [name if len(name) <= MAX_SHORT else f"{name[: MAX_SHORT - 1]}\u2026" for name in names]
 
 
 # ---- story
@@ -137,8 +194,10 @@ def read_cut(opened: Opened, event: Event, events: Sequence[Event]) -> None:
 class Teller:
     """What has been told, while a trace is read."""
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], cut: dict[int, str], mended: dict[int, str]) -> None:
         self.names = names
+        self.cut, self.mended = cut, mended
+        """What the cuts and mends of each fault came to."""
         self.lines: list[Line] = []
         self.rounds: set[tuple[int, int]] = set()
         self.finals: dict[int, str] = {}
@@ -178,15 +237,16 @@ class Teller:
         mends = event.begin >= 0 or event.name in ("mend", "heal", "swizzle mend")
         if event.name == "slow" and event.text == "factor 1":
             mends = True
+        links = self.cut.get(event.number) or self.mended.get(event.number)
         if event.name == "heal":
             self.tell(event, "mend", "all faults end")
-            return
-        if event.name == "restart":
-            # The process itself tells that it starts.
-            return
-        target = f" with {self.get_name(event.other)}" if event.other >= 0 else ""
-        tone: Tone = "mend" if mends else "fault"
-        self.tell(event, tone, f"{who}: {event.name}{target}{text}")
+        elif links is not None:
+            self.tell(event, "mend" if mends else "fault", f"{event.name}: {links}")
+        elif event.name != "restart":
+            # Of a restart the process itself tells.
+            if event.source >= 0:
+                who = f"{self.get_name(event.source)} to {self.get_name(event.other)}"
+            self.tell(event, "mend" if mends else "fault", f"{who}: {event.name}{text}")
 
     def read_round(self, event: Event, who: str) -> None:
         place = event.height, event.round
@@ -216,9 +276,32 @@ class Teller:
         self.tell(event, "lie", f"{who} {verb} {event.name}{place}{to} {event.text}".rstrip())
 
 
-def tell_story(events: Sequence[Event], names: Sequence[str]) -> list[Line]:
-    """Return the sentences of a trace, in order."""
-    teller = Teller(names)
+def tell_story(events: Sequence[Event], names: Sequence[str], spans: Sequence[Span]) -> list[Line]:
+    """Return the sentences of a trace, in order. `spans` are what lasted in it."""
+    cuts = [span for span in spans if span.kind == "cut"]
+    mended: dict[int, list[str]] = {}
+    for span in cuts:
+        if span.end >= 0:
+            mended.setdefault(events[span.end].cause, []).append(span.label)
+    teller = Teller(
+        names,
+        {span.begin: span.label for span in cuts},
+        {number: ", ".join(labels) for number, labels in mended.items()},
+    )
     for event in events:
         teller.read(event)
-    return teller.lines[-MAX_LINES:]
+    return merge_finals(teller.lines, events)[-MAX_LINES:]
+
+
+def merge_finals(lines: Sequence[Line], events: Sequence[Event]) -> list[Line]:
+    """Return the lines with heights that became final one after another in one sentence."""
+    merged: list[Line] = []
+    for tone, group in groupby(lines, key=lambda line: line.tone):
+        run = list(group)
+        if tone == "final" and len(run) > MERGED_FROM:
+            heights = [events[line.event].height for line in run]
+            text = f"heights {min(heights)} to {max(heights)} become final"
+            merged.append(Line(run[-1].event, tone, text, -1))
+        else:
+            merged += run
+    return merged

@@ -30,8 +30,29 @@ MAX_TRACED = 5_000_000
 MAX_TEXT = 1000
 MAX_KNOWN = 4096
 """Frames whose contents are remembered, since each goes to several machines."""
-ENDS = {"resume": "pause", "restart": "crash", "round script ends": "round script"}
+ENDS = {
+    "resume": "pause",
+    "restart": "crash",
+    "slow": "slow",
+    "round script ends": "round script",
+}
 """Faults that end others on the same machine."""
+ON_LINKS = frozenset(
+    {
+        "partition",
+        "one-way cut",
+        "mend",
+        "heal",
+        "corrupt",
+        "swizzle cut",
+        "swizzle mend",
+        "priorities",
+        "round script",
+        "round script ends",
+        "frame limit",
+    }
+)
+"""Faults that are done to links and not to a machine."""
 
 Answer = Callable[[list[tuple[Hash, str | None]]], None]
 
@@ -91,7 +112,6 @@ class Tracer:
         self.named = {f"0x{address.hex()}": name for address, name in self.names.items()}
         world.on_records.append(self.on_records)
         world.on_start.append(self.on_start)
-        world.on_final.append(self.on_final)
         world.on_accuse.append(self.on_accuse)
 
     def add(
@@ -309,11 +329,19 @@ class Tracer:
 
     def on_fault(self, kind: str, machine: int, other: int, text: str) -> None:
         """A fault was injected, or ends."""
-        begin = self.open.pop((ENDS.get(kind, kind), machine), -1)
+        source = -1
+        if kind in ON_LINKS:
+            source, machine = (machine if other >= 0 else -1), -1
+        begin = self.open.pop((ENDS[kind], machine), -1) if kind in ENDS else -1
         # Whoever does it knows nothing of the nodes: only its own beginning can have led to it.
-        fields: dict[str, Any] = {"cause": begin, "begin": begin, "name": kind}
+        fields: dict[str, Any] = {
+            "source": source,
+            "cause": begin,
+            "begin": begin,
+            "name": kind,
+        }
         number = self.add("fault", machine, other, text=text[:MAX_TEXT], **fields)
-        if kind not in ENDS:
+        if kind not in ENDS or kind == ENDS[kind]:
             self.open[kind, machine] = number
         # What is done to links follows from the fault, and nothing else does.
         self.begin(number)

@@ -4,7 +4,7 @@ const MAX_LANES = 12;
 
 // Clients side by side; of many clients, several share a lane where their operations do not meet.
 function readHistory(data) {
-  const operations = data.history;
+  const operations = data.operations;
   if (!operations || !operations.length) return null;
   const clients = [...new Set(operations.map((o) => o.client))];
   const shared = clients.length > MAX_LANES;

@@ -6,7 +6,7 @@ const view = {
   filters: makeFilters(run),
   history: readHistory(run.data),
   hues: chooseHues(run),
-  short: shortenNames(run),
+  short: run.machines.map((machine) => machine.short),
   order: "rows",
   way: "all",
   hide: false,
@@ -22,6 +22,7 @@ const view = {
   left: 0,
   origin: 0,
   ratio: 1,
+  cuts: new Map(run.spans.filter((span) => span.kind === "cut").map((span) => [span.begin, span.label])),
   drawnMessages: [],
   spanBoxes: [],
   operationBoxes: [],
@@ -48,11 +49,14 @@ function redraw() {
   waiting = true;
   requestAnimationFrame(() => {
     waiting = false;
-    drawBoard(view);
-    drawHead(view);
-    drawOverview(view);
-    document.documentElement.setAttribute("data-drawn", `${view.drawnMessages.length}`);
+    draw();
   });
+}
+
+function draw() {
+  drawBoard(view);
+  drawHead(view);
+  drawOverview(view);
 }
 
 function resize() {
@@ -104,13 +108,18 @@ function refresh(keep = null) {
 
 function setUnit(unit, y = scroller.clientHeight / 2) {
   const at = placeAt(view, y);
-  const most = MAX_TALL / Math.max(view.places.extent, 1);
-  const least = Math.min((scroller.clientHeight - 2 * PAD) / Math.max(view.places.extent, 1), 40);
-  view.unit = Math.min(Math.max(unit, least), view.order === "time" ? most : Math.min(most, 64));
+  view.unit = clampUnit(unit);
   measure();
   scroller.scrollTop = at * view.unit + PAD - y;
   view.top = scroller.scrollTop;
   redraw();
+}
+
+// Never smaller than everything at once, never taller than browsers scroll.
+function clampUnit(unit) {
+  const most = MAX_TALL / Math.max(view.places.extent, 1);
+  const least = Math.min((scroller.clientHeight - 2 * PAD - 20) / Math.max(view.places.extent, 1e-6), 40);
+  return Math.min(Math.max(unit, least), view.order === "time" ? most : Math.min(most, 64));
 }
 
 function fit() {
@@ -350,7 +359,7 @@ function findBox(x, y) {
     if (thing.text) return [thing.text];
     const begin = run.time[thing.begin];
     const end = thing.end >= 0 ? run.time[thing.end] : run.data.outcome.time_ns;
-    return [thing.title, `${formatTime(begin)} to ${thing.end >= 0 ? formatTime(end) : "the end"}, ${formatShortTime(end - begin)}`];
+    return [titleSpan(run, thing), `${formatTime(begin)} to ${thing.end >= 0 ? formatTime(end) : "the end"}, ${formatShortTime(end - begin)}`];
   }
   return null;
 }
@@ -538,7 +547,9 @@ function encodeView() {
   if (view.theme) parts.set("theme", view.theme);
   if (filters.machines.size !== run.machines.length) parts.set("machines", [...filters.machines].sort((a, b) => a - b).join("."));
   const hidden = run.messageKinds.filter((kind) => !filters.messages.has(kind.place)).map((kind) => kind.name);
-  if (hidden.length) parts.set("without", hidden.join("."));
+  if (hidden.some((name) => !CHATTER.has(name)) || !run.messageKinds.every((kind) => !CHATTER.has(kind.name) || hidden.includes(kind.name))) {
+    parts.set("without", hidden.join("."));
+  }
   const classes = [...filters.classes].sort().join(".");
   if (classes !== [...SHOWN_CLASSES].sort().join(".")) parts.set("show", classes);
   for (const name of ["low", "high", "from", "until"]) if (filters[name]) parts.set(name, `${filters[name]}`);
@@ -567,8 +578,10 @@ function decodeView(text) {
     filters.machines = new Set(parts.get("machines").split(".").filter(Boolean).map(Number)
       .filter((m) => Number.isInteger(m) && m >= 0 && m < run.machines.length));
   }
-  const hidden = new Set((parts.get("without") || "").split("."));
-  for (const kind of run.messageKinds) if (hidden.has(kind.name)) filters.messages.delete(kind.place);
+  if (parts.has("without")) {
+    const hidden = new Set(parts.get("without").split("."));
+    filters.messages = new Set(run.messageKinds.filter((kind) => !hidden.has(kind.name)).map((kind) => kind.place));
+  }
   if (parts.has("show")) {
     const known = parts.get("show").split(".").filter((id) => CLASSES.some(([name]) => name === id));
     filters.classes = new Set(known);
@@ -599,47 +612,6 @@ function describeRun() {
   }
 }
 
-// What a cut says of itself: who cannot reach whom, and who is on the smaller side.
-function describeSpans() {
-  for (const span of run.spans) {
-    span.cutOff = [];
-    span.title = span.kind === "cut" ? describeCut(span) : `${nameMachine(run, span.machine)}: ${span.label}`;
-  }
-}
-
-function describeCut(span) {
-  const n = run.machines.length;
-  const cut = new Set(span.links.map(([a, b]) => a * n + b));
-  const bothWays = span.links.every(([a, b]) => cut.has(b * n + a));
-  if (!bothWays) {
-    const from = [...new Set(span.links.map(([a]) => a))], to = [...new Set(span.links.map(([, b]) => b))];
-    span.cutOff = from.length <= to.length ? from : to;
-    return `${from.map((m) => view.short[m]).join(" ")} ⇸ ${to.map((m) => view.short[m]).join(" ")}`;
-  }
-  const group = new Array(n).fill(-1);
-  const groups = [];
-  for (let start = 0; start < n; start++) {
-    if (group[start] >= 0) continue;
-    const members = [start];
-    group[start] = groups.length;
-    for (const m of members) {
-      for (let o = 0; o < n; o++) {
-        if (group[o] < 0 && !cut.has(m * n + o)) {
-          group[o] = groups.length;
-          members.push(o);
-        }
-      }
-    }
-    groups.push(members);
-  }
-  groups.sort((a, b) => b.length - a.length);
-  if (groups.length === 1) {
-    return `${view.short[span.links[0][0]]} ⇎ ${view.short[span.links[0][1]]}`;
-  }
-  span.cutOff = groups.slice(1).flat();
-  return groups.slice().reverse().map((g) => g.map((m) => view.short[m]).join(" ")).join(" | ");
-}
-
 // One sending of several at once: its label says so.
 view.isBroadcast = (i) => {
   const { places } = view;
@@ -651,14 +623,13 @@ view.isBroadcast = (i) => {
 function begin() {
   applyColours();
   describeRun();
-  describeSpans();
   fillHelp();
   const { zoom, at } = decodeView(location.hash.slice(1));
   place();
   drawFilters(view, changed);
   layOut(view, scroller.clientWidth);
   resize();
-  view.unit = zoom ?? chooseUnit();
+  view.unit = clampUnit(zoom ?? chooseUnit());
   measure();
   if (at !== null) {
     scroller.scrollTop = at * view.unit;
@@ -673,6 +644,7 @@ function begin() {
   drawControls();
   new ResizeObserver(resize).observe(scroller);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", applyColours);
+  draw();
   document.documentElement.setAttribute("data-ready", "1");
 }
 

@@ -17,7 +17,10 @@ const CLASSES = [
   ["note", "Nodes' logs", ["note"]],
 ];
 const SHOWN_CLASSES = ["fault", "final", "timer", "disk", "client"];
-const MARKED_ELSEWHERE = new Set(["cut", "mended"]);
+// What nodes say beside the protocol, hidden at first.
+const CHATTER = new Set(["Hello", "Tip"]);
+// Bands say the same.
+const MARKED_ELSEWHERE = new Set(["cut", "mended", "down"]);
 
 function readRun(data) {
   const columns = data.columns;
@@ -165,7 +168,8 @@ function countCone(cone) {
 function makeFilters(run) {
   return {
     machines: new Set(run.machines.map((_, i) => i)),
-    messages: new Set(run.messageKinds.map((kind) => kind.place)),
+    messages: new Set(run.messageKinds.filter((kind) => !CHATTER.has(kind.name))
+      .map((kind) => kind.place)),
     classes: new Set(SHOWN_CLASSES),
     low: 0, high: 0,
     from: 0, until: 0,
@@ -340,6 +344,10 @@ function formatShortTime(ns) {
 
 function nameMachine(run, m) {
   return m < 0 ? "the network" : run.machines[m].name;
+}
+
+function titleSpan(run, span) {
+  return span.machine >= 0 ? `${nameMachine(run, span.machine)}: ${span.label}` : `cut: ${span.label}`;
 }
 
 function formatPlace(run, i) {

@@ -3,7 +3,7 @@
 // ---- points and their labels
 
 function drawPoints(view, low, high) {
-  const { context: c, run, places } = view;
+  const { context: c, run, places, colours } = view;
   const lastLabel = new Float64Array(run.machines.length + 1).fill(-100);
   const lastPoint = new Float64Array(run.machines.length + 1).fill(-100);
   const labels = [];
@@ -18,13 +18,19 @@ function drawPoints(view, low, high) {
     const big = kind === "final" || kind === "fault" || kind === "finding" || kind === "start" ||
       kind === "fail" || kind === "down";
     // Where points would cover each other, one of them stands for all.
-    if (!big && y - lastPoint[m + 1] < 0.9) continue;
-    if (!big) lastPoint[m + 1] = y;
+    const apart = kind === "finding" ? -1 : big && kind !== "final" ? 3 : kind === "final" ? 5 : 0.9;
+    if ((view.dense && !big) || y - lastPoint[m + 1] < Math.min(apart, view.unit)) continue;
+    lastPoint[m + 1] = y;
     const faded = isFaded(view, i);
     c.globalAlpha = faded ? 0.15 : 1;
+    if (view.dense && kind === "final") {
+      c.fillStyle = colours.good;
+      c.fillRect(x - STRIP / 2 - 4, y - 0.5, 4, 1.5);
+      continue;
+    }
     drawPoint(view, i, x, y);
-    if (big || y - lastLabel[m + 1] >= LABEL) {
-      if (big && y - lastLabel[m + 1] < 9) continue;
+    if ((view.dense || view.unit < 2) && !big) continue;
+    if (kind === "finding" || y - lastLabel[m + 1] >= LABEL) {
       lastLabel[m + 1] = y;
       labels.push([i, m >= 0 ? x + STRIP / 2 + 7 : AXIS + 20, y, faded]);
     }
@@ -110,7 +116,7 @@ function labelEvent(view, i) {
     case "down": return "down";
     case "start": return `starts, ${run.nameOf(i)}`;
     case "finding": return `✱ ${run.nameOf(i)}`;
-    case "fault": return run.textOf(i) ? `${what}, ${run.textOf(i)}` : what;
+    case "fault": return view.cuts.get(i) ?? (run.textOf(i) ? `${what}, ${run.textOf(i)}` : what);
     default: return what;
   }
 }
@@ -124,7 +130,7 @@ function drawLabel(view, i, x, y) {
   else if (kind === "final" || kind === "start") colour = colours.good;
   else if (kind === "fault" || kind === "down" || kind === "fail" || kind === "finding") colour = colours.bad;
   else if (kind === "timer") colour = colours.warn;
-  const room = run.machine[i] >= 0 ? view.gap - 30 : LANE - 26;
+  const room = run.machine[i] >= 0 ? view.gap - 42 : LANE - 24;
   drawText(view, labelEvent(view, i), x, y, kind === "finding" ? 600 : room, colour);
 }
 

@@ -1,14 +1,15 @@
 // What is drawn: lifelines, messages, points, bands, labels. `view` holds what to draw and where.
 
 const AXIS = 88;
-const LANE = 148;
-const COLUMN = 132;
+const LANE = 140;
+const COLUMN = 108;
 const CLIENT = 26;
 const PAD = 28;
 const MAX_TALL = 12e6;
 const STRIP = 9;
 const LABEL = 12;
 const MANY_MESSAGES = 2500;
+const DENSE_MESSAGES = 9000;
 const MONO = "11px ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace";
 const SANS = "11px system-ui, 'DejaVu Sans', sans-serif";
 
@@ -35,15 +36,6 @@ function chooseHues(run) {
     hues.set(kind.place, kind.name in USUAL ? USUAL[kind.name] : next++ % HUES);
   }
   return hues;
-}
-
-function shortenNames(run) {
-  const names = run.machines.map((m) => m.name);
-  const parts = names.map((name) => /^(\D*)(\d+)$/.exec(name));
-  if (parts.every((part) => part && part[1] === parts[0][1] && part[1])) {
-    return parts.map((part) => part[1][0] + part[2]);
-  }
-  return names.map((name) => (name.length > 10 ? `${name.slice(0, 9)}…` : name));
 }
 
 // Where each machine's line stands. `width` is what there is to see.
@@ -85,14 +77,20 @@ function drawBoard(view) {
   drawSpans(view, height);
   if (view.history) drawHistory(view, low, high, height);
   const messages = findMessages(view.run, view.places, low, high);
-  drawMessages(view, messages);
+  view.dense = messages.length > DENSE_MESSAGES || view.unit < 0.4;
+  if (view.dense) drawTraffic(view, messages, height);
+  else drawMessages(view, messages);
   drawPoints(view, low, high);
   drawChoice(view);
-  view.drawnMessages = messages;
+  if (view.dense) {
+    drawText(view, `${messages.length} messages, as bars beside those who got them; zoom in for arrows`,
+      view.left + AXIS + LANE, height - 10, 600, colours.quiet);
+  }
+  view.drawnMessages = view.dense ? [] : messages;
 }
 
 function isFaded(view, i) {
-  return view.cone !== null && !view.cone[i];
+  return view.cone !== null && !view.cone[i] && view.run.kindOf(i) !== "finding";
 }
 
 function drawFindings(view, height) {
@@ -239,12 +237,13 @@ function drawSpans(view, height) {
       c.globalAlpha = 0.75;
       c.fillRect(x, y, 5, bottom - y);
       c.globalAlpha = 1;
-      const at = Math.max(y, 8);
-      if (at - lastText >= 14 && bottom - at > -4) {
-        drawText(view, span.title, AXIS + 14 + Math.min(lanes.length, 6) * 8, at, LANE - 22, colours.bad);
+      // Its beginning says what it is; once that is out of sight, the band does.
+      if ((y < 4 || !places.shown[span.begin]) && bottom > 12) {
+        const at = Math.max(y, 10, lastText + 14);
+        drawText(view, span.label, AXIS + 14 + Math.min(lanes.length, 6) * 8, at, LANE - 40, colours.bad);
         lastText = at;
       }
-      for (const m of span.cutOff) drawBesides(view, m, y, bottom);
+      for (const m of span.cut_off) drawBesides(view, m, y, bottom);
       view.spanBoxes.push([x - 2, y, x + 8, bottom, span]);
     } else if (view.x[span.machine] >= 0) {
       drawMachineSpan(view, span, y, bottom);
@@ -337,6 +336,46 @@ function drawMessages(view, messages) {
     if (!many && (view.unit > 3 || lines.length < 1000)) for (const line of lines) drawTip(c, line);
   }
   for (const [i, faded] of special) drawBroken(view, i, faded);
+  c.globalAlpha = 1;
+}
+
+const BAND = 3;
+
+// Of more messages than anybody can tell apart, how many each machine got, by kind; lost ones last.
+function drawTraffic(view, messages, height) {
+  const { context: c, colours, run, places } = view;
+  const bands = Math.ceil((height + 80) / BAND);
+  const lost = HUES, rows = HUES + 1;
+  const counts = run.machines.map(() => new Float64Array(bands * rows));
+  for (const i of messages) {
+    const there = run.arrival[i];
+    const band = Math.floor((yOf(view, places.place[there >= 0 ? there : i]) + 40) / BAND);
+    if (band < 0 || band >= bands) continue;
+    const arrives = there >= 0 && run.kindOf(there) === "receive";
+    counts[run.other[i]][band * rows + (arrives ? view.hues.get(run.name[i]) : lost)]++;
+  }
+  let most = 1;
+  for (const m of view.shownMachines) {
+    for (let band = 0; band < bands; band++) {
+      let sum = 0;
+      for (let r = 0; r < rows; r++) sum += counts[m][band * rows + r];
+      most = Math.max(most, sum);
+    }
+  }
+  const scale = (view.gap * 0.6) / most;
+  c.globalAlpha = 0.85;
+  for (const m of view.shownMachines) {
+    for (let band = 0; band < bands; band++) {
+      let x = view.x[m] + STRIP / 2 + 3;
+      for (let r = 0; r < rows; r++) {
+        const wide = counts[m][band * rows + r] * scale;
+        if (!wide) continue;
+        c.fillStyle = r === lost ? colours.bad : colours.messages[r];
+        c.fillRect(x, band * BAND - 40, wide, BAND - 0.5);
+        x += wide;
+      }
+    }
+  }
   c.globalAlpha = 1;
 }
 
