@@ -11,7 +11,13 @@ from quorate.simulator.causality import (
     HybridClock,
     HybridTime,
     LamportClocks,
+    run_hybrid_clocks,
 )
+from quorate.simulator.clock import MS, Step
+from quorate.simulator.faults import Faults
+from quorate.simulator.run import run
+from quorate.simulator.tracer import Tracer
+from simulator.networks import make_plan
 
 
 class Happened(Struct, frozen=True):
@@ -183,3 +189,38 @@ def test_a_clock_that_goes_back_accuses_itself() -> None:
     clock.tick(100)
     clock.tick(89)
     assert [alarm.sender for alarm in clock.alarms] == [2]
+
+
+def test_a_traced_run_is_a_partial_order_with_its_lamport_numbers() -> None:
+    tracer = Tracer()
+    assert run(make_plan(2, "default", duration_ms=1_500), None, tracer).verdict == "true"
+    causality = Causality(tracer.events)
+    lamport = [event.lamport for event in tracer.events]
+    for event in tracer.events[:3_000]:
+        for before in (causality.causes[event.number], causality.previous[event.number]):
+            assert before < 0 or lamport[before] < lamport[event.number]
+    final = next(event for event in tracer.events if event.kind == "final")
+    past = [tracer.events[number] for number in causality.get_past(final.number)]
+    voters = {e.machine for e in past if e.kind == "send" and e.name == "Precommit"}
+    assert len(voters) >= 2
+    assert all(causality.is_before(event.number, final.number) for event in past)
+
+
+@pytest.mark.parametrize("refuse", [False, True])
+def test_hybrid_clocks_of_a_run_tell_whose_clock_is_ahead(refuse: bool) -> None:
+    tracer = Tracer()
+    plan = make_plan(duration_ms=1_500)
+    step = Step(500 * MS, 2_000 * MS)
+    run(plan, None, tracer, on_world=lambda world: Faults(world).break_clock(2, step))
+    times, clocks = run_hybrid_clocks(tracer.events, 100 * MS, refuse=refuse)
+    alarms = [alarm for clock in clocks.values() for alarm in clock.alarms]
+    # At first; whoever believes it passes it on.
+    assert alarms[0].sender == 2
+    assert {alarm.sender for alarm in alarms} == ({2} if refuse else {0, 1, 2, 3})
+    late = [e for e in tracer.events if e.time_ns > 1_000 * MS and e.machine == 0]
+    ahead = max(times[e.number].l_ns - e.wall_ns for e in late)
+    assert (ahead > 1_900 * MS) == (not refuse)
+    if not refuse:
+        for event in tracer.events:
+            if event.cause >= 0 and event.machine >= 0 and tracer.events[event.cause].machine >= 0:
+                assert times[event.cause] < times[event.number]

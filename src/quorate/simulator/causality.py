@@ -22,7 +22,15 @@ from msgspec import Struct
 
 from quorate.base.types import Nanoseconds
 
-__all__ = ["Causality", "HybridAlarm", "HybridClock", "HybridTime", "LamportClocks", "Occurrence"]
+__all__ = [
+    "Causality",
+    "HybridAlarm",
+    "HybridClock",
+    "HybridTime",
+    "LamportClocks",
+    "Occurrence",
+    "run_hybrid_clocks",
+]
 
 NOWHERE = -1
 """The machine of events outside the machines, the cause of events without one."""
@@ -262,3 +270,39 @@ class HybridClock:
         if len(self.alarms) < self.MAX_ALARMS:
             self.alarms.append(HybridAlarm(self.machine, physical_ns, time, sender))
         return True
+
+
+class Dated(Occurrence, Protocol):
+    """An event whose machine's wall clock is known."""
+
+    @property
+    def wall_ns(self) -> Nanoseconds: ...
+
+
+def run_hybrid_clocks(
+    trace: Iterable[Dated], epsilon_ns: Nanoseconds, *, refuse: bool = False
+) -> tuple[list[HybridTime], dict[int, HybridClock]]:
+    """Return the hybrid time of every event of a trace, and each machine's clock with its alarms.
+
+    It is computed afterwards, from what the machines' wall clocks said, so a trace can be looked at
+    with one bound after another. What happens between machines has the time of its cause.
+    """
+    clocks: dict[int, HybridClock] = {}
+    times: list[HybridTime] = []
+    places: list[int] = []
+    """Where each event, or what led to it, happened."""
+    for event in trace:
+        machine, cause = event.machine, event.cause
+        if machine == NOWHERE:
+            times.append(times[cause] if cause >= 0 else HybridTime(0, 0))
+            places.append(places[cause] if cause >= 0 else NOWHERE)
+            continue
+        clock = clocks.get(machine)
+        if clock is None:
+            clock = clocks[machine] = HybridClock(machine, epsilon_ns, refuse=refuse)
+        if cause >= 0 and places[cause] not in (machine, NOWHERE):
+            times.append(clock.merge(event.wall_ns, times[cause], places[cause]))
+        else:
+            times.append(clock.tick(event.wall_ns))
+        places.append(machine)
+    return times, clocks

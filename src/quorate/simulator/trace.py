@@ -101,6 +101,8 @@ class Event(Struct, frozen=True, kw_only=True, gc=False):
     """The number of the event that this one ends: a cut's beginning, a pause's."""
     lamport: int = 0
     """One more than the greatest of those that led to it."""
+    wall_ns: Nanoseconds = 0
+    """What the machine took for Unix time; 0: it happened on none."""
     height: int = -1
     round: int = -1
     name: str = ""

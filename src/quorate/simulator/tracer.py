@@ -127,8 +127,10 @@ class Tracer:
         if cause >= 0:
             lamport = max(lamport, self.events[cause].lamport)
         lamport += 1
+        wall = 0
         if machine >= 0:
             self.lamport[machine] = lamport
+            wall = self.world.machines[machine].clock.wall_ns(self.world.now)
         number = len(self.events)
         self.events.append(
             Event(
@@ -140,6 +142,7 @@ class Tracer:
                 other=other,
                 cause=cause,
                 lamport=lamport,
+                wall_ns=wall,
                 **fields,
             )
         )

@@ -7,10 +7,12 @@ from quorate.consensus.certificate import PRECOMMIT
 from quorate.consensus.membership import ValidatorSet
 from quorate.consensus.tendermint import Tendermint
 from quorate.consensus.tendermint_types import Proposal, Vote
+from quorate.simulator.causality import run_hybrid_clocks
 from quorate.simulator.plan import MS, SECOND
 from quorate.simulator.scenarios.registry import scenario
 from quorate.simulator.scenarios.stage import Stage
 from quorate.simulator.timing import Asynchronous, PartiallySynchronous
+from quorate.simulator.tracer import Tracer
 from quorate.simulator.verdict import Outcome
 
 PARTIAL = PartiallySynchronous(delta_ns=50 * MS, gst_ns=8 * SECOND)
@@ -214,4 +216,33 @@ def clock_step(stage: Stage) -> Outcome:
     stage.say(f"the reader takes its last block to be {age_ms} ms old, and is {behind} behind")
     stale = age_ms < 2_000 and behind > 0
     play.require("fresh reads", not stale, f"a read that is {behind} blocks old, expected none")
+    return play.judge()
+
+
+@scenario(
+    "S7b",
+    "clock-ahead",
+    "one clock that is ahead drags all logical time along",
+    source="Kulkarni and others, Logical physical clocks, OPODIS 2014, on resilience",
+    mitigation="a time that is ahead by more than clocks may differ is refused, with an alarm",
+    timing=PARTIAL,
+    breaks="hybrid time",
+)
+def clock_ahead(stage: Stage) -> Outcome:
+    """The wall clock of one validator jumps an hour ahead. Hybrid logical clocks take the greatest
+    time they hear of, so every machine's follows with the next message. With a bound of 100 ms the
+    message is refused, and the alarm names its sender.
+    """
+    tracer = stage.tracer = stage.tracer or Tracer()
+    play = stage.build()
+    play.submit_every(250, 4_000)
+    play.at(2_000, play.faults.step_clock, 3, 3_600_000)
+    play.run(4_000)
+    times, clocks = run_hybrid_clocks(tracer.events, 100 * MS, refuse=stage.mitigated)
+    mine = [event for event in tracer.events if event.machine == 0]
+    ahead_ms = max(times[event.number].l_ns - event.wall_ns for event in mine) // MS
+    stage.measure("ahead_ms", ahead_ms)
+    alarms = [alarm for index in range(3) for alarm in clocks[index].alarms]
+    stage.say(f"first alarm: validator {alarms[0].sender}, of {len(alarms)}")
+    play.require("hybrid time", ahead_ms <= 100, f"{ahead_ms} ms ahead, expected at most 100")
     return play.judge()
