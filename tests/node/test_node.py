@@ -195,6 +195,21 @@ def test_lying_peer_is_shunned_and_another_is_asked() -> None:
     assert world.get_machine(3).failed == ""
 
 
+def test_full_buffer_of_later_heights_does_not_keep_the_next_one_from_being_asked_for() -> None:
+    settings = Settings(block_time_ms=20, sync_range=4, sync_buffer_bytes=1)
+    world = World(make_lone, settings=settings)
+    world.start(0, 1)
+    world.run(3000)
+    height = world.get_heights()[0]
+    world.start(2)
+    node = world.get_node(2)
+    assert world.run(1000, lambda: len(node.sync.asked) > 1)
+    # The answer with the first heights is lost; later ones come and fill the buffer.
+    first = min(node.sync.asked)
+    node.sync.asked[first].peer = make_address(3)
+    assert world.run(20_000, lambda: world.get_heights()[2] > height)
+
+
 def test_serving_is_bounded_for_each_peer() -> None:
     world = World(make_lone, settings=Settings(block_time_ms=20, peer_strikes=20))
     world.start(0, 1)
@@ -450,6 +465,21 @@ def test_new_peer_is_told_what_waits() -> None:
     world.start(2)
     world.run(100)
     assert world.get_node(2).application.counts()[0] == 2
+
+
+def test_followers_transaction_that_was_lost_is_told_again_though_heights_come() -> None:
+    settings = Settings(block_time_ms=300, gossip_again_ms=1000)
+    world = World(make_lone, count=3, members=2, settings=settings)
+    world.start()
+    for member in (0, 1):
+        world.get_node(member).configured[make_address(2)] = None
+        world.link(make_address(2), make_address(member))
+    world.run(100)
+    world.loss_permille = 1000
+    world.submit(2, b"one")
+    world.run(50)
+    world.loss_permille = 0
+    assert world.run(10_000, lambda: count_items(world, 0) == 1)
 
 
 def test_client_gets_a_verdict_for_each_item_in_order() -> None:

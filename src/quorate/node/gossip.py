@@ -26,6 +26,8 @@ MAX_BATCH = 4096
 """Items in one call of the pool, so that the first of a flood need not wait for the last."""
 MAX_DOUBLINGS = 5
 """Of the pause before what waits is told again."""
+MAX_AGAIN = 256
+"""Items that are told again while heights come."""
 FULL = "txpool is full"
 KNOWN = "already known"
 
@@ -97,6 +99,7 @@ class Gossip:
         "settings",
         "timer_set",
         "told_at",
+        "waited",
     )
 
     def __init__(
@@ -126,6 +129,8 @@ class Gossip:
         self.again_height: Height = 0
         self.again_times = 0
         """How often everything was told again since the last new height."""
+        self.waited: dict[bytes, None] = {}
+        """The first items that waited when the again timer fell last."""
 
     # ---- in
 
@@ -259,29 +264,33 @@ class Gossip:
 
     def welcome(self, peer: Peer) -> None:
         """Tell a new peer what waits."""
-        self.tell_waiting(lambda: [peer.address] if peer.greeted else [])
 
-    def tell_waiting(self, to: Callable[[], list[Address]]) -> None:
+        def tell(items: list[bytes]) -> None:
+            self.seen.add(items)
+            self.send([peer.address] if peer.greeted else [], items)
+
+        self.read_waiting(tell)
+
+    def read_waiting(self, use: Callable[[list[bytes]], None]) -> None:
+        """Do something with what waits in the pool, if anything may."""
         if not self.execution.has_items:
             return
         application, limit = self.application, self.settings.welcome_transactions
-        self.port.work(
-            "pool",
-            guard("cannot read the pool", lambda: application.waiting(limit)),
-            lambda outcome: self.on_waiting(to(), outcome),
-        )
 
-    def on_waiting(self, to: list[Address], outcome: Outcome[list[bytes]]) -> None:
-        if outcome.value is None:
-            self.execution.fail(outcome.error or "")
-            return
-        self.seen.add(outcome.value)
-        self.send(to, outcome.value)
+        def on_read(outcome: Outcome[list[bytes]]) -> None:
+            if outcome.value is None:
+                self.execution.fail(outcome.error or "")
+            else:
+                use(outcome.value)
+
+        self.port.work(
+            "pool", guard("cannot read the pool", lambda: application.waiting(limit)), on_read
+        )
 
     # ---- again, since links lose
 
     def watch(self) -> None:
-        """See to it that what waits is told again if no height follows."""
+        """See to it that what waits for long is told again."""
         if self.again_set or not self.execution.has_items:
             return
         self.again_set = True
@@ -294,12 +303,28 @@ class Gossip:
 
     def on_again_timer(self) -> None:
         self.again_set = False
-        if self.execution.ready and self.again_height == self.execution.final.height:
-            self.count("gossip_again")
+        if not self.execution.ready:
+            self.waited = {}
+            return
+        idle = self.again_height == self.execution.final.height
+        if idle:
             self.again_times = min(self.again_times + 1, MAX_DOUBLINGS)
-            self.tell_waiting(lambda: list(self.peers.connected))
-        if self.execution.ready:
-            self.watch()
+        self.read_waiting(lambda items: self.tell_again(items, idle))
+        self.watch()
+
+    def tell_again(self, items: list[bytes], idle: bool) -> None:
+        """Tell everything if no height came; otherwise a few that have waited for long.
+
+        Heights that come without an item do not show that somebody else has it: only members
+        propose, and this node may be none.
+        """
+        before = self.waited
+        self.waited = dict.fromkeys(items[:MAX_AGAIN])
+        again = items if idle else [item for item in self.waited if item in before]
+        if again:
+            self.count("gossip_again")
+            self.seen.add(again)
+            self.send(list(self.peers.connected), again)
 
     def count(self, name: str, n: int = 1) -> None:
         self.counters[name] = self.counters.get(name, 0) + n

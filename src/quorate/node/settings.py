@@ -38,7 +38,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     refused.
     """
     welcome_transactions: int = 5000
-    """Told to a newly connected peer."""
+    """Told to a newly connected peer, or told again to all, in one go; at least 1."""
 
     peer_bytes_per_second: int = 64 << 20
     peer_transactions_per_second: int = 50_000

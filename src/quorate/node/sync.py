@@ -139,9 +139,11 @@ class Sync:
         """Send requests as far as the bounds allow."""
         settings, now = self.settings, self.port.now()
         while len(self.asked) < settings.sync_requests:
-            if self.buffer_bytes >= settings.sync_buffer_bytes:
-                break
             first = self.find_missing()
+            # What comes next is asked for even so: without it a buffer of later heights never
+            # empties.
+            if self.buffer_bytes >= settings.sync_buffer_bytes and first > self.get_next():
+                break
             peer = self.choose_peer(first, now)
             if peer is None or first > self.get_next() + WINDOW:
                 break
