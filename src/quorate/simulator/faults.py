@@ -2,16 +2,22 @@
 
 from typing import TYPE_CHECKING
 
+from quorate.base.rng import Rng
 from quorate.base.types import Milliseconds, Nanoseconds
+from quorate.node.settings import Settings
 from quorate.simulator.clock import ClockError, Step
 from quorate.simulator.network import Link
 from quorate.simulator.plan import MS
+from quorate.simulator.rounds import RoundScript
 
 if TYPE_CHECKING:
     from quorate.simulator.machine import Machine
     from quorate.simulator.world import World
 
 __all__ = ["Faults"]
+
+PRIORITY_STEP_NS: Nanoseconds = 4 * MS
+"""How much longer a frame waits for each link that goes before its own."""
 
 
 class Faults:
@@ -66,6 +72,63 @@ class Faults:
         self.world.fault("frame limit", -1, text=f"{limit_bytes} bytes")
         self.world.network.limit_bytes = limit_bytes
 
+    def swizzle(self, order: int, gap_ns: Nanoseconds) -> None:
+        """Cut all links of a machine one after another, and mend them in another order."""
+        links = list(self.world.network.links.values())
+        rng = Rng(order)
+        count = 1 + rng.below(len(links)) if links else 0
+        cut = shuffle(links, rng)[:count]
+        step = gap_ns // max(count, 1)
+        for i, link in enumerate(cut):
+            self.world.after(i * step, self.swizzle_one, link, True)
+        for i, link in enumerate(shuffle(cut, rng)):
+            self.world.after(gap_ns + i * step, self.swizzle_one, link, False)
+
+    def swizzle_one(self, link: Link, cut: bool) -> None:
+        if self.world.healed:
+            return
+        name = "swizzle cut" if cut else "swizzle mend"
+        self.world.fault(name, link.source.index, link.target.index)
+        if cut:
+            self.world.network.block(link)
+        else:
+            self.world.network.unblock(link)
+
+    def prioritize(self, order: int, length_ns: Nanoseconds, changes: int) -> None:
+        """Give links random priorities that change at a few points; frames of low ones wait.
+
+        Source: Burckhardt and others, "A randomized scheduler with probabilistic guarantees of
+        finding bugs" (PCT), ASPLOS 2010; Ozkan and others, "Randomized testing of distributed
+        systems with probabilistic guarantees", OOPSLA 2018.
+        """
+        rng = Rng(order)
+        links = shuffle(list(self.world.network.links.values()), rng)
+        self.world.fault("priorities", -1, text=f"{changes} changes")
+        for rank, link in enumerate(links):
+            link.penalty_ns = rank * PRIORITY_STEP_NS
+        for number in range(changes):
+            link = links[rng.below(len(links))]
+            at = length_ns * (1 + number) // (1 + changes)
+            self.world.after(at, self.set_penalty, link, (len(links) + number) * PRIORITY_STEP_NS)
+        for link in links:
+            self.world.after(length_ns, self.set_penalty, link, 0)
+
+    def set_penalty(self, link: Link, penalty_ns: Nanoseconds) -> None:
+        """Let frames of a link wait so long."""
+        if not self.world.healed:
+            link.penalty_ns = penalty_ns
+
+    def hear_by(self, script: RoundScript) -> None:
+        """Let a script say who hears what."""
+        self.world.fault("round script", -1, text=f"{script.permille} of 1000 rounds")
+        self.world.network.unheard = script.is_unheard
+
+    def hear_all(self, script: RoundScript) -> None:
+        """End a script."""
+        if self.world.network.unheard == script.is_unheard:
+            self.world.fault("round script ends", -1)
+            self.world.network.unheard = None
+
     def heal(self) -> None:
         """Mend all links and forget all rates."""
         self.cuts.clear()
@@ -84,10 +147,26 @@ class Faults:
         if restart_ns is not None:
             self.world.after(restart_ns, self.start, index)
 
-    def crash_at_sync(self, index: int, nth: int = 1) -> None:
-        """Crash a machine in the middle of its n-th sync from now."""
+    def crash_at_sync(
+        self, index: int, nth: int = 1, restart_ns: Nanoseconds | None = None
+    ) -> None:
+        """Crash a machine in the middle of its n-th sync from now; it may start again later."""
         machine = self.get(index)
         machine.crash_at_sync = machine.syncs + nth
+        machine.restart_ns = restart_ns
+
+    def upgrade(
+        self, index: int, software: str, settings: dict[str, int], down_ns: Nanoseconds
+    ) -> None:
+        """Stop a machine in good order; it starts again with other software and settings."""
+        machine = self.get(index)
+        if machine.node is None or machine.paused or self.world.healed:
+            return
+        self.world.fault("upgrade", index, text=f"software {software}")
+        machine.end()
+        machine.software = software
+        machine.settings = Settings(**{**settings, **self.world.plan.node_settings})
+        self.world.after(down_ns, self.start, index)
 
     def start(self, index: int) -> None:
         """Start a machine that is down."""
@@ -136,3 +215,11 @@ class Faults:
         machine.clock.correct()
         if machine.clock.drift_ppm:
             machine.set_drift(0)
+
+
+def shuffle(links: list[Link], rng: Rng) -> list[Link]:
+    """Return links in a random order."""
+    left, mixed = list(links), []
+    while left:
+        mixed.append(left.pop(rng.below(len(left))))
+    return mixed

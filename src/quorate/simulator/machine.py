@@ -11,6 +11,7 @@ from quorate.consensus import ENGINES
 from quorate.consensus.replica import Accuse, Keys, Timer
 from quorate.ledger.application import Application, Executed
 from quorate.node.node import Node
+from quorate.node.settings import Settings
 from quorate.simulator.clock import Clock
 from quorate.simulator.disk import EFFECTS, PowerCut, Shape
 from quorate.simulator.durability import Promises
@@ -54,6 +55,8 @@ class Machine:
         self.world, self.index, self.member, self.keys = world, index, member, keys
         self.address: Address = keys.address
         self.name = member.name
+        self.place = index
+        """Whose delays it has, of the plan's machines; a twin has its twin's."""
         self.routes: dict[Address, list[Link]] = {}
         """Where frames for a peer go: to more than one machine if it has twins."""
         self.disk = world.make_disk(self)
@@ -83,9 +86,13 @@ class Machine:
         """Whether its disk lost what it had acknowledged."""
         self.excused = False
         """Whether a fault that was injected explains that it stopped."""
+        self.settings: Settings | None = None
+        """Its own, where they differ from the world's."""
         self.syncs = 0
         self.crash_at_sync = 0
         """Crash in the middle of this sync of the journal; 0: never."""
+        self.restart_ns: Nanoseconds | None = None
+        """How long after such a crash it starts again; None: not by itself."""
         self.said: bytes = b""
         """The last frame, so that a broadcast is looked at once."""
         self.software = "1"
@@ -112,6 +119,8 @@ class Machine:
         self.timers, self.lanes, self.backlog = {}, {}, []
         self.paused, self.failed, self.excused = False, "", False
         world.note(FAULT, self.index, self.life, b"start")
+        if self.actor is not None:
+            self.actor.before_start()
         recovered = self.open_journal()
         if recovered is None:
             return
@@ -125,7 +134,7 @@ class Machine:
             self,
             replica,
             application,
-            world.node_settings,
+            self.settings or world.node_settings,
             engine=world.plan.engine,
             peers=world.peers,
             software=self.software,

@@ -3,55 +3,123 @@
 An act is drawn at intervals; zero on the tape is no act, and the longest interval. Every act draws
 the same choices, whether it needs them or not, and a number means the same act in every seed, so
 that an edited act moves no other.
+
+No single way of breaking things finds everything, so each seed draws one of several styles:
+
+    uniform   all acts of the profile, on anybody
+    swarm     a random half of the acts, and of the rates of links (Groce and others, 2012)
+    roles     acts strike the leader, the next proposer, or whoever is about to decide
+    rounds    who hears whom is chosen anew for each round, all the time (`rounds`)
+    storm     many short acts
+    siege     few acts, each many times as long; as often as the profile's `harsh` says
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from quorate.base.types import Nanoseconds
+from quorate.simulator.budget import Budget
 from quorate.simulator.clock import choose_drift, choose_error
 from quorate.simulator.faults import Faults
-from quorate.simulator.plan import MS, SECOND
+from quorate.simulator.knobs import choose_node_settings
+from quorate.simulator.membership import Membership
+from quorate.simulator.plan import MS, Profile
+from quorate.simulator.rounds import RoundScript
 
 if TYPE_CHECKING:
     from quorate.simulator.world import World
 
-__all__ = ["Nemesis"]
+__all__ = ["ACTS", "STYLES", "Nemesis", "find_role"]
 
 ACTS = (
     "partition",
+    "isolate",
     "one_way",
-    "isolate_leader",
+    "swizzle",
+    "priority",
+    "rounds",
     "crash",
     "crash_at_sync",
-    "crash_leader",
     "crash_all",
     "pause",
     "slow",
     "clock",
+    "disk",
+    "lie",
+    "membership",
+    "upgrade",
 )
+STYLES = ("uniform", "swarm", "swarm", "swarm", "roles", "rounds", "rounds", "storm")
+"""As often as they stand here; the siege comes in place of any of them."""
+SIEGE = 12
+"""How many times as long as usual an act of a siege is."""
 
 
 class Nemesis:
     """Acts by the profile's weights until it is told to stop."""
 
-    def __init__(self, world: "World", faults: Faults, until_ns: Nanoseconds) -> None:
-        self.world, self.faults, self.until_ns = world, faults, until_ns
+    def __init__(
+        self, world: "World", faults: Faults, budget: Budget, until_ns: Nanoseconds
+    ) -> None:
+        self.world, self.faults, self.budget, self.until_ns = world, faults, budget, until_ns
         profile = world.plan.profile
         stream = world.tape.stream
         self.act_choice, self.who = stream("nemesis act"), stream("nemesis who")
+        self.role_choice = stream("nemesis role")
         self.how, self.length = stream("nemesis how"), stream("nemesis length")
         self.pause = stream("nemesis pause")
         self.clock_kind = stream("nemesis clock")
-        # Swarm testing (Groce and others, 2012): each seed leaves out about half of the faults.
-        # What is left out keeps its numbers and does nothing, so acts are drawn twice as often.
-        swarm = stream("nemesis swarm")
-        weights = {name: getattr(profile, name) for name in ACTS}
-        self.bag = [name for name, weight in weights.items() for _ in range(weight)]
-        self.left_out = {name for name, weight in weights.items() if weight and swarm.choose(2)}
-        self.mean_ns = until_ns // max(2 * profile.acts, 1)
+        self.script_choice = stream("nemesis rounds")
+        style = STYLES[stream("nemesis style").choose(len(STYLES))]
+        self.style = style if profile.mixed else "uniform"
+        if stream("nemesis siege").chance(profile.harsh):
+            self.style = "siege"
+        self.bag = [name for name in ACTS for _ in range(getattr(profile, name))]
+        self.left_out = self.leave_out(profile)
+        self.membership = Membership(world, budget)
+        # What is left out keeps its numbers and does nothing, so acts are drawn more often.
+        kept = sum(name not in self.left_out for name in self.bag)
+        times = 4 if self.style == "storm" else 1
+        draws = profile.acts * times * len(self.bag) // kept if kept else 0
+        self.mean_ns = until_ns // max(draws, 1)
+        scale = (1, 1, 2, 4)[stream("nemesis scale").choose(4)]
+        self.outage_ns = max(profile.outage_ms * MS // (scale if profile.mixed else 1), MS)
+        if self.style == "storm":
+            self.outage_ns = max(self.outage_ns // 4, MS)
+        elif self.style == "siege":
+            self.outage_ns *= SIEGE
+        self.set_rates(profile)
+
+    def leave_out(self, profile: Profile) -> dict[str, None]:
+        """Choose the acts that this seed does without."""
+        swarm = self.world.tape.stream("nemesis swarm")
+        drawn = {name: swarm.choose(2) for name in ACTS}
+        if self.style != "swarm":
+            return {}
+        return {name: None for name, out in drawn.items() if out and getattr(profile, name)}
+
+    def set_rates(self, profile: Profile) -> None:
+        """Choose how bad the links of this seed are."""
+        network, rates = self.world.network, self.world.tape.stream("nemesis rates")
+        drawn = [rates.choose(6) for _ in range(7)]
+        if self.style == "siege" or not profile.mixed:
+            return
+
+        def scale(permille: int, choice: int) -> int:
+            return min((permille, 0, 0, permille, permille // 4, 4 * permille)[choice], 500)
+
+        network.loss = max(scale(network.loss, drawn[0]), network.usual_loss)
+        network.duplicate = scale(network.duplicate, drawn[1])
+        network.tail = scale(network.tail, drawn[2])
+        network.corrupt = scale(network.corrupt, drawn[3])
+        network.reorder = network.reorder and drawn[4] < 4
+        network.jitter_ns = network.jitter_ns * (8, 8, 8, 1, 2, 48)[drawn[5]] // 8
+        if not network.bandwidth and drawn[6] == 5 and profile.partition:
+            network.bandwidth = 50
 
     def start(self) -> None:
+        if self.style == "rounds" and self.world.plan.profile.rounds:
+            self.script(self.until_ns)
         if self.bag:
             self.plan_next()
 
@@ -65,55 +133,57 @@ class Nemesis:
         # The first choice is not to act.
         number = self.act_choice.choose(len(self.bag) + 1)
         who = self.who.choose(len(world.machines))
+        role = self.role_choice.choose(8)
         how = self.how.choose(1 << 16)
-        length = MS + self.length.choose(4 * SECOND)
+        length = MS + self.length.choose(2 * self.outage_ns)
         if number and self.bag[number - 1] not in self.left_out:
-            self.DO[self.bag[number - 1]](self, who, how, length)
+            if role < 4 and self.style == "roles":
+                role += 4
+            struck = find_role(world, role - 4) if role > 4 and self.style != "uniform" else None
+            self.DO[self.bag[number - 1]](self, who if struck is None else struck, how, length)
         self.plan_next()
 
-    def get_leader(self) -> int:
-        """Return the machine that leads as most see it, -1 if nobody knows."""
-        for machine in self.world.machines:
-            if machine.node is not None:
-                leader = machine.node.replica.get_situation(self.world.now).leader
-                if leader is not None:
-                    return self.world.get_machine(leader).index
-        return -1
+    # ---- acts
 
     def do_partition(self, who: int, how: int, length: int) -> None:
         group = [i for i in range(len(self.world.machines)) if how >> i & 1] or [who]
         self.world.after(length, self.faults.mend, self.faults.partition(*group))
 
+    def do_isolate(self, who: int, how: int, length: int) -> None:
+        self.world.after(length, self.faults.mend, self.faults.partition(who))
+
     def do_one_way(self, who: int, how: int, length: int) -> None:
         cut = self.faults.silence if how & 1 else self.faults.deafen
-        self.world.after(length, self.faults.mend, cut(who))
+        count = len(self.world.machines)
+        other = () if how & 2 else ((who + 1 + (how >> 2) % max(count - 1, 1)) % count,)
+        self.world.after(length, self.faults.mend, cut(who, *other))
 
-    def do_isolate_leader(self, who: int, how: int, length: int) -> None:
-        leader = self.get_leader()
-        cut = self.faults.partition(leader if leader >= 0 else who)
-        self.world.after(length, self.faults.mend, cut)
+    def do_swizzle(self, who: int, how: int, length: int) -> None:
+        self.faults.swizzle(how, length)
+
+    def do_priority(self, who: int, how: int, length: int) -> None:
+        self.faults.prioritize(how, 2 * length, changes=1 + how % 4)
+
+    def do_rounds(self, who: int, how: int, length: int) -> None:
+        self.script(4 * length)
 
     def do_crash(self, who: int, how: int, length: int) -> None:
         self.faults.crash(who, length)
 
     def do_crash_at_sync(self, who: int, how: int, length: int) -> None:
-        self.faults.crash_at_sync(who, 1 + how % 3)
-        self.world.after(length, self.faults.start, who)
-
-    def do_crash_leader(self, who: int, how: int, length: int) -> None:
-        leader = self.get_leader()
-        self.faults.crash(leader if leader >= 0 else who, length)
+        self.faults.crash_at_sync(who, 1 + how % 3, length)
 
     def do_crash_all(self, who: int, how: int, length: int) -> None:
+        spread = length // 2 if how & 1 else 0
         for machine in self.world.machines:
-            self.faults.crash(machine.index, length if how & 1 else length + machine.index * SECOND)
+            self.faults.crash(machine.index, length + machine.index * spread)
 
     def do_pause(self, who: int, how: int, length: int) -> None:
-        self.faults.pause(who, length)
+        self.faults.pause(who, 2 * length)
 
     def do_slow(self, who: int, how: int, length: int) -> None:
-        self.faults.slow(who, 2 + how % 30)
-        self.world.after(length, self.faults.slow, who, 1)
+        self.faults.slow(who, 2 + how % 60)
+        self.world.after(4 * length, self.faults.slow, who, 1)
 
     def do_clock(self, who: int, how: int, length: int) -> None:
         kind = self.clock_kind.choose(3)
@@ -126,15 +196,81 @@ class Nemesis:
         else:
             self.faults.break_clock(who, error)
 
+    def do_disk(self, who: int, how: int, length: int) -> None:
+        """Disks that fail are the storage's own (`disk`)."""
+
+    def do_lie(self, who: int, how: int, length: int) -> None:
+        """Disks that forget are the storage's own (`disk`)."""
+
+    def do_membership(self, who: int, how: int, length: int) -> None:
+        self.membership.change(who, how)
+
+    def do_upgrade(self, who: int, how: int, length: int) -> None:
+        version = f"{2 + how % 8}"
+        settings = choose_node_settings(self.world.tape, f"upgrade {version}", 250)
+        at = 0
+        for machine in self.world.machines:
+            self.world.after(at, self.faults.upgrade, machine.index, version, settings, length // 4)
+            at += length // 2
+
+    def script(self, length: Nanoseconds) -> None:
+        """Let a script of rounds say who hears whom."""
+        network = self.world.network
+        kind = self.script_choice.choose(4)
+        wait = self.script_choice.choose(4)
+        if network.unheard is not None:
+            return
+        permille = (300, 150, 500, 900)[kind]
+        patience = (0, 200, 600, 2000)[wait] * MS
+        choices = self.world.tape.stream("rounds")
+        script = RoundScript(self.world, choices, permille, patience)
+        self.faults.hear_by(script)
+        self.world.after(length, self.faults.hear_all, script)
+
     DO: dict[str, Callable[["Nemesis", int, int, int], None]] = {  # noqa: RUF012  (never changed)
         "partition": do_partition,
+        "isolate": do_isolate,
         "one_way": do_one_way,
-        "isolate_leader": do_isolate_leader,
+        "swizzle": do_swizzle,
+        "priority": do_priority,
+        "rounds": do_rounds,
         "crash": do_crash,
         "crash_at_sync": do_crash_at_sync,
-        "crash_leader": do_crash_leader,
         "crash_all": do_crash_all,
         "pause": do_pause,
         "slow": do_slow,
         "clock": do_clock,
+        "disk": do_disk,
+        "lie": do_lie,
+        "membership": do_membership,
+        "upgrade": do_upgrade,
     }
+
+
+def find_role(world: "World", role: int) -> int | None:
+    """Return the machine in a role: 1 leads, 2 leads next, 3 is about to decide; None: nobody."""
+    views = [(m, m.node.replica) for m in world.machines if m.node is not None]
+    if role == 3:
+        closest: tuple[int, int] | None = None
+        for machine, replica in views:
+            power = count_precommits(replica)
+            if power and (closest is None or power > closest[0]):
+                closest = (power, machine.index)
+        return None if closest is None else closest[1]
+    for _, replica in views:
+        situation = replica.get_situation(world.now)
+        leader = situation.leader
+        validators: Any = getattr(replica, "validators", None)
+        if role == 2 and leader is not None and validators is not None:
+            leader = validators.get_proposer(situation.height, situation.round + 1)
+        if leader is not None:
+            return world.get_machine(leader).index
+    return None
+
+
+def count_precommits(replica: Any) -> int:
+    """Return the power behind the value that a replica is closest to deciding."""
+    state = getattr(replica, "rounds", {}).get(getattr(replica, "round", 0))
+    if state is None:
+        return 0
+    return max(state.precommits.tally.values(), default=0)

@@ -79,8 +79,8 @@ class Link:
         plan = world.plan
         self.timing = plan.timing
         self.lost_in_a_row = 0
-        row = plan.delays_ns[source.index] if plan.delays_ns else []
-        self.base_ns = row[target.index] if row else plan.base_delay_ns
+        row = plan.delays_ns[source.place] if plan.delays_ns else []
+        self.base_ns = row[target.place] if row else plan.base_delay_ns
         self.blocked = 0
         """How many cuts lie across it."""
         self.penalty_ns = 0
@@ -233,6 +233,9 @@ class Network:
         self.world.note_connection(connection, False)
         for end, peer in ((one, other), (other, one)):
             end.call("disconnected", peer.address)
+            if any(link.connection.up for link in end.routes[peer.address]):
+                # Its twin is still there.
+                end.call("connected", peer.address)
         self.world.after(RECONNECT_NS, self.connect, connection)
 
     # ---- cuts

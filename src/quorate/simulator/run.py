@@ -7,8 +7,11 @@ only if the plan's timing model promises enough for that.
 
 from collections.abc import Callable
 
+from quorate.simulator.budget import Budget
+from quorate.simulator.cast import cast
 from quorate.simulator.faults import Faults
 from quorate.simulator.invariants import watch
+from quorate.simulator.knobs import turn_knobs
 from quorate.simulator.nemesis import Nemesis
 from quorate.simulator.plan import MS, Plan
 from quorate.simulator.tape import Tape
@@ -39,11 +42,13 @@ def run(
 def run_world(world: World) -> None:
     """Let a world live: faults, healing, judgement."""
     plan = world.plan
-    faults = Faults(world)
+    faults, budget = Faults(world), Budget(world)
+    turn_knobs(world)
+    cast(world, budget)
     for machine in world.machines:
         machine.start()
     end = plan.duration_ms * MS
-    Nemesis(world, faults, end).start()
+    Nemesis(world, faults, budget, end).start()
     Clients(world, end).start()
     world.run(end)
     if not world.findings:
@@ -97,6 +102,7 @@ def ignore(verdicts: object) -> None:
 
 def heal(world: World, faults: Faults) -> None:
     """No more faults; whoever can start does."""
+    world.healed = True
     faults.heal()
     for machine in world.machines:
         machine.crash_at_sync = 0

@@ -50,6 +50,8 @@ class World:
         if trace is not None:
             trace.world = self
         self.now: Nanoseconds = 0
+        self.healed = False
+        """Whether the time of faults is over."""
         self.queue: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self.sequence = 0
         self.digest = Digest()

@@ -58,7 +58,7 @@ def test_clean_campaign_finds_its_canary_and_repeats_a_share() -> None:
 
 def test_campaign_that_cannot_find_its_canary_proves_nothing() -> None:
     # A single validator has nobody to disagree with.
-    summary = run_campaign(plan=make_plan(0, "default", 1, duration_ms=1500), count=2)
+    summary = run_campaign(plan=make_plan(0, "network", 1, duration_ms=1500), count=2)
     assert summary.tally.verdicts["true"] == 2
     assert summary.verdict == "unknown"
     assert any("would not find a real bug either" in doubt for doubt in summary.list_doubts())

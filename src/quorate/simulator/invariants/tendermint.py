@@ -67,7 +67,8 @@ class TendermintRules:
 
     def collect(self, vote: Vote) -> None:
         """Count a vote, whoever says it."""
-        if vote.kind != PREVOTE or vote.value == NIL:
+        if vote.kind != PREVOTE or vote.value == NIL or not self.knows_members(vote.height):
+            # Of heights that nobody has come to, liars alone speak.
             return
         votes = self.get_height(vote.height)
         voters = votes.tally.setdefault((vote.round, vote.value), {})

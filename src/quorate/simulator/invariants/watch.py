@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from quorate.base.errors import Invalid
 from quorate.base.types import Address, Height, Member
-from quorate.consensus.certificate import NIL, PRECOMMIT
+from quorate.consensus.certificate import NIL, PRECOMMIT, compute_digest
 from quorate.consensus.evidence import Offence, decode_evidence, get_offence, verify_evidence
 from quorate.consensus.membership import ValidatorSet
 from quorate.consensus.replica import Accuse
@@ -88,6 +88,9 @@ class TendermintWatch:
         self.world.find(property, message, self.world.get_machine(who))
 
     def on_vote(self, machine: "Machine", vote: Vote) -> None:
+        if not machine.is_honest and not self.is_signed(vote):
+            # A forgery, which nobody counts.
+            return
         self.rules.collect(vote)
         if vote.voter == machine.address and machine.is_honest:
             self.rules.judge_vote(vote)
@@ -95,6 +98,11 @@ class TendermintWatch:
                 self.world.witness("vote after round 0")
             if vote.kind == PRECOMMIT and vote.value == NIL:
                 self.world.witness("precommit nil")
+
+    def is_signed(self, vote: Vote) -> bool:
+        """Whether its voter said this."""
+        digest = compute_digest(self.world.chain, vote.kind, vote.height, vote.round, vote.value)
+        return self.world.machines[0].keys.verify(vote.voter, digest, vote.signature)
 
     def on_proposal(self, machine: "Machine", proposal: Proposal) -> None:
         if not machine.is_honest or self.get_proposer(proposal) != machine.address:
@@ -119,7 +127,10 @@ class TendermintWatch:
         world = self.world
         for data in records:
             if world.record_kinds.get(get_tag(data)) is Voted:
-                self.rules.keep(machine.address, world.decode_record(data).vote)
+                vote = world.decode_record(data).vote
+                self.rules.keep(machine.address, vote)
+                # Its own vote counts for it even if it has nobody to say it to.
+                self.rules.collect(vote)
 
     def on_accuse(self, machine: "Machine", effect: Accuse) -> None:
         world = self.world

@@ -1,0 +1,115 @@
+"""Buggify: settings at the ends of what is legal, so that rare paths become common ones.
+
+Each seed turns about a quarter of the knobs (Zhou and others, "FoundationDB", SIGMOD 2021, section
+4). Every value here must leave a network correct and able to make progress: a run that fails with a
+knob turned is a bug, or a bound that the setting ought to have.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from quorate.base.types import Milliseconds
+from quorate.node.settings import Settings
+
+if TYPE_CHECKING:
+    from quorate.simulator.tape import Tape
+    from quorate.simulator.world import World
+
+__all__ = ["choose_engine_settings", "choose_node_settings", "turn_knobs"]
+
+NODE: dict[str, tuple[int, ...]] = {
+    "block_time_ms": (20, 100, 400),
+    "heartbeat_ms": (150, 1000),
+    "certify_ms": (1, 50, 3000),
+    "max_payload_bytes": (200, 4096),
+    "gossip_ms": (1, 30, 300),
+    "gossip_batch_bytes": (1, 512),
+    "gossip_again_ms": (100, 4000),
+    "seen_transactions": (2, 16),
+    "seen_bytes": (64, 4096),
+    "welcome_transactions": (1,),
+    "peer_strikes": (3,),
+    "peer_malformed": (1,),
+    "tip_ms": (1, 400),
+    "tip_again_ms": (100, 3000),
+    "sync_patience_ms": (1, 1000),
+    "sync_timeout_ms": (150, 6000),
+    "sync_range": (1, 3),
+    "sync_requests": (1, 16),
+    "sync_reply_bytes": (1, 2000),
+    "sync_buffer_bytes": (1, 4000),
+    "serve_requests": (1,),
+    "max_uncommitted": (1, 3),
+    "max_waiting_effects": (16, 64),
+}
+ENGINES: dict[str, dict[str, tuple[int, ...]]] = {
+    "tendermint": {
+        "propose_ms": (40, 3000),
+        "propose_step_ms": (20, 1000),
+        "prevote_ms": (10, 1000),
+        "prevote_step_ms": (20, 1000),
+        "precommit_ms": (10, 1000),
+        "precommit_step_ms": (20, 1000),
+        "suspect_ms": (10, 1000),
+        "status_ms": (20, 1000),
+        "min_interval_ms": (30, 200),
+        "checkpoint_heights": (1, 2, 5),
+        "checkpoint_bytes": (1, 2000),
+    }
+}
+HASTE: dict[str, dict[str, Milliseconds]] = {
+    "tendermint": {
+        "propose_ms": 200,
+        "propose_step_ms": 100,
+        "prevote_ms": 60,
+        "prevote_step_ms": 40,
+        "precommit_ms": 60,
+        "precommit_step_ms": 40,
+        "status_ms": 80,
+        "checkpoint_heights": 10,
+    }
+}
+"""Short timeouts: more rounds in the same time. Most seeds use them."""
+SEGMENT_BYTES = (256, 1024)
+
+
+def turn_knobs(world: "World") -> None:
+    """Turn some knobs of a world, before its machines start. What its plan sets stays."""
+    plan, tape = world.plan, world.tape
+    permille = plan.profile.knobs
+    if not permille:
+        return
+    node = choose_node_settings(tape, "knob", permille)
+    world.node_settings = Settings(**{**node, **plan.node_settings})
+    engine: dict[str, Any] = {}
+    if tape.stream("knob haste").choose(4):
+        engine.update(HASTE.get(plan.engine, {}))
+    engine.update(choose_engine_settings(tape, plan.engine, permille))
+    world.engine_settings = {**engine, **world.engine_settings}
+    sizes = choose(tape, "knob", {"segment_bytes": SEGMENT_BYTES}, permille)
+    world.segment_bytes = sizes.get("segment_bytes", world.segment_bytes)
+    turned = len(node) + len(engine) + len(sizes)
+    if turned:
+        world.count("knobs turned", turned)
+
+
+def choose_node_settings(tape: "Tape", prefix: str, permille: int) -> dict[str, int]:
+    """Return settings of a node that differ from the defaults."""
+    return choose(tape, prefix, NODE, permille)
+
+
+def choose_engine_settings(tape: "Tape", engine: str, permille: int) -> dict[str, int]:
+    """Return settings of an engine that differ from the defaults."""
+    return choose(tape, "knob", ENGINES.get(engine, {}), permille)
+
+
+def choose(
+    tape: "Tape", prefix: str, table: dict[str, tuple[int, ...]], permille: int
+) -> dict[str, int]:
+    chosen = {}
+    for name, extremes in table.items():
+        stream = tape.stream(f"{prefix} {name}")
+        turned = stream.chance(permille)
+        value = extremes[stream.choose(len(extremes))]
+        if turned:
+            chosen[name] = value
+    return chosen
