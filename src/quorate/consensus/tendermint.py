@@ -30,6 +30,8 @@ Deviations:
 * L36 and L49 need the value; which round's proposal brought it does not matter.
 * L47 for nil: a quorum of precommits for nil starts the next round at once, since this one can no
   longer decide and others learn of the round by L55.
+* A proposal of an earlier value (L16) is followed by the prevotes that made it valid: members that
+  are many rounds further have forgotten them, and cannot vote without (L28).
 * L55 counts voters at or above a round, not only in it: a correct one among them went through it.
 * A proposer whose last proposal never came gets a short first timeout (`suspect_ms`) until it
   proposes again, so a member that is down does not cost a whole timeout at every turn. Timeouts
@@ -212,6 +214,7 @@ class Tendermint(Heights):
                 if self.valid_value is not None:  # L15
                     envelope, payload = self.values[self.valid_value]
                     self.propose(envelope, payload, self.valid_round)  # L16
+                    self.show_polka(self.valid_round, self.valid_value)
                 else:
                     self.want_payload()  # L18
             if self.awake:
@@ -255,6 +258,14 @@ class Tendermint(Heights):
         self.journaled[value] = None
         self.verdicts[value] = True
         self.keep_proposal(self.rounds[round], value, proposal, envelope)
+
+    def show_polka(self, round: int, value: Hash) -> None:
+        """Say the prevotes that a proposal refers to.
+
+        Others need them to vote for it (L28), and to ask for them may take longer than the round.
+        """
+        for vote in self.rounds[round].prevotes.get_votes(value):
+            self.out.append(Broadcast(vote))
 
     def cast(self, kind: int, value: Hash) -> None:
         """Vote, once in a round; a follower does not."""
