@@ -97,19 +97,22 @@ class Actor:
         assert self.machine.node is not None
         return self.machine.node.replica
 
-    def is_mine(self, m: Any) -> bool:
-        """Whether this is our own statement, and not one that we relay."""
+    def is_mine(self, m: Any, kind: type[Any] | None = None) -> bool:
+        """Whether this is our own statement (of this kind), and not one that we relay."""
         if isinstance(m, Vote):
-            return m.voter == self.machine.address
-        if not isinstance(m, Proposal):
+            return kind is not Proposal and m.voter == self.machine.address
+        if not isinstance(m, Proposal) or kind is Vote:
             return False
         sets = self.replica.sets
         proposer = m.height in sets and sets[m.height].get_proposer(m.height, m.round)
         return bool(proposer == self.machine.address)
 
-    def sign_vote(self, m: Vote) -> Vote:
-        digest = compute_digest(self.world.chain, m.kind, m.height, m.round, m.value)
-        return replace(m, voter=self.machine.address, signature=self.machine.keys.sign(digest))
+    def sign_vote(self, m: Vote, value: Hash | None = None) -> Vote:
+        """Return a vote as our own, for another value perhaps."""
+        value = m.value if value is None else value
+        me, keys = self.machine.address, self.machine.keys
+        digest = compute_digest(self.world.chain, m.kind, m.height, m.round, value)
+        return replace(m, value=value, voter=me, signature=keys.sign(digest))
 
     def sign_proposal(self, m: Proposal) -> Proposal:
         value = keccak256(m.envelope)
@@ -155,7 +158,7 @@ class Equivocator(Actor):
         if isinstance(m, Proposal):
             other: Any = self.make_other(m)
         else:
-            other = self.sign_vote(replace(m, value=self.choose_value(m)))
+            other = self.sign_vote(m, self.choose_value(m))
         if self.act >= 14:
             return [m, other]
         return [other] if self.act % 2 else [m]
@@ -196,7 +199,7 @@ class TwoFaced(Actor):
         value = self.shared.get((to, m.height, m.round))
         if value is None:
             return [m]
-        return [self.sign_vote(replace(m, kind=k, value=value)) for k in (PREVOTE, PRECOMMIT)]
+        return [self.sign_vote(replace(m, kind=k), value) for k in (PREVOTE, PRECOMMIT)]
 
 
 class InvalidProposer(Actor):
@@ -263,7 +266,7 @@ class Amnesiac(Actor):
         if self.act % 2 and isinstance(m, Vote) and self.is_mine(m) and m.kind == PRECOMMIT:
             state = replica.rounds.get(m.round)
             if state is not None and state.proposal is not None and m.height == replica.height:
-                return [self.sign_vote(replace(m, value=state.proposal[0]))]
+                return [self.sign_vote(m, state.proposal[0])]
         return [m]
 
 

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING
 from quorate.base.rng import Rng
 from quorate.base.types import Milliseconds, Nanoseconds
 from quorate.node.settings import Settings
+from quorate.simulator.budget import Budget
 from quorate.simulator.clock import ClockError, Step
+from quorate.simulator.disk import EFFECTS
 from quorate.simulator.network import Link
 from quorate.simulator.plan import MS
 from quorate.simulator.rounds import RoundScript
@@ -167,6 +169,41 @@ class Faults:
         machine.software = software
         machine.settings = Settings(**{**settings, **self.world.plan.node_settings})
         self.world.after(down_ns, self.start, index)
+
+    # ---- disks
+
+    def break_disk(self, budget: Budget, index: int, kind: str, nth: int) -> bool:
+        """Let a fault befall a machine's disk at its n-th operation, if the budget has it."""
+        machine = self.get(index)
+        disk = machine.disk
+        if kind in ("bit rot", "bit rot at the end"):
+            return self.rot_disk(budget, machine, late=kind != "bit rot")
+        if EFFECTS[kind] == "loses" and not budget.lie(machine.address, kind):
+            return False
+        if kind == "full disk":
+            disk.fill(nth * 100)
+        else:
+            disk.script(kind, nth)
+        return True
+
+    def rot_disk(self, budget: Budget, machine: "Machine", *, late: bool) -> bool:
+        """Flip a bit of what a journal keeps: of what was written last, or of what came before."""
+        files = [(name, file) for name, file in sorted(machine.disk.files.items()) if file.platter]
+        if not files or not budget.stop(machine.address, "bit rot"):
+            return False
+        name, file = files[-1]
+        first, end = (file.settled, len(file.platter)) if late else (0, file.settled)
+        if first >= end or (late and not budget.lie(machine.address, "bit rot at the end")):
+            return False
+        return machine.disk.rot(name, first + machine.disk.errors.choose(end - first))
+
+    def repair_disk(self, index: int) -> None:
+        """End the faults of a disk that are still to come; a machine that it stopped starts."""
+        machine = self.get(index)
+        machine.disk.calm()
+        self.start(index)
+
+    # ---- starts
 
     def start(self, index: int) -> None:
         """Start a machine that is down."""

@@ -26,7 +26,7 @@ NODE: dict[str, tuple[int, ...]] = {
     "gossip_again_ms": (100, 4000),
     "seen_transactions": (2, 16),
     "seen_bytes": (64, 4096),
-    "welcome_transactions": (1,),
+    "welcome_transactions": (20,),
     "peer_strikes": (3,),
     "peer_malformed": (1,),
     "tip_ms": (1, 400),

@@ -180,6 +180,8 @@ class Machine:
         self.world.fault("crash", self.index, text="in the middle of a write")
         self.end()
         self.disk.crash(shape)
+        if self.restart_ns is not None:
+            self.world.after(self.restart_ns, self.start)
 
     def crash(self) -> None:
         """Lose everything but what the disk and the store keep."""

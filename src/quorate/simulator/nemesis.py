@@ -51,6 +51,10 @@ ACTS = (
 )
 STYLES = ("uniform", "swarm", "swarm", "swarm", "roles", "rounds", "rounds", "storm")
 """As often as they stand here; the siege comes in place of any of them."""
+DISK_ERRORS = ("sync error", "append error", "full disk", "read error", "sync error", "bit rot")
+"""Kinds of fault that a storage layer notices."""
+DISK_LIES = ("lost sync", "bit rot at the end", "lost sync", "misdirected write", "lost sync")
+"""Kinds of fault that nobody can notice in time."""
 SIEGE = 12
 """How many times as long as usual an act of a siege is."""
 
@@ -197,10 +201,13 @@ class Nemesis:
             self.faults.break_clock(who, error)
 
     def do_disk(self, who: int, how: int, length: int) -> None:
-        """Disks that fail are the storage's own (`disk`)."""
+        self.faults.break_disk(self.budget, who, DISK_ERRORS[how % len(DISK_ERRORS)], 1 + how % 5)
+        self.world.after(length, self.faults.repair_disk, who)
 
     def do_lie(self, who: int, how: int, length: int) -> None:
-        """Disks that forget are the storage's own (`disk`)."""
+        self.faults.break_disk(self.budget, who, DISK_LIES[how % len(DISK_LIES)], 1 + how % 5)
+        # What it lost shows at the next crash.
+        self.faults.crash_at_sync(who, 1 + how // 5 % 8, length)
 
     def do_membership(self, who: int, how: int, length: int) -> None:
         self.membership.change(who, how)

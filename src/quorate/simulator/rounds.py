@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from quorate.base.rng import Rng
 from quorate.base.types import Address, Nanoseconds
+from quorate.node.wire import get_tag
 from quorate.simulator.tape import Choices
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ __all__ = ["RoundScript"]
 
 MAX_PATTERNS = 4096
 """Kinds of message, rounds and heights whose pattern is remembered."""
+SCRIPTED = ("Proposal", "Vote", "Decision")
+"""Kinds of message that somebody may not hear."""
 PATTERNS = 7
 DRAW = 1 << 32
 
@@ -95,21 +98,21 @@ class RoundScript:
 
     def look(self, frame: bytes) -> None:
         """Find out what a frame is about: nothing that has a round is always heard."""
+        kind = self.world.message_kinds.get(get_tag(frame))
+        if kind is None or kind.__name__ not in SCRIPTED:
+            self.key = None
+            return
         try:
             message = self.world.decode(frame)
         except ValueError:
             # Garbage of a flooder.
             self.key = None
             return
-        height = getattr(message, "height", None)
-        name = type(message).__name__
-        if name == "Decision":
-            self.key, self.author = (name, height), b""
-        elif height is None or name == "Status" or not hasattr(message, "round"):
-            self.key = None
-        else:
-            self.author = getattr(message, "voter", b"") or self.find_proposer(message)
-            self.key = (name, getattr(message, "kind", 0), height, message.round)
+        if kind.__name__ == "Decision":
+            self.key, self.author = ("Decision", message.height), b""
+            return
+        self.author = getattr(message, "voter", b"") or self.find_proposer(message)
+        self.key = (kind.__name__, getattr(message, "kind", 0), message.height, message.round)
 
     def find_proposer(self, message: Any) -> Address:
         """Return who proposes in the round of a message, empty if no running node knows."""

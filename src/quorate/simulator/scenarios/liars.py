@@ -5,18 +5,9 @@ from typing import Any, TypeAlias
 from msgspec.structs import replace
 
 from quorate.base.types import Address, Hash
-from quorate.consensus.certificate import (
-    NIL,
-    PRECOMMIT,
-    PREVOTE,
-    PROPOSAL,
-    compute_digest,
-    decode_envelope,
-    encode_envelope,
-)
+from quorate.consensus.certificate import NIL, PRECOMMIT, PREVOTE
 from quorate.consensus.tendermint_types import Proposal, Vote
-from quorate.crypto.hashes import HEAD_BYTES, hash_payload, keccak256
-from quorate.ledger.payload import compose, parse_head
+from quorate.crypto.hashes import keccak256
 from quorate.simulator.actors import Actor
 from quorate.simulator.machine import Machine
 from quorate.simulator.plan import MS
@@ -38,36 +29,11 @@ Shown: TypeAlias = dict[tuple[Address, int, int], Hash]
 
 
 class Liar(Actor):
-    """Knows how to say other things in its own name."""
-
-    def is_mine(self, m: Any, kind: type[Any] | None = None) -> bool:
-        """Whether this is our own statement (of this kind), and not one that we relay."""
-        if isinstance(m, Vote):
-            return kind is not Proposal and m.voter == self.machine.address
-        if not isinstance(m, Proposal) or self.machine.node is None:
-            return False
-        validators = self.machine.node.replica.validators  # type: ignore[attr-defined]
-        return bool(validators.get_proposer(m.height, m.round) == self.machine.address)
+    """Knows two halves of the machines."""
 
     def get_side(self, to: Address) -> int:
         """Return 0 for one half of the machines and 1 for the other."""
         return self.world.get_machine(to).index % 2
-
-    def sign_vote(self, m: Vote, value: Hash) -> Vote:
-        digest = compute_digest(self.world.chain, m.kind, m.height, m.round, value)
-        return replace(m, value=value, signature=self.machine.keys.sign(digest))
-
-    def make_other(self, m: Proposal) -> Proposal:
-        """Return another proposal that is as good."""
-        if m.valid_round != -1:
-            return m
-        parent, time, proposer = parse_head(m.payload)
-        payload = compose(parent, time + 1, proposer, m.payload[HEAD_BYTES:])
-        opened = replace(decode_envelope(m.envelope), payload=hash_payload(payload))
-        envelope = encode_envelope(opened)
-        digest = compute_digest(self.world.chain, PROPOSAL, m.height, m.round, keccak256(envelope))
-        signature = self.machine.keys.sign(digest)
-        return replace(m, envelope=envelope, payload=payload, signature=signature)
 
 
 class Silent(Liar):
