@@ -10,17 +10,31 @@ from quorate.consensus.tendermint_types import Decided, Polka, Vote, Voted
 from quorate.simulator.invariants.chain import compute_statement
 from quorate.simulator.keys import SimulatedKeys
 from quorate.simulator.machine import Machine
+from quorate.simulator.plan import Profile
 from quorate.simulator.recorded import Recorded, RecordedJudge
 from quorate.simulator.run import run
 from quorate.simulator.world import World
 from quorate.storage.journal import open_journal
 from simulator.networks import make_plan
 
+CRASHES = Profile(
+    name="crashes",
+    mixed=True,
+    loss_permille=30,
+    acts=20,
+    isolate=2,
+    rounds=2,
+    crash=3,
+    crash_at_sync=4,
+    crash_all=1,
+)
+"""Without disks that forget, whose journals have nothing to say."""
+
 
 class Network:
     """What a run left behind: its judge and the journals of its machines."""
 
-    def __init__(self, seed: int, profile: str = "default") -> None:
+    def __init__(self, seed: int, profile: Profile | str = CRASHES) -> None:
         plan = make_plan(seed, profile, duration_ms=3000)
         worlds: list[World] = []
         assert run(plan, on_world=worlds.append).verdict == "true"

@@ -39,7 +39,7 @@ def find(bug: str, property: str = "", first: int = 0) -> Recording:
         ("small-quorum", 0),
         ("vote-before-write", 0),
         # A proposer crashes between proposal and record.
-        ("never-in-doubt", 12),
+        ("never-in-doubt", 24),
     ],
 )
 def test_known_bug_shrinks_to_a_handful_of_choices(bug: str, most: int) -> None:

@@ -26,8 +26,10 @@ MAX_BATCH = 4096
 """Items in one call of the pool, so that the first of a flood need not wait for the last."""
 MAX_DOUBLINGS = 5
 """Of the pause before what waits is told again."""
-MAX_AGAIN = 256
-"""Items that are told again while heights come."""
+MAX_AGAIN = 64
+MAX_AGAIN_BYTES = 16 << 10
+"""Of items that are told again at a time while heights come: over thin links, agreement shares the
+way with them."""
 FULL = "txpool is full"
 KNOWN = "already known"
 
@@ -319,7 +321,7 @@ class Gossip:
         propose, and this node may be none.
         """
         before = self.waited
-        self.waited = dict.fromkeys(items[:MAX_AGAIN])
+        self.waited = dict.fromkeys(split(items[:MAX_AGAIN], MAX_AGAIN_BYTES)[0] if items else ())
         again = items if idle else [item for item in self.waited if item in before]
         if again:
             self.count("gossip_again")

@@ -105,6 +105,8 @@ class Faults:
         """
         rng = Rng(order)
         links = shuffle(list(self.world.network.links.values()), rng)
+        if not links:
+            return
         self.world.fault("priorities", -1, text=f"{changes} changes")
         for rank, link in enumerate(links):
             link.penalty_ns = rank * PRIORITY_STEP_NS
