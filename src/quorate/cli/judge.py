@@ -57,9 +57,6 @@ class Copy:
     def sync(self, name: str) -> None:
         pass
 
-    def truncate(self, name: str, size: int) -> None:
-        self.files[name] = self.files[name][:size]
-
     def rename(self, old: str, new: str) -> None:
         self.files[new] = self.files.pop(old)
 
