@@ -26,6 +26,7 @@ says what the best storage layer can make of it:
 import errno
 from collections import deque
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Literal
 
 from msgspec import Struct
@@ -436,19 +437,14 @@ class SimulatedDisk:
         file.dirty = len(file.cache)
 
     def misdirect(self, file: File, name: str) -> None:
-        """Write what is dirty somewhere else: where an append of some file began, or any sector."""
+        """Write what is dirty somewhere else: in the place of an earlier append, best of one of the
+        same size, which harms least and is the hardest to notice, or to any sector.
+        """
         data = bytes(file.cache[file.dirty :])
         if not data:
             return
-        names = sorted(self.files)
-        victim = names[self.errors.choose(len(names))]
+        victim, offset = self.find_victim(file, len(data))
         target = self.files[victim]
-        starts = [at for at in target.starts if target is not file or at < file.dirty]
-        if starts and not self.errors.choose(2):
-            offset = starts[-1 - self.errors.choose(len(starts))]
-        else:
-            sectors = len(target.platter) // SECTOR_BYTES + 1
-            offset = self.errors.choose(sectors) * SECTOR_BYTES
         file.platter[:] = file.platter.ljust(file.dirty, b"\0")
         file.platter += get_block(self.stale, file.dirty, len(data))
         # Only what blocks of the file there are: it is no longer for it.
@@ -459,6 +455,25 @@ class SimulatedDisk:
             "misdirected write",
             f"{name}: {len(data)} bytes at {file.settled} went to {victim} at {offset}",
         )
+
+    def find_victim(self, file: File, size: int) -> tuple[str, int]:
+        """Return the file and the offset where bytes go that are not for there."""
+        places = [
+            (name, start, end - start)
+            for name, other in sorted(self.files.items())
+            for start, end in pairwise((*other.starts, len(other.cache)))
+            if other is not file or start < file.dirty
+        ]
+        how = self.errors.choose(3)
+        if how == 0:
+            places = [place for place in places if place[2] == size] or places
+        if how < 2 and places:
+            name, offset, _ = places[-1 - self.errors.choose(len(places))]
+            return name, offset
+        names = sorted(self.files)
+        name = names[self.errors.choose(len(names))]
+        sectors = len(self.files[name].platter) // SECTOR_BYTES + 1
+        return name, self.errors.choose(sectors) * SECTOR_BYTES
 
     # ---- looking
 
