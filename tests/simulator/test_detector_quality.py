@@ -13,6 +13,7 @@ from quorate.simulator.detectors.quality import (
     Report,
     draw_matrix,
 )
+from quorate.simulator.detectors.words import describe_report
 from quorate.simulator.faults import Faults
 from quorate.simulator.plan import MS, SECOND
 from quorate.simulator.run import run
@@ -161,6 +162,17 @@ def test_a_timeout_above_the_bound_is_perfect_on_synchronous_links() -> None:
     assert 0 < total.detection_max_ns <= 200 * MS
 
 
+def test_a_slow_clock_makes_a_detector_beat_late() -> None:
+    def slow_down(world: World) -> None:
+        world.after(2 * SECOND, Faults(world).drift, 0, -800_000)
+
+    outcome = run(make_plan(duration_ms=5_000, detector="heartbeat"), on_world=slow_down)
+    changes = get_report(outcome).changes
+    # Its beats come every half second, and its own timeouts last two seconds.
+    assert {(change.observer, change.process) for change in changes} == {(1, 0), (2, 0), (3, 0)}
+    assert 2_300 * MS < changes[0].time_ns < 2_500 * MS
+
+
 def test_settings_of_a_detector_are_checked() -> None:
     with pytest.raises(Invalid, match="settings of detector 'ping': Expected `int`"):
         run_with("ping", timeout_ns="long")
@@ -169,3 +181,24 @@ def test_settings_of_a_detector_are_checked() -> None:
 def test_a_report_is_recorded_and_read_again() -> None:
     report = get_report(run_with("swim"))
     assert msgspec.json.decode(msgspec.json.encode(report), type=Report) == report
+
+
+def test_a_report_is_told_in_words() -> None:
+    monitor = make_monitor(3)
+    monitor.change(100 * MS, 1, 0, True)
+    monitor.change(350 * MS, 1, 0, False)
+    monitor.stop(400 * MS, 2)
+    monitor.change(480 * MS, 0, 2, True)
+    monitor.change(490 * MS, 1, 2, True)
+    assert describe_report(monitor.report(500 * MS), ["Ada", "Bob", "Eve"]) == [
+        "detector hand-made",
+        "  crashes: 2 noticed, after 85 ms on average and 90 ms at most; 0 not before the restart",
+        "  mistakes: 1, 250 ms long on average, 1,384 an hour for each pair; right 90.38 % of the "
+        "time",
+        "  from 100 ms to 350 ms: Ada suspected by Bob, trusted by Eve",
+        "  from 480 ms to 490 ms: Eve suspected by Ada, trusted by Bob",
+        "  who suspected whom at 100 ms, by row:",
+        "    Ada   ..",
+        "    Bob  # .",
+        "    Eve  .. ",
+    ]

@@ -311,6 +311,8 @@ class Machine:
         self.clock.set_drift(self.world.now, ppm)
         for timer, (_, deadline) in list(self.timers.items()):
             self.set_timer(timer, deadline - now)
+        if self.world.detection is not None:
+            self.world.detection.on_drift(self)
 
     def append(self, records: list[bytes], done: Callable[[], None]) -> None:
         assert self.journal is not None

@@ -2,8 +2,8 @@
 
 Probes go as datagrams: they need no connection, and are lost, late and cut off like frames, by
 choices of their own, so that they shift nothing of the nodes'. A paused machine's detector stands
-still with it, a crashed one's is gone; its timers take the rate of the machine's clock when they
-are set. Disks and calls that are slow do not slow it: that is how a gray failure hides.
+still with it, a crashed one's is gone. Disks and calls that are slow do not slow it: that is how a
+gray failure hides.
 """
 
 from collections.abc import Callable
@@ -71,7 +71,8 @@ class Station:
     def __init__(self, detection: "Detection", machine: "Machine") -> None:
         self.detection, self.machine = detection, machine
         self.detector: Detector | None = None
-        self.timers: dict[Timer, int] = {}
+        self.timers: dict[Timer, tuple[int, Nanoseconds]] = {}
+        """The number in the queue of each, and when it falls by the machine's clock."""
         self.choices = machine.world.tape.stream(f"detector {machine.index}")
 
     def start(self) -> None:
@@ -95,20 +96,27 @@ class Station:
             if type(effect) is Send:
                 self.detection.send(self.machine.index, effect.to, effect.message)
             elif type(effect) is SetTimer:
-                self.set_timer(effect)
+                self.set_timer(effect.timer, effect.delay_ns)
             elif type(effect) is Changed:
                 self.detection.change(self.machine.index, effect)
 
-    def set_timer(self, effect: SetTimer) -> None:
-        machine, timer = self.machine, effect.timer
-        world = machine.world
-        delay = machine.clock.compute_delay(world.now, effect.delay_ns)
+    def set_timer(self, timer: Timer, delay_ns: Nanoseconds) -> None:
+        machine = self.machine
+        world, clock = machine.world, machine.clock
+        delay = clock.compute_delay(world.now, delay_ns)
         machine.later(max(delay, 1), self.on_timer, timer, world.sequence + 1)
-        self.timers[timer] = world.sequence
+        self.timers[timer] = (world.sequence, clock.now(world.now) + delay_ns)
+
+    def on_drift(self) -> None:
+        """The machine's clock has another rate: so have the timers that run."""
+        now = self.machine.now()
+        for timer, (_, deadline) in list(self.timers.items()):
+            self.set_timer(timer, deadline - now)
 
     def on_timer(self, timer: Timer, number: int) -> None:
         detector = self.detector
-        if detector is not None and self.timers.get(timer) == number:
+        armed = self.timers.get(timer)
+        if detector is not None and armed is not None and armed[0] == number:
             del self.timers[timer]
             detector.timeout(self.machine.now(), timer)
             self.carry_out(detector.take())
@@ -168,6 +176,10 @@ class Detection:
         self.monitor.stop(self.world.now, machine.index)
         for other in self.stations:
             other.on_fate(machine.index, False)
+
+    def on_drift(self, machine: "Machine") -> None:
+        if self.stations:
+            self.stations[machine.index].on_drift()
 
     def send(self, source: int, to: int, message: Probe) -> None:
         way = self.ways.get((source, to))

@@ -8,6 +8,7 @@ from quorate.consensus.membership import ValidatorSet
 from quorate.consensus.tendermint import Tendermint
 from quorate.consensus.tendermint_types import Proposal, Vote
 from quorate.simulator.causality import run_hybrid_clocks
+from quorate.simulator.detectors.words import describe_report
 from quorate.simulator.plan import MS, SECOND
 from quorate.simulator.scenarios.registry import scenario
 from quorate.simulator.scenarios.stage import Stage
@@ -182,6 +183,36 @@ def gray_leader(stage: Stage) -> Outcome:
     assert play.world.detection is not None
     stage.measure("suspicions", len(play.world.detection.report().changes))
     play.require("throughput", blocks >= 80, f"{blocks} blocks in 30 s, expected at least 80")
+    return play.judge()
+
+
+@scenario(
+    "S6b",
+    "one-bad-link",
+    "one bad link makes observers disagree about who is alive",
+    source="Das, Gupta, Motivala, SWIM, DSN 2002: indirect probes",
+    mitigation="before it suspects somebody, a detector asks others to look",
+    timing=PARTIAL,
+    breaks="no false suspicion",
+)
+def one_bad_link(stage: Stage) -> Outcome:
+    """The link between two of four validators is cut for five seconds; both are well, and reach the
+    other two. With heartbeats each of the two takes the other for dead, and the others do not. With
+    SWIM a third one answers for them, and nobody is suspected.
+    """
+    play = stage.build(detector="swim" if stage.mitigated else "heartbeat")
+    play.run(1_000)
+    for one, other in ((0, 1), (1, 0)):
+        play.faults.silence(one, other)
+    play.submit_every(200, 6_000)
+    play.run(5_000)
+    assert play.world.detection is not None
+    report = play.world.detection.report()
+    names = [machine.name for machine in play.machines]
+    for line in describe_report(report, names):
+        stage.say(line)
+    found = f"{report.total.mistakes} suspicions of the living, expected none"
+    play.require("no false suspicion", not report.total.mistakes, found)
     return play.judge()
 
 
