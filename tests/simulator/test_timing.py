@@ -5,6 +5,7 @@ import pytest
 
 from quorate.base.errors import Invalid
 from quorate.base.rng import Rng
+from quorate.simulator.tape import Tape
 from quorate.simulator.timing import (
     ENGINES,
     AnyTiming,
@@ -135,6 +136,9 @@ def test_a_model_is_recorded_and_read_again(model: Timing) -> None:
 def test_models_are_written_in_milliseconds() -> None:
     assert parse_timing("synchronous:50") == Synchronous(50_000_000)
     assert parse_timing("partial:50,8000") == PartiallySynchronous(50_000_000, 8_000_000_000)
+    assert parse_timing("partial:50,10,30") == PartiallySynchronous(
+        50_000_000, 10_000_000, latest_gst_ns=30_000_000
+    )
     assert parse_timing("asynchronous:60000") == Asynchronous(60_000_000_000)
     assert parse_timing("lossy:300,20") == Lossy(300, 20_000_000)
 
@@ -152,3 +156,14 @@ def test_models_are_written_in_milliseconds() -> None:
 def test_what_is_no_model_is_refused(text: str, words: str) -> None:
     with pytest.raises(Invalid, match=words):
         parse_timing(text)
+
+
+def test_each_seed_draws_its_gst_and_an_empty_tape_the_earliest() -> None:
+    model = PartiallySynchronous(10, 1_000_000_000, latest_gst_ns=9_000_000_000)
+    assert model.draw(Tape(0, {}).stream("timing")) == PartiallySynchronous(10, 1_000_000_000)
+    drawn = {model.draw(Tape(seed).stream("timing")).gst_ns for seed in range(50)}
+    assert len(drawn) > 40
+    assert min(drawn) >= 1_000_000_000
+    assert max(drawn) <= 9_000_000_000
+    fixed = PartiallySynchronous(10, 5)
+    assert fixed.draw(Tape(1).stream("timing")) == fixed

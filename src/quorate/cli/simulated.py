@@ -115,7 +115,7 @@ def setup_options(function: F) -> F:
                 default=DEFAULTS.timing,
                 show_default=False,
                 help="What the network promises in spite of the faults: synchronous:DELTA, "
-                "partial:DELTA,GST, asynchronous:LATEST or lossy:PERMILLE,DELTA, in "
+                "partial:DELTA,GST[,LATEST-GST], asynchronous:LATEST or lossy:PERMILLE,DELTA, in "
                 "milliseconds.  [default: nothing until faults end]",
             ),
             option(

@@ -77,7 +77,7 @@ class Link:
         self.world, self.connection = world, connection
         self.source, self.target = source, target
         plan = world.plan
-        self.timing = plan.timing
+        self.timing = world.timing
         self.lost_in_a_row = 0
         row = plan.delays_ns[source.place] if plan.delays_ns else []
         self.base_ns = row[target.place] if row else plan.base_delay_ns
@@ -165,7 +165,7 @@ class Network:
         plan = world.plan
         profile = plan.profile
         self.jitter_ns = max(plan.jitter_ns, 1)
-        self.timing = plan.timing
+        self.timing = world.timing
         self.usual_loss = self.timing.loss_permille if isinstance(self.timing, Lossy) else 0
         """What healing does not end."""
         self.loss = max(profile.loss_permille, self.usual_loss)

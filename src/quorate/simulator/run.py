@@ -125,7 +125,7 @@ def get_unjudged(plan: Plan) -> dict[str, str]:
 
 def await_synchrony(world: World) -> None:
     """Let time pass until the timing model promises what liveness needs."""
-    timing = world.plan.timing
+    timing = world.timing
     start = None if timing is None else timing.judge_from()
     if start is not None and start > world.now:
         world.run(start)

@@ -24,12 +24,14 @@ receipt. Processes' own clocks and speeds are the machines' (`clock`).
 """
 
 from collections.abc import Callable
-from typing import Literal, TypeAlias
+from typing import Literal, Self, TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from quorate.base.errors import Invalid
 from quorate.base.types import Nanoseconds
+from quorate.simulator.tape import Choices
 
 __all__ = [
     "DETECTORS",
@@ -48,6 +50,8 @@ __all__ = [
     "judge_claims",
     "parse_timing",
 ]
+
+MS = 1_000_000
 
 Synchrony: TypeAlias = Literal["asynchronous", "partial", "synchronous"]
 """From the weakest promise to the strongest; an engine made for one works in all after it."""
@@ -69,6 +73,10 @@ class Timing(Struct, frozen=True, tag_field="model"):
     def synchrony(self) -> Synchrony:
         """Which class of the literature this model belongs to."""
         raise NotImplementedError
+
+    def draw(self, choices: Choices) -> Self:
+        """Return the model of one run, with what each seed draws for itself."""
+        return self
 
     def may_lose(self, sent_ns: Nanoseconds, lost_in_a_row: int = 0) -> bool:
         """Whether a message may be lost; so many before it on its link were."""
@@ -123,17 +131,26 @@ class PartiallySynchronous(Timing, frozen=True, tag="partially synchronous"):
 
     A message that was sent before `gst_ns` arrives by `gst_ns + delta_ns`, or, with `lossy`, may be
     lost. `known` says whether engines may be configured with `delta_ns`: with `gst_ns` 0 and a
-    bound that nobody knows this is the other model of the paper.
+    bound that nobody knows this is the other model of the paper. With `latest_gst_ns` each seed
+    draws its GST between the two.
     """
 
     delta_ns: Nanoseconds
     gst_ns: Nanoseconds
     lossy: bool = True
     known: bool = True
+    latest_gst_ns: Nanoseconds = 0
 
     @property
     def synchrony(self) -> Synchrony:
         return "partial"
+
+    def draw(self, choices: Choices) -> Self:
+        span_ms = (self.latest_gst_ns - self.gst_ns) // MS
+        if span_ms <= 0:
+            return self
+        gst_ns = self.gst_ns + choices.choose(span_ms + 1) * MS
+        return replace(self, gst_ns=gst_ns, latest_gst_ns=0)
 
     def may_lose(self, sent_ns: Nanoseconds, lost_in_a_row: int = 0) -> bool:
         return self.lossy and sent_ns < self.gst_ns
@@ -202,11 +219,15 @@ AnyTiming: TypeAlias = Synchronous | PartiallySynchronous | Asynchronous | Lossy
 """For decoding a model that was recorded."""
 
 
-MS = 1_000_000
 MAX_MS = 86_400_000
 WORDS: dict[str, tuple[str, Callable[..., AnyTiming]]] = {
     "synchronous": ("DELTA", lambda delta: Synchronous(delta * MS)),
-    "partial": ("DELTA,GST", lambda delta, gst: PartiallySynchronous(delta * MS, gst * MS)),
+    "partial": (
+        "DELTA,GST[,LATEST-GST]",
+        lambda delta, gst, latest=0: PartiallySynchronous(
+            delta * MS, gst * MS, latest_gst_ns=latest * MS
+        ),
+    ),
     "asynchronous": ("LATEST", lambda latest: Asynchronous(latest * MS)),
     "lossy": ("PERMILLE,DELTA", lambda loss, delta: Lossy(min(loss, 1000), delta * MS)),
 }
@@ -219,7 +240,8 @@ def parse_timing(text: str) -> AnyTiming:
     name, _, rest = text.partition(":")
     form, make = WORDS.get(name, ("", None))
     numbers = rest.split(",") if rest else []
-    if make is None or len(numbers) != len(form.split(",")):
+    needed = len(form.partition("[")[0].split(","))
+    if make is None or not needed <= len(numbers) <= len(form.split(",")):
         raise Invalid(f"timing {text!r}: expected one of {FORMS} (milliseconds)")
     for number in numbers:
         if not (number.isascii() and number.isdigit() and int(number) <= MAX_MS):
@@ -232,7 +254,8 @@ def describe_timing(timing: AnyTiming) -> str:
     if isinstance(timing, Synchronous):
         return f"synchronous within {timing.delta_ns // MS} ms"
     if isinstance(timing, PartiallySynchronous):
-        return f"within {timing.delta_ns // MS} ms from {timing.gst_ns // MS} ms on"
+        drawn = f" to {timing.latest_gst_ns // MS}" if timing.latest_gst_ns else ""
+        return f"within {timing.delta_ns // MS} ms from {timing.gst_ns // MS}{drawn} ms on"
     if isinstance(timing, Asynchronous):
         return "asynchronous (termination is not judged of deterministic engines)"
     return (

@@ -49,6 +49,7 @@ class World:
         self.plan, self.tape, self.trace = plan, tape, trace
         if trace is not None:
             trace.world = self
+        self.timing = None if plan.timing is None else plan.timing.draw(tape.stream("timing"))
         self.now: Nanoseconds = 0
         self.healed = False
         """Whether the time of faults is over."""
