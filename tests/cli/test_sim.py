@@ -51,7 +51,7 @@ def test_failing_seed_comes_with_the_line_that_replays_it(
 
 
 def test_lone_validator_leaves_the_verdict_open(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["sim", "--validators", "1", "--seeds", "2", *QUICK]) == 2
+    assert run(["sim", "--validators", "1", "--faults", "network", "--seeds", "2", *QUICK]) == 2
     assert "\nunknown: 2 true\n  the canary" in capsys.readouterr().out
 
 
