@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from quorate.base.types import Address
 from quorate.consensus.certificate import NIL, PRECOMMIT, PREVOTE
-from quorate.consensus.replica import Decision, Message
+from quorate.consensus.replica import Decision, Message, Record
 from quorate.consensus.tendermint_types import Polka, Proposal, Proposed, Vote, Voted
 from quorate.crypto.hashes import keccak256
 from quorate.node.wire import Transactions
@@ -138,7 +138,7 @@ WORDS: dict[type[Any], Callable[[Any, Names], str]] = {
 def describe_fields(value: Any, names: Names, depth: int) -> str:
     parts = []
     for name in value.__struct_fields__:
-        if name in ("height", "round") and not depth and isinstance(value, Message):
+        if name in ("height", "round") and not depth and isinstance(value, Message | Record):
             continue
         field = getattr(value, name)
         if name in UNTOLD and isinstance(field, bytes):

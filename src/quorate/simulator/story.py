@@ -26,9 +26,13 @@ Tone = Literal["fault", "mend", "round", "final", "lie", "note", "finding"]
 MAX_LINES = 20_000
 """Of one story; the last ones say most, so the first are left out."""
 
+CHATTER = frozenset({"Hello", "Tip"})
+"""Messages beside the protocol, of which no lies are told."""
 MERGED_FROM = 2
 """Heights in a row that are told one by one."""
 
+SUSPICIONS = frozenset({"suspects", "trusts"})
+"""What failure detectors note."""
 MAX_SHORT = 10
 """Characters of a short name."""
 NUMBERED = re.compile(r"^([^\W\d][^\d]*)(\d+)$")
@@ -222,13 +226,16 @@ class Teller:
         elif event.kind == "final":
             self.read_final(event, who)
         elif event.kind == "start" and event.begin >= 0:
-            self.tell(event, "mend", f"{who} starts again ({event.name}), {event.text}")
+            reads = event.text.partition(":")[0]
+            self.tell(event, "mend", f"{who} starts again ({event.name}), {reads}")
         elif event.kind == "fail":
             self.tell(event, "fault", f"{who} {event.name}: {event.text}")
         elif event.kind == "accuse":
             self.tell(event, "note", f"{who} {event.name}")
+        elif event.kind == "note" and event.name in SUSPICIONS:
+            self.tell(event, "note", f"{who} {event.text}")
         elif event.kind == "note" and event.name in WORTH_TELLING:
-            self.tell(event, "note", f"{who}: {event.name} {event.text}")
+            self.tell(event, "note", f"{who}: {event.name}, {event.text}".rstrip(", "))
         elif event.kind == "finding":
             self.tell(event, "finding", f"{event.name}: {event.text}")
 
@@ -267,7 +274,7 @@ class Teller:
 
     def read_lie(self, event: Event, who: str) -> None:
         key = event.machine, event.name, event.height, event.round
-        if key in self.lies:
+        if key in self.lies or event.name in CHATTER:
             return
         self.lies.add(key)
         place = f" {event.height}/{event.round}" if event.round >= 0 else ""

@@ -609,7 +609,21 @@ function describeRun() {
     found.append(run.findings.length
       ? make("button", { type: "button", class: "link", title: "Show where (v)", onclick: () => actions.choose(run.findings[0], true) }, text)
       : text);
+    if (run.findings.length) {
+      found.append(" ", make("button", { type: "button", id: "led", text: "What led to it",
+        title: "Only what happened before the finding", onclick: showPast }));
+    }
   }
+}
+
+function showPast() {
+  view.hide = true;
+  view.way = "past";
+  actions.choose(run.findings[0]);
+  view.unit = clampUnit(chooseUnit());
+  measure();
+  reveal(run.findings[0]);
+  redraw();
 }
 
 // One sending of several at once: its label says so.

@@ -346,6 +346,13 @@ function nameMachine(run, m) {
   return m < 0 ? "the network" : run.machines[m].name;
 }
 
+const MENDS = new Set(["mend", "heal", "restart", "resume", "swizzle mend", "round script ends"]);
+
+// Whether a fault is the end of one.
+function isMend(run, i) {
+  return run.kindOf(i) === "fault" && (MENDS.has(run.nameOf(i)) || run.textOf(i) === "factor 1");
+}
+
 function titleSpan(run, span) {
   return span.machine >= 0 ? `${nameMachine(run, span.machine)}: ${span.label}` : `cut: ${span.label}`;
 }

@@ -53,7 +53,9 @@ function drawPoint(view, i, x, y) {
     case "timer": drawShape(c, x, y, 4.5, 4, Math.PI / 2, colours.warn, colours.ground); break;
     case "durable": drawShape(c, x, y, 4.2, 4, Math.PI / 4, colours.cool, colours.ground); break;
     case "final": drawDot(c, x, y, 6, colours.good, colours.ground); drawTick(c, x, y, colours.ground); break;
-    case "fault": drawShape(c, x, y, 6, 3, -Math.PI / 2, colours.bad, colours.ground); break;
+    case "fault":
+      drawShape(c, x, y, 6, 3, -Math.PI / 2, isMend(run, i) ? colours.good : colours.bad, colours.ground);
+      break;
     case "down": case "fail": c.strokeStyle = colours.bad; drawCross(c, x, y, 5); break;
     case "start": drawShape(c, x, y, 6, 3, Math.PI / 2, colours.good, colours.ground); break;
     case "finding": drawShape(c, x, y, 8, 4, Math.PI / 2, colours.bad, colours.ground); break;
@@ -127,7 +129,7 @@ function drawLabel(view, i, x, y) {
   let colour = colours.quiet;
   if (run.false[i]) colour = colours.lie;
   else if (kind === "receive" || kind === "send") colour = colours.ink;
-  else if (kind === "final" || kind === "start") colour = colours.good;
+  else if (kind === "final" || kind === "start" || isMend(run, i)) colour = colours.good;
   else if (kind === "fault" || kind === "down" || kind === "fail" || kind === "finding") colour = colours.bad;
   else if (kind === "timer") colour = colours.warn;
   const room = run.machine[i] >= 0 ? view.gap - 42 : LANE - 24;

@@ -8,8 +8,8 @@ const PAD = 28;
 const MAX_TALL = 12e6;
 const STRIP = 9;
 const LABEL = 12;
-const MANY_MESSAGES = 2500;
-const DENSE_MESSAGES = 9000;
+const MANY_MESSAGES = 1200;
+const DENSE_MESSAGES = 4000;
 const MONO = "11px ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace";
 const SANS = "11px system-ui, 'DejaVu Sans', sans-serif";
 
@@ -77,7 +77,7 @@ function drawBoard(view) {
   drawSpans(view, height);
   if (view.history) drawHistory(view, low, high, height);
   const messages = findMessages(view.run, view.places, low, high);
-  view.dense = messages.length > DENSE_MESSAGES || view.unit < 0.4;
+  view.dense = messages.length > DENSE_MESSAGES;
   if (view.dense) drawTraffic(view, messages, height);
   else drawMessages(view, messages);
   drawPoints(view, low, high);
