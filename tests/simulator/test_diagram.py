@@ -125,6 +125,23 @@ def test_operations_of_clients_are_kept_with_those_that_violate() -> None:
     ]
 
 
+def test_machines_that_join_have_their_names_and_lines() -> None:
+    plan = make_plan(1)
+    joins = [("validator-2-twin", "twin of validator-2"), ("spare-1", "follower")]
+    events = [
+        Event(number=i, time_ns=0, kind="join", machine=4 + i, name=name, text=text)
+        for i, (name, text) in enumerate(joins)
+    ]
+    events.append(Event(number=2, time_ns=0, kind="fault", machine=4, name="traitor"))
+    outcome = run(make_plan(1, duration_ms=100))
+    machines = Page(make_diagram(events, plan, outcome)).data["machines"]
+    assert [(m["name"], m["short"], m["follower"], m["traitor"]) for m in machines[3:]] == [
+        ("validator-3", "v3", False, False),
+        ("validator-2-twin", "v2-t", False, True),
+        ("spare-1", "s1", True, False),
+    ]
+
+
 def test_run_without_events_makes_a_page(failing: tuple[list[Event], Plan, Outcome]) -> None:
     _, plan, outcome = failing
     assert Page(make_diagram([], plan, outcome)).data["columns"]["kind"] == []

@@ -26,6 +26,7 @@ def cut(source: int, other: int, cause: int) -> tuple[str, int, dict[str, Any]]:
 
 def test_names_of_one_form_become_a_letter_and_a_number() -> None:
     assert shorten_names(NAMES) == ["v0", "v1", "v2", "v3"]
+    assert shorten_names(["validator-1", "validator-1-twin", "spare-1"]) == ["v1", "v1-t", "s1"]
     assert shorten_names(["alice", "bob", "a-very-long-name"]) == ["alice", "bob", "a-very-lo…"]
 
 
@@ -82,15 +83,18 @@ def test_pause_ends_when_the_process_does_and_a_crash_ends_at_the_start() -> Non
     ]
 
 
-def test_slowness_ends_with_factor_one_and_a_process_that_refuses_stays_away() -> None:
+def test_slowness_and_scripts_end_and_a_process_that_refuses_stays_away() -> None:
     events = make_events(
         ("fault", 0, {"name": "slow", "text": "factor 8"}),
         ("fault", 0, {"name": "slow", "text": "factor 1", "begin": 0}),
         ("fail", 3, {"name": "refuses to start", "text": "journal: rot"}),
+        ("fault", -1, {"name": "round script", "text": "300 of 1000 rounds"}),
+        ("fault", -1, {"name": "round script ends", "begin": 3}),
     )
     assert [(s.kind, s.begin, s.end, s.label) for s in compute_spans(events, NAMES)] == [
         ("slow", 0, 1, "slow, factor 8"),
         ("refused", 2, -1, "does not start: journal: rot"),
+        ("script", 3, 4, "round script, 300 of 1000 rounds"),
     ]
 
 

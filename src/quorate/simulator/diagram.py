@@ -109,7 +109,7 @@ class Strings:
 
 def make_data(events: Sequence[Event], plan: Plan, outcome: Outcome) -> dict[str, Any]:
     """Return everything that the page knows."""
-    names = [machine.name for machine in plan.machines]
+    names = list_names(events, plan)
     spans = compute_spans(events, names)
     strings = Strings()
     columns = make_columns(events, strings)
@@ -130,7 +130,7 @@ def make_data(events: Sequence[Event], plan: Plan, outcome: Outcome) -> dict[str
                 for f in outcome.findings
             ],
         },
-        "machines": make_machines(events, plan, outcome),
+        "machines": make_machines(events, names, plan, outcome),
         "kinds": KINDS,
         "columns": columns,
         "strings": list(strings.places),
@@ -142,21 +142,35 @@ def make_data(events: Sequence[Event], plan: Plan, outcome: Outcome) -> dict[str
     }
 
 
-def make_machines(events: Sequence[Event], plan: Plan, outcome: Outcome) -> list[dict[str, Any]]:
-    liars = {event.machine for event in events if event.false and event.kind != "receive"}
+def list_names(events: Sequence[Event], plan: Plan) -> list[str]:
+    """Return the names of all machines, those that joined after the plan's own."""
+    names = [machine.name for machine in plan.machines]
+    joined = {event.machine: event.name for event in events if event.kind == "join"}
+    last = max((max(e.machine, e.other, e.source) for e in events), default=-1)
+    names += [joined.get(i, f"machine {i}") for i in range(len(names), last + 1)]
+    return names
+
+
+def make_machines(
+    events: Sequence[Event], names: Sequence[str], plan: Plan, outcome: Outcome
+) -> list[dict[str, Any]]:
+    liars = {event.machine for event in events if event.kind == "fault" and event.name == "traitor"}
+    liars |= {event.machine for event in events if event.false and event.kind != "receive"}
+    joined = {event.machine: event.text for event in events if event.kind == "join"}
+    followers = {i for i, machine in enumerate(plan.machines) if not machine.power}
+    followers |= {i for i, text in joined.items() if text == "follower"}
     heights = outcome.heights
-    short = shorten_names([machine.name for machine in plan.machines])
-    addresses = [machine.address for machine in plan.machines]
+    short = shorten_names(names)
     return [
         {
-            "name": machine.name,
+            "name": name,
             "short": short[i],
-            "power": machine.power,
+            "follower": i in followers,
             "height": heights[i] if i < len(heights) else 0,
             "traitor": i in liars,
-            "twin": addresses.count(machine.address) > 1,
+            "note": joined.get(i, ""),
         }
-        for i, machine in enumerate(plan.machines)
+        for i, name in enumerate(names)
     ]
 
 

@@ -18,8 +18,8 @@ __all__ = ["Line", "Span", "compute_spans", "shorten_names", "tell_story"]
 Link = tuple[int, int]
 """From, to."""
 
-Lasting = Literal["down", "pause", "slow"]
-"""What a machine can be for a while."""
+Lasting = Literal["down", "pause", "slow", "script"]
+"""What a machine can be for a while, and a script that says who hears what."""
 
 Tone = Literal["fault", "mend", "round", "final", "lie", "note", "finding"]
 
@@ -35,7 +35,7 @@ SUSPICIONS = frozenset({"suspects", "trusts"})
 """What failure detectors note."""
 MAX_SHORT = 10
 """Characters of a short name."""
-NUMBERED = re.compile(r"^([^\W\d][^\d]*)(\d+)$")
+NUMBERED = re.compile(r"^([^\W\d][^\d]*)(\d+)((?:-\w+)?)$")
 
 WORTH_TELLING = frozenset(
     {"catching up", "caught up", "sync failed", "payload refused", "peer refused"}
@@ -46,7 +46,7 @@ WORTH_TELLING = frozenset(
 class Span(Struct, frozen=True, kw_only=True):
     """Something that lasted."""
 
-    kind: Literal["down", "refused", "pause", "slow", "cut"]
+    kind: Literal["down", "refused", "pause", "slow", "script", "cut"]
     label: str
     machine: int = -1
     cut_off: list[int] = []
@@ -86,7 +86,7 @@ class Opened:
     def end(self, kind: Lasting, machine: int, event: int) -> None:
         began = self.machines.pop((kind, machine), None)
         if began is not None:
-            label = kind if kind != "slow" else f"slow, {began.text}"
+            label = kind if kind in ("down", "pause") else f"{began.name}, {began.text}"
             span = Span(kind=kind, label=label, machine=machine, begin=began.number, end=event)
             self.spans.append(span)
 
@@ -136,6 +136,10 @@ def read_fault(opened: Opened, event: Event) -> None:
         opened.end("slow", machine, event.number)
         if event.text != "factor 1":
             opened.machines["slow", machine] = event
+    elif event.name == "round script":
+        opened.machines["script", -1] = event
+    elif event.name == "round script ends":
+        opened.end("script", -1, event.number)
     elif event.name == "heal":
         for kind, paused in list(opened.machines):
             if kind != "down":
@@ -187,8 +191,9 @@ def join_names(machines: Iterable[int], short: Sequence[str]) -> str:
 def shorten_names(names: Sequence[str]) -> list[str]:
     """Return names of a few letters: `v0` where all are of the form `validator-0`."""
     parts = [NUMBERED.match(name) for name in names]
-    if len({part[1] if part else None for part in parts}) == 1 and parts[0] is not None:
-        return [part[1][0] + part[2] for part in parts if part is not None]
+    short = [part[1][0] + part[2] + part[3][:2] if part else "" for part in parts]
+    if all(short) and len(set(short)) == len(short):
+        return short
     return [name if len(name) <= MAX_SHORT else f"{name[: MAX_SHORT - 1]}\u2026" for name in names]
 
 
@@ -225,6 +230,8 @@ class Teller:
             self.read_round(event, who)
         elif event.kind == "final":
             self.read_final(event, who)
+        elif event.kind == "join":
+            self.tell(event, "note", f"{who} is there, {event.text}")
         elif event.kind == "start" and event.begin >= 0:
             reads = event.text.partition(":")[0]
             self.tell(event, "mend", f"{who} starts again ({event.name}), {reads}")

@@ -131,6 +131,7 @@ KINDS: dict[str, str] = {
     "final": "a block is final",
     "submit": "a client gives items to a machine",
     "answer": "a client is told what became of its items",
+    "join": "there is a machine that the plan does not name",
     "start": "a process starts and reads its journal",
     "down": "a process ends",
     "fail": "a node stops itself, or refuses to start",

@@ -72,6 +72,7 @@ class Tracer:
         "names",
         "open",
         "origins",
+        "present",
         "said",
         "states",
         "truth",
@@ -100,6 +101,8 @@ class Tracer:
         """Faults that last: their kind and machine -> the event that began them."""
         self.cuts: dict[tuple[int, int], list[int]] = {}
         """The cuts that lie across each link."""
+        self.present: set[int] = set()
+        """Machines that have started."""
         self.truth: bytes | None = None
         """What a traitor's node told it to send, while it decides what to say."""
         self.said = 0
@@ -276,6 +279,9 @@ class Tracer:
 
     def on_start(self, machine: "Machine", records: list[bytes]) -> None:
         """A node is about to start from these records."""
+        if machine.index not in self.present:
+            self.present.add(machine.index)
+            self.introduce(machine)
         fields = self.describe_records(records)
         held = f"{len(records)} records: {fields['text']}" if records else "an empty journal"
         fields.update(name=f"life {machine.life // 2 + 1}", text=f"reads {held}"[:MAX_TEXT])
@@ -283,6 +289,18 @@ class Tracer:
         # Somebody starts it; only when it starts again do we know why.
         cause = self.inside if begin >= 0 else -1
         self.begin(self.add("start", machine.index, begin=begin, cause=cause, **fields))
+
+    def introduce(self, machine: "Machine") -> None:
+        """Say of a machine what the plan does not: that it is there at all, or lies."""
+        first = self.world.get_machine(machine.address)
+        named = f"0x{machine.address.hex()}"
+        self.names.setdefault(machine.address, machine.name)
+        self.named.setdefault(named, machine.name)
+        if machine.index >= len(self.world.plan.machines):
+            text = "follower" if first is machine else f"twin of {first.name}"
+            self.add("join", machine.index, cause=-1, name=machine.name, text=text)
+        if machine.actor is not None:
+            self.add("fault", machine.index, cause=-1, name="traitor", text=machine.actor.title)
 
     def on_end(self, machine: "Machine") -> None:
         """A process is gone."""

@@ -4,7 +4,7 @@ const MESSAGE = new Set(["send", "double", "receive", "lost", "missed", "withhel
 
 // Classes of events that can be shown or hidden, besides messages by their names.
 const CLASSES = [
-  ["fault", "Faults", ["fault", "down", "start", "fail", "cut", "mended"]],
+  ["fault", "Faults", ["fault", "join", "down", "start", "fail", "cut", "mended"]],
   ["final", "Final blocks", ["final", "finding", "accuse"]],
   ["timer", "Timers that fall", ["timer"]],
   ["disk", "Records durable", ["durable"]],
@@ -354,7 +354,7 @@ function isMend(run, i) {
 }
 
 function titleSpan(run, span) {
-  return span.machine >= 0 ? `${nameMachine(run, span.machine)}: ${span.label}` : `cut: ${span.label}`;
+  return span.machine >= 0 ? `${nameMachine(run, span.machine)}: ${span.label}` : span.label;
 }
 
 function formatPlace(run, i) {
@@ -383,6 +383,7 @@ function describeEvent(run, i) {
     case "final": return `${who}: ${run.nameOf(i)} is final`;
     case "submit": return `a client gives ${who} ${what}`;
     case "answer": return `${who} answers a client: ${what}`;
+    case "join": return `${who} is there, ${run.textOf(i)}`;
     case "start": return `${who} starts, ${what}`;
     case "down": return `${who} is down`;
     case "cut": return `link from ${who} to ${to} is cut`;

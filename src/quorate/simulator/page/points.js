@@ -116,6 +116,7 @@ function labelEvent(view, i) {
     case "answer": return `to client: ${what}`;
     case "state": return `${what}`;
     case "down": return "down";
+    case "join": return run.textOf(i);
     case "start": return `starts, ${run.nameOf(i)}`;
     case "finding": return `✱ ${run.nameOf(i)}`;
     case "fault": return view.cuts.get(i) ?? (run.textOf(i) ? `${what}, ${run.textOf(i)}` : what);
@@ -239,8 +240,8 @@ function drawHeadOf(view, c, m) {
   c.font = SANS;
   const notes = [`height ${machine.height}`];
   if (machine.traitor) notes.unshift("traitor");
-  if (machine.twin) notes.unshift("twin");
-  if (!machine.power) notes.unshift("follower");
+  if (machine.follower) notes.unshift("follower");
+  else if (machine.note) notes.unshift(machine.note);
   c.fillStyle = machine.traitor ? colours.lie : colours.quiet;
   c.fillText(notes.join(", "), x - 22, 32, view.gap - 12);
 }

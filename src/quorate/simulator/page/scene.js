@@ -226,21 +226,22 @@ function drawSpans(view, height) {
     const ended = span.end >= 0 ? places.place[span.end] : places.extent + 0.8;
     const y = yOf(view, begin), bottom = Math.max(yOf(view, ended), y + 3);
     let lane = 0;
-    if (span.kind === "cut") {
+    if (span.machine < 0) {
       while (lane < lanes.length && lanes[lane] > begin) lane++;
       lanes[lane] = ended;
     }
     if (bottom < -20 || y > height + 20) continue;
-    if (span.kind === "cut") {
+    if (span.machine < 0) {
       const x = AXIS + 4 + Math.min(lane, 5) * 8;
-      c.fillStyle = colours.bad;
+      const colour = span.kind === "cut" ? colours.bad : colours.warn;
+      c.fillStyle = colour;
       c.globalAlpha = 0.75;
       c.fillRect(x, y, 5, bottom - y);
       c.globalAlpha = 1;
       // Its beginning says what it is; once that is out of sight, the band does.
       if ((y < 4 || !places.shown[span.begin]) && bottom > 12) {
         const at = Math.max(y, 10, lastText + 14);
-        drawText(view, span.label, AXIS + 14 + Math.min(lanes.length, 6) * 8, at, LANE - 40, colours.bad);
+        drawText(view, span.label, AXIS + 14 + Math.min(lanes.length, 6) * 8, at, LANE - 40, colour);
         lastText = at;
       }
       for (const m of span.cut_off) drawBesides(view, m, y, bottom);
