@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from quorate import consensus
 from quorate.base.errors import Invalid
 from quorate.base.rng import Rng
 from quorate.simulator.tape import Tape
@@ -16,6 +17,7 @@ from quorate.simulator.timing import (
     Synchronous,
     Timing,
     compute_members_needed,
+    compute_tolerated,
     judge_claims,
     parse_timing,
 )
@@ -25,7 +27,7 @@ DOLEV_STRONG = Needs(safety="synchronous", termination="synchronous", faults="by
 BEN_OR = Needs(
     safety="asynchronous", termination="asynchronous", faults="byzantine", randomised=True
 )
-RAFT = Needs(safety="asynchronous", termination="partial", faults="crash")
+RAFT = ENGINES["raft"]
 MODELS: list[Timing] = [
     Synchronous(10),
     PartiallySynchronous(10, 100),
@@ -122,6 +124,8 @@ def test_how_many_members_are_needed() -> None:
     assert [compute_members_needed(TENDERMINT, f) for f in range(4)] == [1, 4, 7, 10]
     assert [compute_members_needed(RAFT, f) for f in range(4)] == [1, 3, 5, 7]
     assert compute_members_needed(DOLEV_STRONG, 2) == 5
+    assert [compute_tolerated(TENDERMINT, n) for n in range(1, 8)] == [0, 0, 0, 1, 1, 1, 2]
+    assert [compute_tolerated(RAFT, n) for n in range(1, 8)] == [0, 0, 1, 1, 2, 2, 3]
     unsigned = Needs(
         safety="synchronous", termination="synchronous", faults="byzantine", signatures=False
     )
@@ -167,3 +171,7 @@ def test_each_seed_draws_its_gst_and_an_empty_tape_the_earliest() -> None:
     assert max(drawn) <= 9_000_000_000
     fixed = PartiallySynchronous(10, 5)
     assert fixed.draw(Tape(1).stream("timing")) == fixed
+
+
+def test_every_engine_says_what_it_needs() -> None:
+    assert set(consensus.ENGINES) <= set(ENGINES)

@@ -15,7 +15,7 @@ from quorate.simulator.knobs import turn_knobs
 from quorate.simulator.nemesis import Nemesis
 from quorate.simulator.plan import MS, Plan
 from quorate.simulator.tape import Tape
-from quorate.simulator.timing import ENGINES, judge_claims
+from quorate.simulator.timing import ENGINES, compute_tolerated, judge_claims
 from quorate.simulator.tracer import Tracer
 from quorate.simulator.verdict import Finding, Outcome, Verdict
 from quorate.simulator.world import World
@@ -120,7 +120,7 @@ def get_unjudged(plan: Plan) -> dict[str, str]:
     if plan.timing is None or needs is None:
         return {}
     n = len([m for m in plan.machines if m.power])
-    return judge_claims(needs, plan.timing, n=n, f=(n - 1) // 3)
+    return judge_claims(needs, plan.timing, n=n, f=compute_tolerated(needs, n))
 
 
 def await_synchrony(world: World) -> None:

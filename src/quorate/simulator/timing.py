@@ -46,6 +46,7 @@ __all__ = [
     "Synchrony",
     "Timing",
     "compute_members_needed",
+    "compute_tolerated",
     "describe_timing",
     "judge_claims",
     "parse_timing",
@@ -278,9 +279,11 @@ class Needs(Struct, frozen=True, kw_only=True):
 
 
 ENGINES: dict[str, Needs] = {
+    # Buchman, Kwon, Milosevic 2018: safe always, live after GST.
     "tendermint": Needs(safety="asynchronous", termination="partial", faults="byzantine"),
+    # Ongaro, Ousterhout 2014: the same, without liars.
+    "raft": Needs(safety="asynchronous", termination="partial", faults="crash", signatures=False),
 }
-"""Buchman, Kwon, Milosevic 2018: safe always, live after GST."""
 
 
 def compute_members_needed(needs: Needs, f: int) -> int:
@@ -293,6 +296,11 @@ def compute_members_needed(needs: Needs, f: int) -> int:
     if needs.faults == "byzantine" and not (needs.safety == "synchronous" and needs.signatures):
         return 3 * f + 1
     return 2 * f + 1
+
+
+def compute_tolerated(needs: Needs, n: int) -> int:
+    """Return how many faulty ones of so many members of equal power an engine tolerates."""
+    return (n - 1) // (compute_members_needed(needs, 1) - 1)
 
 
 def judge_claims(needs: Needs, timing: Timing, *, n: int, f: int) -> dict[str, str]:
