@@ -144,6 +144,7 @@ ALL = (
         crash_all=1,
         slow=1,
         disk=5,
+        stall_permille=20,
         lie=2,
         knobs=250,
     ),
