@@ -76,18 +76,26 @@ def get_address(browser: Browser) -> str:
     return str(browser.run("location.hash"))
 
 
-def test_diagram_is_drawn_and_says_what_was_found(browser: Browser) -> None:
+def get_property(page: tuple[Path, list[Event]]) -> str:
+    return next(event.name for event in page[1] if event.kind == "finding")
+
+
+def test_diagram_is_drawn_and_says_what_was_found(
+    browser: Browser, page: tuple[Path, list[Event]]
+) -> None:
     assert browser.run(COLOURS) > 20
     assert "small-quorum" in browser.run('document.getElementById("title").textContent')
     assert browser.run('document.getElementById("verdict").textContent') == "a property is violated"
-    assert "certificate" in browser.run('document.getElementById("finding").textContent')
+    assert get_property(page) in browser.run('document.getElementById("finding").textContent')
     assert "finding" in browser.run(STORY)
     assert get_shown(browser) > 40
 
 
-def test_click_on_a_point_shows_what_it_holds_and_its_past(browser: Browser) -> None:
+def test_click_on_a_point_shows_what_it_holds_and_its_past(
+    browser: Browser, page: tuple[Path, list[Event]]
+) -> None:
     browser.run('document.querySelector("#finding button").click()')
-    assert "FOUND: certificate" in browser.run(DETAIL)
+    assert f"FOUND: {get_property(page)}" in browser.run(DETAIL)
     browser.run('document.getElementById("canvas").focus()')
     browser.press("ArrowUp")
     box = browser.run(

@@ -33,7 +33,7 @@ def test_recorded_tape_replays_the_run_and_a_trace_changes_nothing() -> None:
 def test_empty_tape_is_a_run_without_faults() -> None:
     outcome = run(make_plan(3, "default", duration_ms=2000), Tape(0, {}))
     assert outcome.verdict == "true"
-    assert set(outcome.counters) <= {"fault heal"}
+    assert set(outcome.counters) <= {"fault heal", "requests ok", "reads"}
 
 
 @pytest.mark.parametrize("seed", range(8))

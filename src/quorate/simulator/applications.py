@@ -3,15 +3,18 @@
 The store of a machine outlives its node. What was not committed when a machine crashed is gone.
 """
 
+import json
 from typing import TYPE_CHECKING, Any, Protocol
 
 from quorate._kernel import Ledger, Pool
 from quorate.base.types import Address, Hash, Height, Member
+from quorate.crypto.hashes import keccak256
 from quorate.ledger.application import Application
 from quorate.ledger.ethereum import EthereumLedger
 from quorate.ledger.genesis import make_genesis
-from quorate.ledger.opaque import OpaqueLedger, OpaqueStore
+from quorate.ledger.opaque import OpaqueLedger, OpaqueStore, get_items
 from quorate.ledger.opaque import make_genesis as make_opaque_genesis
+from quorate.simulator.wallets import Wallet, fund
 
 if TYPE_CHECKING:
     from quorate.simulator.plan import Plan
@@ -44,6 +47,21 @@ class Stores(Protocol):
         """Return (block hash, payloads) of a durable height, None if it is not there."""
         ...
 
+    def list_items(self, store: Any, height: Height) -> tuple[list[bytes], int]:
+        """Return the identities of a durable height's items, and how many the ledger counts.
+
+        Items that the ledger skipped because it holds them already may be among them.
+        """
+        ...
+
+    def make_item(self, number: int, account: int, nonce: int) -> tuple[bytes, bytes]:
+        """Return (identity, item) of a client's item; it is the account's `nonce`-th one."""
+        ...
+
+    def identify(self, item: bytes) -> bytes:
+        """Return the identity of an item."""
+        ...
+
 
 class OpaqueStores:
     """The light application."""
@@ -68,13 +86,24 @@ class OpaqueStores:
         final = store.final[height]
         return final.executed.block, final.payloads
 
+    def list_items(self, store: OpaqueStore, height: Height) -> tuple[list[bytes], int]:
+        final = store.final[height]
+        return get_items(final.payloads), final.executed.items
+
+    def make_item(self, number: int, account: int, nonce: int) -> tuple[bytes, bytes]:
+        item = b"request %d" % number
+        return item, item
+
+    def identify(self, item: bytes) -> bytes:
+        return item
+
 
 class EthereumStores:
     """The whole ledger, in memory."""
 
     def __init__(self, plan: "Plan") -> None:
         members = [Member(m.address, m.power) for m in plan.machines if m.power]
-        self.genesis = plan.genesis or make_genesis(
+        genesis = plan.genesis or make_genesis(
             chain_id=31337,
             engine=plan.engine,
             gas="free",
@@ -83,6 +112,9 @@ class EthereumStores:
             gas_limit=GAS_LIMIT,
             timestamp=GENESIS_TIME,
         )
+        self.genesis = fund(genesis)
+        self.wallet = Wallet(self.genesis)
+        self.machines = [m.address for m in plan.machines]
         self.chain: Hash = self.make().genesis_hash
 
     def make(self) -> Ledger:
@@ -101,6 +133,24 @@ class EthereumStores:
             return None
         decision = store.decision(height) if height else None
         return block.hash, decision[2] if decision else []
+
+    def list_items(self, store: Ledger, height: Height) -> tuple[list[bytes], int]:
+        block, text = store.block(height), store.view().block_json(height, False)
+        assert block is not None
+        assert text is not None
+        hashes = json.loads(text)["transactions"]
+        return [bytes.fromhex(found[2:]) for found in hashes], block.transactions
+
+    def make_item(self, number: int, account: int, nonce: int) -> tuple[bytes, bytes]:
+        return self.wallet.transfer(account, nonce, number)
+
+    def list_accounts(self) -> list[Address]:
+        """Return all that may hold money: by genesis, or as proposers by fees."""
+        alloc = [bytes.fromhex(a.removeprefix("0x")) for a in json.loads(self.genesis)["alloc"]]
+        return list(dict.fromkeys([*alloc, *self.machines]))
+
+    def identify(self, item: bytes) -> bytes:
+        return keccak256(item)
 
 
 def make_stores(plan: "Plan") -> Stores:

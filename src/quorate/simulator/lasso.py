@@ -11,11 +11,12 @@ of liveness monitors as in Deligiannis, Donaldson, Ketema, Lal, Thomson, "Asynch
 analysis and testing with state machines", PLDI 2015, and its successors.
 
 Model: a snapshot says of every honest node that runs its height, round, step, leader, lock and
-valid value, and which kinds of message are under way. Two snapshots are alike when they differ in
-names only: rounds count by their order and by gaps up to `MAX_GAP`, values by their first
-appearance, heights by their distance to the highest. What differs beyond that (how much longer
-timeouts are now, which messages exactly are under way) is not looked at, so the caller first gives
-the network all the time that its timing model grants (`progress`).
+valid value, and which kinds of message are under way. It is taken when a round begins: between,
+chance decides who is a moment ahead. Two snapshots are alike when they differ in names only: nodes
+are told apart by what they hold and by whether they lead, rounds by their order and by gaps up to
+`MAX_GAP`, values by first appearance, heights by the distance to the highest. What differs beyond
+that (how much longer timeouts are now, which messages exactly are under way) is not looked at, so
+the caller first gives the network all the time that its timing model grants (`progress`).
 """
 
 from typing import Literal, TypeAlias
@@ -35,7 +36,10 @@ MIN_REPEATS = 3
 MIN_STATES = 12
 """And how many states that takes at least."""
 MIN_RECURRENT = 24
-"""Snapshots without a new state before states that come back in no fixed order are a circle."""
+MIN_VISITS = 8
+"""Of so many snapshots so many show one state: then the way from it back to it is a circle too,
+though chance changes what comes between.
+"""
 
 Fingerprint: TypeAlias = tuple[object, ...]
 
@@ -68,11 +72,11 @@ class Lasso(Struct, frozen=True):
     """A circle that was found."""
 
     kind: Literal["circle", "recurrence", "standstill"]
-    """A fixed sequence of states; the same states again and again in changing order; one state."""
+    """A fixed sequence of states; a state that comes back in changing ways; one state for good."""
     states: int
-    """Different ones in it."""
+    """Different ones that were seen in it."""
     repeats: int
-    """How often it was gone round, at least."""
+    """How often it was gone round."""
     since_ns: Nanoseconds
     until_ns: Nanoseconds
     rounds: tuple[int, int]
@@ -93,8 +97,8 @@ class LassoDetector:
         self.states: list[int] = []
         """The number of each one's fingerprint."""
         self.numbers: dict[Fingerprint, int] = {}
-        self.newest = 0
-        """The place of the last state that was new."""
+        self.visits: dict[int, int] = {}
+        """How often each state came."""
         self.last: Snapshot | None = None
 
     @property
@@ -110,7 +114,7 @@ class LassoDetector:
         heights = [node.height for node in snapshot.nodes] or [-1]
         if max(heights) > self.height or min(heights) > self.lowest:
             self.height, self.lowest = max(heights), min(heights)
-            self.snapshots, self.states, self.numbers, self.newest = [], [], {}, 0
+            self.snapshots, self.states, self.numbers, self.visits = [], [], {}, {}
         self.last = snapshot
         fingerprint = compute_fingerprint(snapshot)
         known = self.numbers.get(fingerprint)
@@ -120,9 +124,14 @@ class LassoDetector:
             return
         if known is None:
             known = self.numbers[fingerprint] = len(self.numbers)
-            self.newest = len(self.states)
+        self.visits[known] = self.visits.get(known, 0) + 1
         self.states.append(known)
         self.snapshots.append(snapshot)
+
+    def touch(self, snapshot: Snapshot) -> None:
+        """Take up that no round began until now."""
+        if self.states:
+            self.last = snapshot
 
     def find(self) -> Lasso | None:
         """Return the circle that the network is in now; None: it still changes."""
@@ -137,14 +146,13 @@ class LassoDetector:
                 start -= 1
             start = max(0, start - period + 1)
             return self.describe("circle", period, (len(self.states) - start) // period, start)
-        # No new state for longer than it took to meet them all, and each came several times.
-        tail = self.states[self.newest + 1 :]
-        if len(tail) < max(MIN_RECURRENT, 2 * self.newest):
+        if len(self.states) < MIN_RECURRENT:
             return None
-        repeats = min(tail.count(state) for state in set(tail))
-        if repeats < MIN_REPEATS:
+        state = max(self.visits, key=lambda known: self.visits[known])
+        visits = self.visits[state]
+        if visits < MIN_VISITS:
             return None
-        return self.describe("recurrence", len(set(tail)), repeats, len(self.states) - len(tail))
+        return self.describe("recurrence", len(self.visits), visits, self.states.index(state))
 
     def describe(
         self,
@@ -160,11 +168,14 @@ class LassoDetector:
         if kind == "standstill":
             text = f"height {self.height}: nothing changed for {seconds} s"
         else:
-            how = "in turn" if kind == "circle" else "again and again"
+            what = (
+                "the same state comes" if states == 1 else f"the same {states} states come in turn"
+            )
+            if kind == "recurrence":
+                what = f"one of {states} states comes back"
             text = (
-                f"height {self.height}: the same {states} "
-                f"{'state' if states == 1 else 'states'} come {how}, {repeats} times in {seconds} s"
-                f", rounds {rounds[0]} to {rounds[1]}"
+                f"height {self.height}: {what}, {repeats} times in {seconds} s, "
+                f"rounds {rounds[0]} to {rounds[1]}"
             )
         nodes = "; ".join(describe_node(node) for node in last.nodes)
         under_way = ", ".join(last.in_flight) or "nothing"
@@ -196,25 +207,27 @@ def compute_fingerprint(snapshot: Snapshot) -> Fingerprint:
         place += min(number - before, MAX_GAP)
         places[number], before = place, number
     lowest = min((places[node.round] for node in nodes), default=0)
-    values: dict[bytes, int] = {b"": -1}
-    parts: list[object] = [tuple(snapshot.in_flight)]
+    parts: list[tuple[object, ...]] = []
+    held: list[tuple[bytes, bytes]] = []
+    present = {node.machine for node in nodes}
     for node in nodes:
-        for value in (node.locked_value, node.valid_value):
-            values.setdefault(value, len(values))
         parts.append(
             (
-                node.machine,
                 top - node.height,
                 places[node.round] - lowest,
                 node.step,
-                node.leader,
+                (node.leader == node.machine) + 2 * (node.leader in present),
                 places[node.locked_round] - (lowest if node.locked_round >= 0 else 0),
-                values[node.locked_value],
                 places[node.valid_round] - (lowest if node.valid_round >= 0 else 0),
-                values[node.valid_value],
             )
         )
-    return tuple(parts)
+        held.append((node.locked_value, node.valid_value))
+    values: dict[bytes, int] = {b"": -1}
+    named: list[tuple[object, ...]] = []
+    # In an order that does not depend on which node is which.
+    for part, pair in sorted(zip(parts, held, strict=True), key=lambda both: repr(both[0])):
+        named.append((*part, *(values.setdefault(value, len(values)) for value in pair)))
+    return (tuple(snapshot.in_flight), *sorted(named, key=repr))
 
 
 def find_period(states: list[int]) -> int:

@@ -151,19 +151,22 @@ def check_key(
     """
     search = Search(operations, model)
     verdict = search.run(max_steps, is_late)
+    steps = search.steps
     failing = None
     window: list[Operation] = []
     is_minimal = False
     states: list[str] = []
     if verdict == "false":
         failing = search.answers[search.reached]
+        if search.is_prepared:
+            failing, search = find_failing(operations, model, search)
         states = [model.describe(state) for state in search.states]
         window, is_minimal = find_window(operations, model, failing)
     return Judgement(
         key=operations[0].key if operations else "",
         verdict=verdict,
         operations=len(operations),
-        steps=search.steps,
+        steps=steps,
         order=[search.numbered[number].id for number in search.best],
         failing=failing,
         states=states,
@@ -190,6 +193,7 @@ class Search:
             o for o in sorted(known, key=get_end) if until is None or get_end(o) <= until
         ]
         """Those that must have taken effect, in the order of their answers."""
+        self.is_prepared = model.prepare(self.answers)
         self.bits = [0] * len(self.answers)
         self.writers: list[list[Candidate]] = []
         """At each answer: operations under way that may change the state."""
@@ -382,6 +386,28 @@ def count_twins(operations: list[Operation]) -> dict[tuple[str, Value, Value, bo
         kind = (o.name, o.argument, o.result, o.end is not None)
         counts[kind] = counts.get(kind, 0) + 1
     return {kind: i for i, (kind, count) in enumerate(counts.items()) if count > 1}
+
+
+def find_failing(
+    operations: Sequence[Operation], model: Model, search: Search
+) -> tuple[Operation, Search]:
+    """Return the first answer that no order explains, and the search that explains all before it.
+
+    Where a model looks at later answers, the search itself fails before it meets the contradiction.
+    """
+    answers, before = search.answers, Search((), model)
+    low, high = 0, len(answers) - 1
+    """All before `low` can be explained; up to `high` they cannot."""
+    while low < high:
+        middle = (low + high) // 2
+        some = Search(operations, model, until=get_end(answers[middle]))
+        if some.run(MAX_STEPS) == "false":
+            high = middle
+        else:
+            low, before = middle + 1, some
+    if not before.states:
+        before.run(MAX_STEPS)
+    return answers[high], before
 
 
 def find_window(

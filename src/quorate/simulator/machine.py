@@ -221,6 +221,7 @@ class Machine:
             return False
         if self.world.trace is not None:
             done = self.world.trace.on_submit(self, items, done)
+        self.world.submitted.update(items)
         self.node.submit(items, done)
         return True
 
@@ -405,6 +406,8 @@ class Machine:
 
     def committed(self, height: Height) -> None:
         self.durable = height
+        for hook in self.world.on_committed:
+            hook(self, height)
 
     def admitted(self, hashes: list[Hash]) -> None:
         pass

@@ -1,19 +1,21 @@
 """What objects do when one operation comes after another: the sequential specifications.
 
-A model is pure: `apply` takes a state and an operation and returns the next state and the result.
-States are hashable; equal states behave alike. A checker asks for no more, so an object of one's
-own is a class with these few methods.
+A model is pure: `apply` takes a state and an operation and returns the next state and the result;
+it keeps nothing but names for states. States are hashable; equal states behave alike. A checker
+asks for no more, so an object of one's own is a class with these few methods.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from quorate.base.errors import Invalid
-from quorate.simulator.history import Value, format_value
+from quorate.simulator.history import Operation, Value, format_value
 
 __all__ = ["MODELS", "Bank", "Counter", "GrowingSet", "Log", "Model", "Register", "get_model"]
 
 State: TypeAlias = Any
+IMPOSSIBLE = object()
+"""A result that no client can have been given."""
 
 
 class Model(Protocol):
@@ -23,6 +25,13 @@ class Model(Protocol):
 
     def apply(self, state: State, name: str, argument: Value) -> tuple[State, Value]:
         """Return the state after an operation and its result. Raises Invalid for no such one."""
+        ...
+
+    def prepare(self, answered: Sequence[Operation]) -> bool:
+        """Learn which answers an order has to explain; return whether they rule anything out.
+
+        What leads to no order then need not be searched: `apply` gives `IMPOSSIBLE` for it.
+        """
         ...
 
     def is_read(self, name: str, result: Value) -> bool:
@@ -64,6 +73,9 @@ class Register:
             return (new, True) if state == old else (state, False)
         raise Invalid(f"operation {name!r} of a register, expected read, write or cas")
 
+    def prepare(self, answered: Sequence[Operation]) -> bool:
+        return False
+
     def is_read(self, name: str, result: Value) -> bool:
         return name == "read" or (name == "cas" and result is False)
 
@@ -89,6 +101,9 @@ class Counter:
         if name == "add":
             return state + expect_integer(name, argument), None
         raise Invalid(f"operation {name!r} of a counter, expected add or read")
+
+    def prepare(self, answered: Sequence[Operation]) -> bool:
+        return False
 
     def is_read(self, name: str, result: Value) -> bool:
         return name == "read"
@@ -122,6 +137,9 @@ class GrowingSet:
         if name == "read":
             return state, self.list_items(state)
         raise Invalid(f"operation {name!r} of a set, expected add, contains or read")
+
+    def prepare(self, answered: Sequence[Operation]) -> bool:
+        return False
 
     def is_read(self, name: str, result: Value) -> bool:
         return name != "add"
@@ -166,17 +184,29 @@ class Log:
         self.next: dict[tuple[int, Value], int] = {}
         self.shallowest: dict[Value, int] = {}
         """The least depth at which each item lies in any state."""
+        self.final: tuple[Value, ...] = ()
+        """The longest log that was read."""
         self.last: tuple[int, tuple[Value, ...]] = (0, ())
         """The sequence that was listed last: reads of one state come together."""
 
     def apply(self, state: State, name: str, argument: Value) -> tuple[State, Value]:
         if name == "append":
-            return self.append(state, argument), None
+            after = self.append(state, argument)
+            # On the way to the longest log that anybody read there is only one order.
+            depth = self.depths[state]
+            if after != state and depth < len(self.final) and self.final[depth] != argument:
+                return state, IMPOSSIBLE
+            return after, None
         if name == "read":
             return state, self.list_items(state)
         if name == "length":
             return state, self.depths[state]
         raise Invalid(f"operation {name!r} of a log, expected append, read or length")
+
+    def prepare(self, answered: Sequence[Operation]) -> bool:
+        reads = [o.result for o in answered if o.name == "read" and isinstance(o.result, tuple)]
+        self.final = max(reads, key=len, default=())
+        return bool(self.final)
 
     def is_read(self, name: str, result: Value) -> bool:
         return name != "append"
@@ -254,6 +284,9 @@ class Bank:
         target = expect_text(name, target)
         balances[target] = balances.get(target, 0) + expect_integer(name, amount)
         return sort_values(tuple(balances.items())), result
+
+    def prepare(self, answered: Sequence[Operation]) -> bool:
+        return False
 
     def is_read(self, name: str, result: Value) -> bool:
         return name in ("balance", "read") or result is False

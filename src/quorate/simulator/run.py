@@ -14,10 +14,12 @@ from quorate.simulator.invariants import watch
 from quorate.simulator.knobs import turn_knobs
 from quorate.simulator.nemesis import Nemesis
 from quorate.simulator.plan import MS, Plan
+from quorate.simulator.progress import get_height, judge_progress
 from quorate.simulator.tape import Tape
 from quorate.simulator.timing import ENGINES, compute_tolerated, judge_claims
 from quorate.simulator.tracer import Tracer
 from quorate.simulator.verdict import Finding, Outcome, Verdict
+from quorate.simulator.workload import Clients
 from quorate.simulator.world import World
 
 __all__ = ["finish", "run", "run_world"]
@@ -49,51 +51,24 @@ def run_world(world: World) -> None:
         machine.start()
     end = plan.duration_ms * MS
     Nemesis(world, faults, budget, end).start()
-    Clients(world, end).start()
+    clients = Clients(world, end)
+    clients.start()
     world.run(end)
     if not world.findings:
-        finish(world, faults, progress=not plan.profile.unbounded)
+        finish(world, faults, clients, progress=not plan.profile.unbounded)
 
 
-def finish(world: World, faults: Faults, *, progress: bool) -> None:
-    """End all faults, then judge: progress if it may be, and what two stores hold."""
+def finish(world: World, faults: Faults, clients: Clients | None = None, *, progress: bool) -> None:
+    """End all faults, then judge: progress if it may be, and what stores and clients hold."""
     heal(world, faults)
     if progress and "termination" not in get_unjudged(world.plan):
         await_synchrony(world)
-        judge_progress(world)
-    if not world.findings:
+        judge_progress(world, clients or Clients(world, 0))
+    if not world.has_failed():
         judge_identity(world)
-    if not world.findings:
-        for judge in world.on_end:
+    for judge in world.on_end:
+        if not world.has_failed():
             judge()
-
-
-class Clients:
-    """Submit items of their own to machines in turn."""
-
-    def __init__(self, world: World, until_ns: int) -> None:
-        self.world, self.until_ns = world, until_ns
-        self.pause = world.tape.stream("clients pause")
-        self.who = world.tape.stream("clients who")
-        self.submitted = 0
-
-    def start(self) -> None:
-        for _ in range(self.world.plan.clients):
-            self.plan_next()
-
-    def plan_next(self) -> None:
-        most = 2 * self.world.plan.submit_ms
-        # Zero is the longest pause: the empty tape has the fewest items.
-        delay = (1 + most - self.pause.choose(most)) * MS
-        if self.world.now + delay < self.until_ns:
-            self.world.after(delay, self.submit)
-
-    def submit(self) -> None:
-        machine = self.world.machines[self.who.choose(len(self.world.machines))]
-        self.submitted += 1
-        if machine.submit([b"item %d" % self.submitted], ignore):
-            self.world.witness("submitted")
-        self.plan_next()
 
 
 def ignore(verdicts: object) -> None:
@@ -131,30 +106,6 @@ def await_synchrony(world: World) -> None:
         world.run(start)
 
 
-def judge_progress(world: World) -> None:
-    """What is submitted now must become final everywhere."""
-    items = []
-    for machine in world.machines:
-        item = b"after %d" % machine.index
-        if machine.submit([item], ignore):
-            items.append(item)
-    target = max(get_height(world, i) for i in range(len(world.machines))) + 1
-    live = [m for m in world.machines if m.is_honest and not m.refused]
-
-    def is_done() -> bool:
-        return all(
-            m.node is not None
-            and m.node.execution.final.height >= target
-            and not any(m.application.counts()[:2])
-            for m in live
-        )
-
-    if not world.run(world.now + world.plan.patience_ms * MS, is_done) and not world.findings:
-        heights = [get_height(world, m.index) for m in world.machines]
-        words = [f"{m.name}: {m.node.get_status().why_stalled}" for m in live if m.node is not None]
-        world.find("progress", f"heights {heights}, expected {target}: {'; '.join(words)}")
-
-
 def judge_identity(world: World) -> None:
     """What two stores hold of a height is the same, byte for byte."""
     stores = world.stores
@@ -167,19 +118,11 @@ def judge_identity(world: World) -> None:
             return
 
 
-def get_height(world: World, index: int) -> int:
-    """Return a machine's final height, of its store if it is down."""
-    machine = world.machines[index]
-    if machine.node is not None:
-        return machine.node.execution.final.height
-    return world.stores.get_height(machine.store)
-
-
 def make_outcome(world: World) -> Outcome:
     """Return what a run came to."""
     verdict: Verdict = "true"
     findings = list(world.findings)
-    if world.digest.events >= world.plan.max_events and not findings:
+    if world.is_exhausted() and not findings:
         findings.append(
             Finding(
                 "bounds",

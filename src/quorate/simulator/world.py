@@ -9,7 +9,7 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any
 
-from quorate.base.types import Address, Hash, Nanoseconds
+from quorate.base.types import Address, Hash, Height, Nanoseconds
 from quorate.consensus import ENGINES
 from quorate.consensus.keys import SecpKeys
 from quorate.consensus.replica import Accuse, Keys
@@ -33,7 +33,7 @@ from quorate.simulator.plan import MemberPlan, Plan
 from quorate.simulator.tape import Tape
 from quorate.simulator.trace import FAULT, FRAME, LINK, RUNG, Digest
 from quorate.simulator.tracer import Tracer
-from quorate.simulator.verdict import Finding
+from quorate.simulator.verdict import Finding, Verdict
 from quorate.storage.journal import open_journal
 
 __all__ = ["World"]
@@ -60,6 +60,8 @@ class World:
         self.counters: dict[str, int] = {}
         self.sometimes: dict[str, int] = {}
         self.findings: list[Finding] = []
+        self.submitted: set[bytes] = set()
+        """Items that a client gave to a node; never iterated in an order that matters."""
         # What a bug or a knob may replace, for all machines.
         engine = ENGINES[plan.engine]
         self.make_replica: Callable[..., Any] = engine.replica
@@ -77,6 +79,8 @@ class World:
         self.on_kept: list[Callable[[Machine, list[bytes]], None]] = []
         """When they are durable."""
         self.on_accuse: list[Callable[[Machine, Accuse], None]] = []
+        self.on_committed: list[Callable[[Machine, Height], None]] = []
+        """When a node shows a durable height to clients."""
         self.on_end: list[Callable[[], None]] = []
         self.on_start: list[Callable[[Machine, list[bytes]], None]] = []
         """With the records that the journal gave back, before the node starts."""
@@ -209,14 +213,28 @@ class World:
         if self.trace is not None:
             self.trace.on_fault(kind, machine, other, text)
 
-    def find(self, property: str, message: str, machine: Machine | None = None) -> None:
-        """A property does not hold."""
+    def find(
+        self,
+        property: str,
+        message: str,
+        machine: Machine | None = None,
+        verdict: Verdict = "false",
+    ) -> None:
+        """A property does not hold, or cannot be judged."""
         if len(self.findings) < MAX_FINDINGS:
             index = None if machine is None else machine.index
-            finding = Finding(property, message, self.now, self.digest.events, index)
+            finding = Finding(property, message, self.now, self.digest.events, index, verdict)
             self.findings.append(finding)
             if self.trace is not None:
                 self.trace.on_finding(finding)
+
+    def is_exhausted(self) -> bool:
+        """Whether the run has had all its events."""
+        return self.digest.events >= self.plan.max_events
+
+    def has_failed(self) -> bool:
+        """Whether a property was found not to hold."""
+        return any(finding.verdict == "false" for finding in self.findings)
 
     def observe(self, machine: Machine, frame: bytes) -> None:
         """A node says something new: let those see it who watch."""

@@ -15,7 +15,8 @@ from quorate.simulator.invariants import watch
 from quorate.simulator.machine import Machine
 from quorate.simulator.network import Link
 from quorate.simulator.plan import MS, MemberPlan, Plan
-from quorate.simulator.run import finish, get_height, ignore, make_outcome
+from quorate.simulator.progress import get_height
+from quorate.simulator.run import finish, ignore, make_outcome
 from quorate.simulator.tape import Tape
 from quorate.simulator.timing import AnyTiming
 from quorate.simulator.tracer import Tracer

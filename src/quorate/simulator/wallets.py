@@ -1,0 +1,97 @@
+"""Clients' accounts on the Ethereum ledger, and the transfers that they sign.
+
+A transfer is a legacy transaction with a chain id (EIP-155). Accounts, keys and transfers follow
+from their numbers, so a run's items are the same everywhere.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from quorate import _kernel
+from quorate.base.errors import Invalid
+from quorate.base.types import Address, Hash
+from quorate.crypto.hashes import keccak256
+from quorate.light.rlp import encode_int, encode_list
+
+__all__ = ["ACCOUNTS", "FUNDS", "Wallet", "find_balance_faults", "fund"]
+
+ACCOUNTS = 64
+FUNDS = 10**24
+"""Wei of each account at genesis."""
+GAS = 21_000
+GAS_PRICE = 10**11
+"""Where gas is not free; far above the base fee of an empty chain."""
+
+
+class Wallet:
+    """The accounts of one network's clients."""
+
+    __slots__ = ("accounts", "chain_id", "gas_price", "is_free", "keys")
+
+    def __init__(self, genesis: bytes) -> None:
+        """`genesis` is the network's file. Raises Invalid."""
+        config = get_config(genesis)
+        self.chain_id = int(config["chainId"])
+        self.is_free = config.get("quorate", {}).get("gas") == "free"
+        self.gas_price = 0 if self.is_free else GAS_PRICE
+        self.keys = list_keys()
+        self.accounts: list[Address] = [_kernel.address(key) for key in self.keys]
+
+    def transfer(self, source: int, nonce: int, wei: int) -> tuple[Hash, bytes]:
+        """Return (hash, raw) of a signed transfer from one account to the next."""
+        numbers = [encode_int(n) for n in (nonce, self.gas_price, GAS)]
+        fields = [*numbers, self.accounts[(source + 1) % ACCOUNTS], encode_int(wei), b""]
+        digest = keccak256(encode_list([*fields, encode_int(self.chain_id), b"", b""]))
+        signature = _kernel.sign(self.keys[source], digest)
+        v = 35 + 2 * self.chain_id + signature[64]
+        r, s = (int.from_bytes(part, "big") for part in (signature[:32], signature[32:64]))
+        raw = encode_list([*fields, *map(encode_int, (v, r, s))])
+        return keccak256(raw), raw
+
+
+def list_keys() -> list[bytes]:
+    """Return the clients' secret keys."""
+    return [keccak256(b"quorate simulator client %d" % i) for i in range(ACCOUNTS)]
+
+
+def get_config(genesis: bytes) -> dict[str, Any]:
+    """Return the config of a genesis file. Raises Invalid."""
+    try:
+        config = json.loads(genesis)["config"]
+        int(config["chainId"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise Invalid(f"genesis: config.chainId cannot be read ({error!r})") from None
+    return dict(config)
+
+
+def fund(genesis: bytes) -> bytes:
+    """Return a genesis file in which clients have money. Raises Invalid."""
+    get_config(genesis)
+    file = json.loads(genesis)
+    alloc = file.setdefault("alloc", {})
+    for key in list_keys():
+        alloc[_kernel.address(key).hex()] = {"balance": hex(FUNDS)}
+    return json.dumps(file).encode()
+
+
+def find_balance_faults(
+    ledger: _kernel.Ledger, wallet: Wallet, transfers: Sequence[tuple[int, int]]
+) -> list[str]:
+    """Return the accounts whose balance is not what final transfers (source, wei) leave them.
+
+    Where gas has a price this judges nothing: the sum of all balances is judged elsewhere.
+    """
+    if not wallet.is_free:
+        return []
+    expected = [FUNDS] * ACCOUNTS
+    for source, wei in transfers:
+        expected[source] -= wei
+        expected[(source + 1) % ACCOUNTS] += wei
+    view = ledger.view()
+    head = view.head()
+    return [
+        f"account 0x{account.hex()}: {found} wei at height {head}, expected {wei}"
+        for account, wei in zip(wallet.accounts, expected, strict=True)
+        if (found := view.balance(head, account)) != wei
+    ]
