@@ -6,6 +6,7 @@ import pytest
 
 from quorate.base.errors import Invalid
 from quorate.simulator.scenarios import SCENARIOS, get_scenario
+from quorate.simulator.tracer import Tracer
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
@@ -38,3 +39,12 @@ def test_scenario_is_found_by_name_and_by_id() -> None:
     assert get_scenario("s4") is get_scenario("split-brain")
     with pytest.raises(Invalid, match="scenario 'nothing': expected one of"):
         get_scenario("nothing")
+
+
+@pytest.mark.parametrize("name", ["split-brain", "clock-ahead", "twins", "lunatic"])
+def test_a_traced_scenario_is_the_same_one(name: str) -> None:
+    tracer = Tracer()
+    scenario = SCENARIOS[name]
+    assert scenario.run(True, 1, tracer) == scenario.run(True, 1)
+    assert tracer.events[0].number == 0
+    assert {event.kind for event in tracer.events} >= {"send", "receive", "final"}

@@ -81,6 +81,9 @@ class Stage:
         plan.setdefault("machines", make_members(*[1] * count))
         plan.setdefault("timing", self.timing)
         plan.setdefault("patience_ms", 60_000)
+        if self.tracer is not None and self.tracer.events:
+            # Of several networks the last one is told.
+            Tracer.__init__(self.tracer)
         world = World(Plan(seed=self.seed, **plan), Tape(self.seed), self.tracer)
         if rules:
             watch(world)
