@@ -3,9 +3,13 @@
 import pytest
 
 from quorate.simulator.causality import Causality
+from quorate.simulator.faults import Faults
 from quorate.simulator.run import run
+from quorate.simulator.story import compute_spans
+from quorate.simulator.tape import Tape
 from quorate.simulator.trace import KINDS, Event
 from quorate.simulator.tracer import Tracer
+from quorate.simulator.world import World
 from simulator.networks import make_plan
 
 
@@ -84,3 +88,16 @@ def test_a_finding_stands_where_it_was_made_and_nothing_happens_later() -> None:
     found = next(event for event in events if event.kind == "finding")
     assert found.cause >= 0
     assert all(event.time_ns == found.time_ns for event in events[found.number :])
+
+
+def test_of_two_cuts_across_a_link_the_right_one_ends() -> None:
+    tracer = Tracer()
+    world = World(make_plan(1), Tape(1), tracer)
+    faults = Faults(world)
+    faults.partition(0)
+    faults.mend(faults.partition(1))
+    faults.heal()
+    tracer.mend()
+    spans = compute_spans(tracer.events, [m.name for m in world.machines])
+    ends = [(span.label, tracer.events[tracer.events[span.end].cause].name) for span in spans]
+    assert ends == [("v0 | v1 v2 v3", "heal"), ("v1 | v0 v2 v3", "mend")]

@@ -25,7 +25,16 @@ from quorate.simulator.verdict import Outcome
 
 __all__ = ["make_diagram", "write_diagram"]
 
-SCRIPTS = ("model.js", "scene.js", "points.js", "history.js", "panels.js", "main.js")
+SCRIPTS = (
+    "model.js",
+    "scene.js",
+    "points.js",
+    "history.js",
+    "panels.js",
+    "view.js",
+    "input.js",
+    "main.js",
+)
 """In the order in which they need each other."""
 
 

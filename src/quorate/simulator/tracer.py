@@ -68,6 +68,7 @@ class Tracer:
         "inside",
         "known",
         "lamport",
+        "mending",
         "named",
         "names",
         "open",
@@ -101,6 +102,8 @@ class Tracer:
         """Faults that last: their kind and machine -> the event that began them."""
         self.cuts: dict[tuple[int, int], list[int]] = {}
         """The cuts that lie across each link."""
+        self.mending: list[tuple[tuple[int, int], int]] = []
+        """Links that were mended just now, and how many cuts are left across each."""
         self.present: set[int] = set()
         """Machines that have started."""
         self.truth: bytes | None = None
@@ -164,6 +167,8 @@ class Tracer:
 
     def on_next(self, number: int) -> None:
         """The call with this number in the queue is next; the one before it is done."""
+        if self.mending:
+            self.mend()
         if self.inside >= 0 and self.events[self.inside].machine >= 0:
             self.look_at(self.events[self.inside].machine)
         self.begin(self.origins[number] if number < len(self.origins) else self.inside)
@@ -248,9 +253,32 @@ class Tracer:
     def on_mended(self, link: "Link") -> None:
         """One cut, or with none left every cut, is taken away from a link."""
         ends = link.source.index, link.target.index
-        cuts = self.cuts.get(ends, [])
-        while len(cuts) > link.blocked:
-            self.add("mended", -1, ends[1], source=ends[0], begin=cuts.pop(0))
+        if self.cuts.get(ends):
+            self.mending.append((ends, link.blocked))
+
+    def mend(self) -> None:
+        """Tell which cuts were taken away just now.
+
+        Where several lie across a link, it is the one that began with all the others that end now.
+        """
+        mending, self.mending = self.mending, []
+        together: dict[int, set[tuple[int, int]]] = {}
+        for ends, cuts in self.cuts.items():
+            for cut in cuts:
+                together.setdefault(self.get_parent(cut), set()).add(ends)
+        mended = {ends for ends, _ in mending}
+        parent = next((p for p in sorted(together) if together[p] == mended), None)
+        for ends, left in mending:
+            cuts = self.cuts[ends]
+            cuts.sort(key=lambda cut: self.get_parent(cut) != parent)
+            while len(cuts) > left:
+                self.add("mended", -1, ends[1], source=ends[0], begin=cuts.pop(0))
+            cuts.sort()
+
+    def get_parent(self, cut: int) -> int:
+        """Return the event that cut this link and others, or the cut itself."""
+        cause = self.events[cut].cause if cut >= 0 else -1
+        return cause if cause >= 0 else cut
 
     # ---- machines
 
@@ -350,6 +378,8 @@ class Tracer:
 
     def on_fault(self, kind: str, machine: int, other: int, text: str) -> None:
         """A fault was injected, or ends."""
+        if self.mending:
+            self.mend()
         source = -1
         if kind in ON_LINKS:
             source, machine = (machine if other >= 0 else -1), -1

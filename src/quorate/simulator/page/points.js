@@ -133,7 +133,7 @@ function drawLabel(view, i, x, y) {
   else if (kind === "final" || kind === "start" || isMend(run, i)) colour = colours.good;
   else if (kind === "fault" || kind === "down" || kind === "fail" || kind === "finding") colour = colours.bad;
   else if (kind === "timer") colour = colours.warn;
-  const room = run.machine[i] >= 0 ? view.gap - 42 : LANE - 24;
+  const room = run.machine[i] >= 0 ? view.gap - 36 : LANE - 24;
   drawText(view, labelEvent(view, i), x, y, kind === "finding" ? 600 : room, colour);
 }
 
