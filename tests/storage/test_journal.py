@@ -236,6 +236,21 @@ def test_blocks_of_a_tail_that_was_cut_off_never_come_back(shape: Shape) -> None
     assert records == [b"one", b"next", b"last"][: len(records)]
 
 
+def test_starts_on_a_full_disk_leave_few_drafts() -> None:
+    disk = make_disk()
+    journal, _ = start(disk)
+    for i in range(12):
+        journal.append(make_records(i, 2))
+    disk.fill(300)
+    for _ in range(8):
+        with pytest.raises(OSError, match="No space left"):
+            start(disk)
+        assert sum(name.endswith(".new") for name in disk.names()) <= 2
+    disk.fill(2000)
+    assert start(disk)[1].records == [r for i in range(12) for r in make_records(i, 2)]
+    assert [name.partition(".")[2] for name in disk.names()] == ["base"]
+
+
 # ---- damage
 
 

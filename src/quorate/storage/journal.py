@@ -276,18 +276,22 @@ def open_journal(
         records += found.bodies
         journal.sequence = found.sequence
     journal.segments, journal.batch = segments, journal.sequence
+    notes += [f"{name}: removed, left behind by a cut" for name in leftovers]
+    # The highest number must stay known until there is a higher one; all else gives way before
+    # something is written, so that a full disk does not fill with drafts.
+    for name in leftovers[:-1]:
+        disk.remove(name)
     if leftovers or not is_whole:
         journal.replace(records)
-    # Not before: as long as they are there, their numbers are known.
-    for name in leftovers:
+    for name in leftovers[-1:]:
         disk.remove(name)
-        notes.append(f"{name}: removed, left behind by a cut")
     return journal, Recovered(records, notes)
 
 
 def list_segments(disk: Disk) -> tuple[list[Segment], list[str], int]:
-    """Return the segments from the last base on, in order, the names of what may be removed, and
-    the highest number of all."""
+    """Return the segments from the last base on, what may be removed, both in order of their
+    numbers, and the highest number of all.
+    """
     found: list[Segment] = []
     leftovers: list[str] = []
     highest = 0
@@ -305,7 +309,9 @@ def list_segments(disk: Disk) -> tuple[list[Segment], list[str], int]:
     start = bases[-1] if bases else 0
     if not bases and found and found[0].number != 1:
         raise Corrupt(f"journal: the first file is {found[0].name}, expected 00000001.log")
-    return found[start:], [segment.name for segment in found[:start]] + leftovers, highest
+    leftovers += [segment.name for segment in found[:start]]
+    leftovers.sort(key=lambda name: int(name.partition(".")[0]))
+    return found[start:], leftovers, highest
 
 
 def read_segment(journal: Journal, segment: Segment, raw: bytes, first: int | None) -> Contents:
