@@ -35,6 +35,11 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "The simulator": {
         "judge": ("judge:judge", "Judge what a real network has written, by the same rules."),
         "sim": ("sim:sim", "Run a network through thousands of seeds, each with other faults."),
+        "replay": ("replay:replay", "Repeat one run exactly and tell what happened in it."),
+        "shrink": ("shrink:shrink", "Make a failing run small: as few faults as possible."),
+        "diagram": ("diagram:diagram", "Draw a run: who said what to whom, when and why."),
+        "why": ("why:why", "Say when a run became doomed, and by what."),
+        "scenario": ("scenario:scenario", "List and run known ways in which agreement fails."),
     },
     "Keys and proofs": {
         "keys": ("keys:keys", "Make, import and show validator keys."),

@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from quorate import __version__
 from quorate.base.errors import Invalid
+from quorate.base.types import Nanoseconds
 from quorate.consensus import ENGINES
 from quorate.node.settings import Settings
 from quorate.simulator.bugs import get_bug
@@ -24,6 +25,7 @@ from quorate.simulator.run import run
 from quorate.simulator.tape import MAX_CHOICES, Tape, strip_zeros
 from quorate.simulator.tracer import Tracer
 from quorate.simulator.verdict import Outcome, Verdict
+from quorate.simulator.world import World
 
 __all__ = [
     "MAX_FILE_BYTES",
@@ -40,6 +42,7 @@ __all__ = [
     "record",
     "replay",
     "run_bytes",
+    "run_until",
 ]
 
 FORMAT = "quorate run"
@@ -276,6 +279,30 @@ def compare(recording: Recording, outcome: Outcome) -> list[str]:
     if words and recording.program != __version__:
         words.append(f"the run was kept by version {recording.program}, this is {__version__}")
     return words
+
+
+class Reached(Exception):
+    """The time at which a repetition was to stop."""
+
+
+def run_until(
+    recording: Recording, time_ns: Nanoseconds, tracer: Tracer | None = None
+) -> tuple[World, Outcome | None]:
+    """Repeat a run up to a time; return its world, and the outcome if it ended before."""
+    worlds: list[World] = []
+
+    def stop() -> None:
+        raise Reached
+
+    def arm(world: World) -> None:
+        worlds.append(world)
+        world.after(time_ns, stop)
+
+    try:
+        outcome = run(recording.plan, make_tape(recording), tracer, on_world=arm)
+    except Reached:
+        return worlds[0], None
+    return worlds[0], outcome
 
 
 # ---- fuzzers
