@@ -35,7 +35,7 @@ def make_test(recording: Recording, run_file: str) -> str:
 
         from pathlib import Path
 
-        {"from msgspec.structs import replace" if plan.bug else ""}
+        IMPORTS
         from quorate.simulator.replay import decode_recording
         from quorate.simulator.run import run
         from quorate.simulator.tape import Tape
@@ -64,4 +64,6 @@ def make_test(recording: Recording, run_file: str) -> str:
             assert outcome.verdict == "true", outcome.findings
         '''
     source = dedent(head).lstrip() + dedent(put_back if plan.bug else fixed)
-    return source.replace("\n\n\nfrom quorate", "\n\nfrom quorate")
+    return source.replace(
+        "IMPORTS\n", "from msgspec.structs import replace\n\n" if plan.bug else ""
+    )

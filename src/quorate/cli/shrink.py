@@ -1,10 +1,8 @@
 """`quorate shrink`: a failing run made small."""
 
-import multiprocessing
 import shutil
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +22,13 @@ from quorate.cli.recorded import (
 from quorate.cli.regression import write_test
 from quorate.cli.sim import count_processors
 from quorate.cli.sim_summary import describe_plan
+from quorate.cli.workers import Workers
 from quorate.simulator.replay import replay
 from quorate.simulator.shrink import (
     MAX_RUNS,
-    Attempt,
-    Candidate,
     Progress,
     Shrinker,
     attempt,
-    attempt_all,
 )
 from quorate.simulator.tracer import Tracer
 
@@ -101,14 +97,13 @@ def shrink(
     """
     found = open_target(target, asked)
     path = out or make_path(found, target)
-    # Forked before anything else runs: what they need is loaded already.
     wanted = jobs or count_processors()
     line = Line()
     end = time.monotonic() + seconds
     with Workers(wanted) as workers:
         shrinker = Shrinker(
             found.recording,
-            evaluate=workers.evaluate,
+            evaluate=lambda candidates: workers.map(attempt, candidates),
             width=wanted,
             max_runs=runs,
             fresh=fresh,
@@ -147,37 +142,6 @@ def make_path(found: Target, target: str) -> Path:
     if path.stem.startswith("small-") or path.stem.endswith("-small"):
         return path
     return path.with_name(f"{path.stem}-small{path.suffix}")
-
-
-class Workers:
-    """Processes that run candidates; none if one is enough."""
-
-    def __init__(self, count: int) -> None:
-        self.pool: ProcessPoolExecutor | None = None
-        if count > 1:
-            methods = multiprocessing.get_all_start_methods()
-            context = multiprocessing.get_context("fork" if "fork" in methods else "spawn")
-            self.pool = ProcessPoolExecutor(count, mp_context=context, initializer=ignore_signals)
-
-    def __enter__(self) -> "Workers":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self.pool is not None:
-            self.pool.shutdown(wait=False, cancel_futures=True)
-
-    def evaluate(self, candidates: list[Candidate]) -> list[Attempt]:
-        """Run candidates at the same time."""
-        if self.pool is None or len(candidates) == 1:
-            return attempt_all(candidates)
-        return list(self.pool.map(attempt, candidates))
-
-
-def ignore_signals() -> None:
-    """Ctrl-C is for the process that leads."""
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 class Saving:
