@@ -17,7 +17,7 @@ from quorate.base.errors import Invalid
 from quorate.base.types import Nanoseconds
 from quorate.cli.output import EXIT_USAGE, emit, fail, get_program, say, style
 from quorate.cli.simulated import DEFAULTS, Setup, build_plan, format_setup, setup_options
-from quorate.simulator.listing import format_event, format_time
+from quorate.simulator.listing import format_time
 from quorate.simulator.plan import MS, SECOND, Plan
 from quorate.simulator.replay import (
     MAX_FILE_BYTES,
@@ -25,6 +25,7 @@ from quorate.simulator.replay import (
     decode_recording,
     encode_recording,
 )
+from quorate.simulator.story import compute_spans, tell_story
 from quorate.simulator.trace import Event
 from quorate.simulator.verdict import Outcome
 
@@ -42,17 +43,7 @@ __all__ = [
 F = TypeVar("F", bound=Callable[..., Any])
 
 COLOURS = {"true": "green", "false": "red", "unknown": "yellow"}
-TOLD: dict[str, str | None] = {
-    "fault": "yellow",
-    "down": "yellow",
-    "start": "yellow",
-    "fail": "red",
-    "accuse": "red",
-    "finding": "red",
-    "timer": None,
-    "final": "green",
-}
-"""Kinds of event that a story needs, and their colours."""
+TONES = {"fault": "yellow", "lie": "red", "final": "green", "finding": "red", "round": "cyan"}
 UNITS: dict[str, Nanoseconds] = {"ns": 1, "us": 1_000, "ms": MS, "s": SECOND, "min": 60 * SECOND}
 MAX_SEED = (1 << 63) - 1
 
@@ -124,12 +115,13 @@ def parse_time(text: str) -> Nanoseconds:
 def tell(events: list[Event], plan: Plan, limit: int | None = None) -> None:
     """Print what happened: faults, rounds and decisions; with `limit` only the last lines."""
     names = [machine.name for machine in plan.machines]
-    told = [event for event in events if event.kind in TOLD]
-    shown = told if limit is None else told[-limit:]
-    if len(shown) < len(told):
-        emit(style(f"... {len(told) - len(shown)} lines before; --all shows them", dim=True))
-    for event in shown:
-        emit(style(format_event(event, names), fg=TOLD[event.kind]))
+    lines = tell_story(events, names, compute_spans(events, names))
+    shown = lines if limit is None else lines[-limit:]
+    if len(shown) < len(lines):
+        emit(style(f"... {len(lines) - len(shown)} lines before; --all shows them", dim=True))
+    for line in shown:
+        text = f"{format_time(events[line.event].time_ns):>13}  {line.text}"
+        emit(style(text, fg=TONES.get(line.tone)))
 
 
 def describe_outcome(outcome: Outcome, plan: Plan) -> list[str]:
