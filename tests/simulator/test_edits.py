@@ -5,8 +5,9 @@ from quorate.simulator.edits import (
     count_choices,
     drop_machine,
     get_groups,
+    hasten,
     is_quiet,
-    join_pauses,
+    retime,
     tidy,
     without,
 )
@@ -35,11 +36,13 @@ def test_details_of_acts_that_do_not_happen_are_tidied_away() -> None:
         "nemesis who": {1: 2, 2: 3},
         "traitor 1 act": {},
         "traitor 1 how": {0: 9},
+        "nemesis rounds": {0: 5, 2: 6, 3: 1},
         "clients who": {0: 1},
     }
     assert tidy(choices) == {
         "nemesis act": {2: 4},
         "nemesis who": {2: 3},
+        "nemesis rounds": {2: 6, 3: 1},
         "clients who": {0: 1},
     }
 
@@ -75,18 +78,38 @@ def test_joined_pauses_leave_acts_their_times_and_are_fewer() -> None:
         "nemesis pause": {i: (i + 1) * 17 * MS + i for i in range(10)},
         "link 0>1 loss": {0: 1},
     }
-    (joined,) = join_pauses(choices, {"nemesis pause": most})
+    joined = retime(choices, most)
+    assert joined is not None
     assert get_times(joined, most) == get_times(choices, most) != []
     assert len(joined["nemesis pause"]) == 2
     assert joined["link 0>1 loss"] == {0: 1}
     assert count_choices(joined) == 7
 
 
+def test_acts_keep_their_times_when_pauses_are_chosen_among_more() -> None:
+    most, more = 200 * MS, 750 * MS
+    choices: Choices = {"nemesis act": {3: 4, 9: 5}, "nemesis pause": {2: 17, 9: 5 * MS}}
+    edited = retime(choices, most, more)
+    assert edited is not None
+    assert get_times(edited, more) == get_times(choices, most)
+
+
 def test_pauses_that_are_the_longest_need_no_choice() -> None:
-    (joined,) = join_pauses(
-        {"nemesis act": {2: 1}, "nemesis pause": {5: 3}}, {"nemesis pause": 100 * MS}
-    )
-    assert joined == {"nemesis act": {2: 1}}
+    choices: Choices = {"nemesis act": {2: 1}, "nemesis pause": {5: 3}}
+    assert retime(choices, 100 * MS) == {"nemesis act": {2: 1}}
+    assert retime({"nemesis pause": {5: 3}}, 100 * MS) is None
+
+
+def test_hastened_acts_lose_idle_pauses_before_them() -> None:
+    choices: Choices = {
+        "nemesis act": {2: 1, 4: 2},
+        "nemesis who": {4: 3},
+        "nemesis pause": {3: 7},
+    }
+    assert list(hasten(choices)) == [
+        {"nemesis act": {0: 1, 2: 2}, "nemesis who": {2: 3}, "nemesis pause": {1: 7}},
+        {"nemesis act": {1: 1, 3: 2}, "nemesis who": {3: 3}, "nemesis pause": {2: 7}},
+    ]
 
 
 def test_machine_that_goes_takes_its_streams_and_the_others_keep_theirs() -> None:

@@ -7,7 +7,7 @@ import click
 
 from quorate.cli.options import option
 from quorate.cli.output import emit, say
-from quorate.cli.recorded import describe_outcome, open_target, target_options
+from quorate.cli.target import describe_outcome, open_target, target_options
 from quorate.simulator.diagram import write_diagram
 from quorate.simulator.replay import compare, replay
 from quorate.simulator.tracer import Tracer

@@ -5,7 +5,7 @@ from pathlib import Path
 from textwrap import dedent
 
 from quorate.cli.output import EXIT_USAGE, fail
-from quorate.cli.recorded import write_recording
+from quorate.cli.target import write_recording
 from quorate.simulator.replay import Recording
 
 __all__ = ["make_test", "write_test"]

@@ -8,7 +8,9 @@ import msgspec
 
 from quorate.cli.options import option
 from quorate.cli.output import emit, fail, get_program, say, style
-from quorate.cli.recorded import (
+from quorate.cli.regression import write_test
+from quorate.cli.sim_summary import describe_plan
+from quorate.cli.target import (
     Target,
     advise,
     describe_outcome,
@@ -18,8 +20,6 @@ from quorate.cli.recorded import (
     tell,
     write_recording,
 )
-from quorate.cli.regression import write_test
-from quorate.cli.sim_summary import describe_plan
 from quorate.simulator.listing import format_time, render_text
 from quorate.simulator.replay import Recording, compare, expect, make_tape, run_until
 from quorate.simulator.run import run

@@ -10,7 +10,10 @@ import click
 
 from quorate.cli.options import option
 from quorate.cli.output import emit, get_program, is_terminal, say
-from quorate.cli.recorded import (
+from quorate.cli.regression import write_test
+from quorate.cli.sim import count_processors
+from quorate.cli.sim_summary import describe_plan
+from quorate.cli.target import (
     Target,
     advise,
     describe_outcome,
@@ -19,9 +22,6 @@ from quorate.cli.recorded import (
     tell,
     write_recording,
 )
-from quorate.cli.regression import write_test
-from quorate.cli.sim import count_processors
-from quorate.cli.sim_summary import describe_plan
 from quorate.cli.workers import Workers
 from quorate.simulator.replay import replay
 from quorate.simulator.shrink import (

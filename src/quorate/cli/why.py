@@ -9,9 +9,9 @@ import click
 
 from quorate.cli.options import format_option, option
 from quorate.cli.output import emit, is_terminal, say, style
-from quorate.cli.recorded import Target, open_target, target_options
 from quorate.cli.sim import count_processors
 from quorate.cli.sim_summary import describe_plan
+from quorate.cli.target import Target, open_target, target_options
 from quorate.cli.workers import Workers
 from quorate.simulator.listing import format_event, format_time
 from quorate.simulator.trace import Event

@@ -13,15 +13,18 @@ from msgspec.structs import replace
 from quorate.simulator.plan import MS, Plan
 
 __all__ = [
+    "PAUSE",
     "QUIET",
+    "SETTINGS",
     "Choices",
     "count_choices",
     "drop_machine",
     "find_acts",
     "get_groups",
+    "hasten",
     "is_quiet",
-    "join_pauses",
     "list_choices",
+    "retime",
     "tidy",
     "without",
     "without_streams",
@@ -30,7 +33,7 @@ __all__ = [
 Choices: TypeAlias = dict[str, dict[int, int]]
 """Of each stream: index -> value, nowhere zero."""
 
-ORDER = ("nemesis", "traitor", "disk", "link", "clients", "engine")
+ORDER = ("nemesis", "cast", "twins", "traitor", "disk", "knob", "link", "clients", "engine")
 """Families of streams, by the first word of their names: what is tried first."""
 LINK_ORDER = ("corrupt", "loss", "tail", "double", "delay")
 
@@ -96,7 +99,11 @@ def is_detail(name: str, prefix: str) -> bool:
     return name in {f"{prefix} {word}" for word in DETAILS}
 
 
-DETAILS = ("who", "how", "length", "clock")
+DETAILS = ("who", "role", "how", "length")
+SETTINGS = tuple(f"nemesis {word}" for word in ("style", "siege", "swarm", "scale", "rates"))
+"""What a seed chooses once; some of it says how long pauses are."""
+PAIRED = "nemesis rounds"
+"""Which pattern, and then whether it happens."""
 
 
 def find_acts(choices: Choices) -> list[str]:
@@ -114,66 +121,84 @@ def tidy(choices: Choices) -> Choices:
             continue
         acts = choices.get(f"{prefix} act", {})
         result[name] = {i: v for i, v in choices[name].items() if i in acts}
+    if PAIRED in choices:
+        drawn = choices[PAIRED]
+        result[PAIRED] = {i: v for i, v in drawn.items() if i % 2 or i + 1 in drawn}
     return {name: chosen for name, chosen in result.items() if chosen}
 
 
-# ---- pauses
+# ---- when acts come
+
+ACT, PAUSE = "nemesis act", "nemesis pause"
+COLUMNS = (ACT, *(f"nemesis {word}" for word in DETAILS))
+"""What is drawn for each act, besides the pause before it."""
 
 
-def join_pauses(choices: Choices, limits: dict[str, int]) -> Iterator[Choices]:
-    """Return choices in which acts come when they came, after as few pauses as possible."""
-    for prefix, acting, details in (
-        ("nemesis", "nemesis act", tuple(f"nemesis {word}" for word in DETAILS)),
-        ("clients", "", ()),
-    ):
-        name = f"{prefix} pause"
-        if acting and choices.get(name) and name in limits:
-            joined = relay(choices, name, acting, details, limits[name])
-            if joined is not None:
-                yield joined
-
-
-def relay(
-    choices: Choices, name: str, acting: str, details: tuple[str, ...], most: int
-) -> Choices | None:
-    """Return choices in which all that acts draw has moved to the earliest places.
+def retime(choices: Choices, most: int, new_most: int | None = None) -> Choices | None:
+    """Return choices in which acts come when they came, after as few pauses as possible.
 
     A pause that chooses p among `most` lasts 1 ms + most - p. Before each act come as many of the
-    longest as fit, and one that is shorter.
+    longest as fit, and one that is shorter. With `new_most` pauses are chosen among so many from
+    now on. None: nothing acts.
     """
-    acts = choices.get(acting, {})
+    acts, pauses = choices.get(ACT, {}), choices.get(PAUSE, {})
     if not acts:
         return None
-    pauses = choices.get(name, {})
-    longest = MS + most
-    result = {n: chosen for n, chosen in choices.items() if n not in (name, acting, *details)}
-    moved: Choices = {n: {} for n in (name, acting, *details) if n in choices or n == name}
+    longest = MS + (most if new_most is None else new_most)
+    moved: Choices = {name: {} for name in (PAUSE, *COLUMNS)}
     time = last = place = 0
     for index in range(max(acts) + 1):
-        time += longest - pauses.get(index, 0)
+        time += MS + most - pauses.get(index, 0)
         if index not in acts:
             continue
         whole, rest = divmod(time - last, longest)
-        if rest and rest < MS + 1:
-            return None
         place += whole
         if rest:
-            moved[name][place] = longest - rest
+            # The shortest pause is a little more than 1 ms.
+            moved[PAUSE][place] = longest - max(rest, MS + 1)
         else:
             place -= 1
-        for other in (acting, *details):
-            if index in choices.get(other, {}):
-                moved[other][place] = choices[other][index]
+        for name in COLUMNS:
+            if index in choices.get(name, {}):
+                moved[name][place] = choices[name][index]
         last, place = time, place + 1
-    return {n: chosen for n, chosen in {**result, **moved}.items() if chosen}
+    kept = {name: chosen for name, chosen in choices.items() if name not in moved}
+    return {name: chosen for name, chosen in {**kept, **moved}.items() if chosen}
+
+
+def hasten(choices: Choices) -> Iterator[Choices]:
+    """Return choices in which one act and all after it come earlier, without some of the longest
+    pauses before it.
+    """
+    acts, pauses = choices.get(ACT, {}), choices.get(PAUSE, {})
+    before = -1
+    for index in sorted(acts):
+        idle = [i for i in range(before + 1, index) if i not in pauses]
+        for count in sorted({len(idle), len(idle) // 2, 1}, reverse=True):
+            if 0 < count <= len(idle):
+                yield drop_columns(choices, set(idle[:count]))
+        before = index
+
+
+def drop_columns(choices: Choices, gone: set[int]) -> Choices:
+    """Return choices without the acts of these numbers: the later ones move to the front."""
+    result = dict(choices)
+    for name in (PAUSE, *COLUMNS):
+        if name in choices:
+            result[name] = {
+                index - sum(i < index for i in gone): value
+                for index, value in choices[name].items()
+                if index not in gone
+            }
+    return result
 
 
 # ---- plans
 
 
 QUIET: tuple[tuple[str, ...], ...] = (
-    ("link", "clients", "disk", "engine", "traitor"),
-    ("link", "clients", "engine"),
+    ("link", "clients", "disk", "engine", "knob", "cast"),
+    ("link", "clients", "engine", "knob"),
     ("link",),
     ("link delay", "link tail", "clients"),
     ("link loss", "link double", "link corrupt", "clients"),

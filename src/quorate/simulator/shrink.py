@@ -24,15 +24,18 @@ from msgspec.structs import replace
 
 from quorate.base.errors import Invalid
 from quorate.simulator.edits import (
+    PAUSE,
     QUIET,
+    SETTINGS,
     Choices,
     count_choices,
     drop_machine,
     find_acts,
     get_groups,
+    hasten,
     is_quiet,
-    join_pauses,
     list_choices,
+    retime,
     tidy,
     without,
     without_streams,
@@ -61,11 +64,15 @@ MAX_STARTS = 3
 """At other seeds, each only if much is left."""
 MUCH = 12
 """Choices and faults that are too many for a person to keep in mind."""
+MAX_PAUSE_MS = 60_000
+"""Between two items of a client: longer ones make a run that does nothing."""
 MAX_ROUNDS = 8
 """Of all passes; each must have helped for the next to come."""
 STOPS = frozenset({"no node stops itself", "every node can start again"})
 """Properties of which the message says which of many failures it was."""
-ENDS = frozenset({"fault heal", "fault mend", "fault restart", "fault resume"})
+ENDS = frozenset(
+    f"fault {name}" for name in ("heal", "mend", "restart", "resume", "round script ends")
+)
 """Faults that end others: they are not counted."""
 
 
@@ -209,9 +216,9 @@ class Shrinker:
             found.count_faults() + count_choices(found.choices),
             len(plan.machines),
             plan.clients,
+            found.outcome.events,
             bits,
             plan.duration_ms,
-            found.outcome.events,
         )
 
     def get_recording(self) -> Recording:
@@ -283,7 +290,7 @@ class Shrinker:
         self.step("acts", self.drop_acts)
         self.step("streams", self.drop_streams)
         self.step("choices", self.drop_choices)
-        self.step("pauses", self.join_pauses)
+        self.step("times", self.retime)
         self.step("plan", self.shrink_plan)
         self.step("values", self.lower_values)
 
@@ -401,10 +408,32 @@ class Shrinker:
             atoms = [(n, i) for n, i, _ in list_choices(self.best.choices) if n in names]
             self.reduce(atoms)
 
-    def join_pauses(self) -> None:
-        """Let nothing but pauses take the place of acts that are no more."""
-        choices, limits = self.best.choices, self.best.limits
-        self.try_first(self.try_choices(edit) for edit in join_pauses(choices, limits))
+    def retime(self) -> None:
+        """Let acts come in a plainer way, and earlier."""
+        most = self.best.limits.get(PAUSE)
+        if most is not None:
+            self.try_plain_settings(most)
+            self.try_first([self.try_edit(retime(self.best.choices, most))])
+        while self.try_first(map(self.try_choices, hasten(self.best.choices))) is not None:
+            pass
+
+    def try_plain_settings(self, most: int) -> None:
+        """Give up the style of the seed, but not the times of its acts: how long pauses are depends
+        on it, and only a run tells how long they are without.
+        """
+        choices = self.best.choices
+        for names in (SETTINGS, *([name] for name in SETTINGS)):
+            plain = without_streams(choices, names)
+            if plain == choices:
+                continue
+            (found,) = self.evaluate([Candidate(plan=self.plan, choices=plain)])
+            self.runs += 1
+            edited = retime(plain, most, found.limits.get(PAUSE, most))
+            if self.try_first([self.try_edit(edited)]) is not None:
+                return
+
+    def try_edit(self, edited: Choices | None) -> Candidate | None:
+        return None if edited is None else self.try_choices(edited)
 
     def shrink_plan(self) -> None:
         """Take machines, clients and time from the plan."""
@@ -415,6 +444,12 @@ class Shrinker:
                 break
         self.try_plans(replace(self.plan, clients=n) for n in range(self.plan.clients))
         self.try_plans(self.get_shorter())
+        most = MAX_PAUSE_MS // self.plan.submit_ms
+        self.try_plans(
+            replace(self.plan, submit_ms=self.plan.submit_ms * times)
+            for times in (8, 4, 2)
+            if times <= most
+        )
 
     def try_plans(self, plans: Iterable[Plan]) -> None:
         self.try_first(Candidate(plan=plan, choices=self.best.choices) for plan in plans)
