@@ -7,7 +7,7 @@ import click
 
 from quorate.cli.options import option
 from quorate.cli.output import emit, say
-from quorate.cli.target import describe_outcome, open_target, target_options
+from quorate.cli.target import describe_outcome, get_names, open_target, target_options
 from quorate.simulator.diagram import write_diagram
 from quorate.simulator.replay import compare, replay
 from quorate.simulator.tracer import Tracer
@@ -43,7 +43,7 @@ def diagram(target: str, out: Path | None, **asked: Any) -> int:
     write_diagram(path, tracer.events, recording.plan, outcome)
     for words in compare(recording, outcome):
         say(f"not as recorded: {words}")
-    for line in describe_outcome(outcome, recording.plan):
+    for line in describe_outcome(outcome, get_names(tracer)):
         say(line)
     emit(str(path))
     return 0

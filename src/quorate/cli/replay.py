@@ -14,6 +14,7 @@ from quorate.cli.target import (
     Target,
     advise,
     describe_outcome,
+    get_names,
     open_target,
     parse_time,
     target_options,
@@ -134,11 +135,11 @@ def show(found: Target, outcome: Outcome, tracer: Tracer, text: bool, limit: int
     emit(f"{found.title}: {describe_plan(plan)}")
     emit()
     if text:
-        emit(render_text(tracer.events, [m.name for m in plan.machines], all_kinds=True).rstrip())
+        emit(render_text(tracer.events, get_names(tracer), all_kinds=True).rstrip())
     else:
-        tell(tracer.events, plan, limit)
+        tell(tracer, limit)
     emit()
-    for line in describe_outcome(outcome, plan):
+    for line in describe_outcome(outcome, get_names(tracer)):
         emit(line)
 
 
@@ -150,13 +151,13 @@ def show_moment(found: Target, time_ns: int, text: bool, whole: bool) -> int:
     emit(f"{found.title}: {describe_plan(plan)}")
     emit()
     if text:
-        emit(render_text(tracer.events, [m.name for m in plan.machines], all_kinds=True).rstrip())
+        emit(render_text(tracer.events, get_names(tracer), all_kinds=True).rstrip())
     else:
-        tell(tracer.events, plan, None if whole else LINES)
+        tell(tracer, None if whole else LINES)
     emit()
     if outcome is not None:
         emit(f"the run ended before {format_time(time_ns).strip()}:")
-        for line in describe_outcome(outcome, plan):
+        for line in describe_outcome(outcome, get_names(tracer)):
             emit(line)
         return EXIT_CODES[outcome.verdict]
     emit(style(f"at {format_time(time_ns).strip()}", bold=True))

@@ -17,6 +17,7 @@ from quorate.cli.target import (
     Target,
     advise,
     describe_outcome,
+    get_names,
     open_target,
     target_options,
     tell,
@@ -203,9 +204,9 @@ def show(found: Target, shrinker: Shrinker, first: Progress, path: Path) -> None
     last = shrinker.get_progress()
     emit(f"{path}: {describe_plan(recording.plan)}")
     emit()
-    tell(tracer.events, recording.plan, LINES)
+    tell(tracer, LINES)
     emit()
-    for line in describe_outcome(outcome, recording.plan):
+    for line in describe_outcome(outcome, get_names(tracer)):
         emit(line)
     emit()
     emit(

@@ -18,7 +18,7 @@ from quorate.base.types import Nanoseconds
 from quorate.cli.output import EXIT_USAGE, emit, fail, get_program, say, style
 from quorate.cli.simulated import DEFAULTS, Setup, build_plan, format_setup, setup_options
 from quorate.simulator.listing import format_time
-from quorate.simulator.plan import MS, SECOND, Plan
+from quorate.simulator.plan import MS, SECOND
 from quorate.simulator.replay import (
     MAX_FILE_BYTES,
     Recording,
@@ -26,12 +26,13 @@ from quorate.simulator.replay import (
     encode_recording,
 )
 from quorate.simulator.story import compute_spans, tell_story
-from quorate.simulator.trace import Event
+from quorate.simulator.tracer import Tracer
 from quorate.simulator.verdict import Outcome
 
 __all__ = [
     "Target",
     "describe_outcome",
+    "get_names",
     "open_target",
     "parse_time",
     "read_recording",
@@ -112,9 +113,14 @@ def parse_time(text: str) -> Nanoseconds:
 # ---- what is told
 
 
-def tell(events: list[Event], plan: Plan, limit: int | None = None) -> None:
+def get_names(tracer: Tracer) -> list[str]:
+    """Return the names of a traced world's machines: more than the plan's, if some are twins."""
+    return [machine.name for machine in tracer.world.machines]
+
+
+def tell(tracer: Tracer, limit: int | None = None) -> None:
     """Print what happened: faults, rounds and decisions; with `limit` only the last lines."""
-    names = [machine.name for machine in plan.machines]
+    events, names = tracer.events, get_names(tracer)
     lines = tell_story(events, names, compute_spans(events, names))
     shown = lines if limit is None else lines[-limit:]
     if len(shown) < len(lines):
@@ -124,11 +130,11 @@ def tell(events: list[Event], plan: Plan, limit: int | None = None) -> None:
         emit(style(text, fg=TONES.get(line.tone)))
 
 
-def describe_outcome(outcome: Outcome, plan: Plan) -> list[str]:
+def describe_outcome(outcome: Outcome, names: list[str]) -> list[str]:
     """Return the verdict of a run and why, in lines."""
     lines = [style(outcome.verdict, fg=COLOURS[outcome.verdict], bold=True)]
     for finding in outcome.findings:
-        who = "" if finding.machine is None else f" on {plan.machines[finding.machine].name}"
+        who = "" if finding.machine is None else f" on {names[finding.machine]}"
         open_ = "" if finding.verdict == "false" else " (could not be judged)"
         lines.append(
             f"  {style(finding.property, bold=True)}{open_} at "

@@ -64,11 +64,10 @@ def why(target: str, points: int, samples: int, jobs: int | None, output: str, *
             )
         finally:
             dots.end()
-    names = [machine.name for machine in found.recording.plan.machines]
     if output == "json":
-        emit(json.dumps(make_document(explanation, names), indent=2))
+        emit(json.dumps(make_document(explanation), indent=2))
     else:
-        show(found, explanation, names)
+        show(found, explanation)
     return 0
 
 
@@ -96,7 +95,7 @@ def format_share(point: Point) -> str:
     return f"{100 * point.share:.0f} %"
 
 
-def show(found: Target, explanation: Explanation, names: list[str]) -> None:
+def show(found: Target, explanation: Explanation) -> None:
     """Print the curve as bars, and the jumps in words."""
     emit(f"{found.title}: {describe_plan(found.recording.plan)}")
     emit(f"chance of: {explanation.symptom}, if all after a moment is drawn anew")
@@ -106,7 +105,7 @@ def show(found: Target, explanation: Explanation, names: list[str]) -> None:
     for point in explanation.points:
         emit(format_row(point, point.time_ns in ends))
     emit()
-    for line in describe_jumps(explanation, names):
+    for line in describe_jumps(explanation):
         emit(line)
     if explanation.points[0].low > 0.5:
         say("\nit fails from the very beginning in most runs: any seed shows it")
@@ -125,13 +124,13 @@ def format_row(point: Point, is_jump: bool) -> str:
     return style(row + "  <- jump", fg="red") if is_jump else row
 
 
-def describe_jumps(explanation: Explanation, names: list[str]) -> list[str]:
+def describe_jumps(explanation: Explanation) -> list[str]:
     """Return in words when the run became doomed."""
     lines = []
     for number, jump in enumerate(explanation.jumps):
         if number and not jump.is_certain:
             continue
-        lines += describe_jump(jump, names)
+        lines += describe_jump(jump, explanation.names)
     if explanation.doomed_ns is not None:
         at, found = format_time(explanation.doomed_ns), format_time(explanation.found_ns)
         lines.append(
@@ -155,7 +154,7 @@ def describe_jump(jump: Jump, names: list[str]) -> list[str]:
     return [style(head, bold=True), *(f"  {format_event(e, names)}" for e in jump.events[:SHOWN])]
 
 
-def make_document(explanation: Explanation, names: list[str]) -> dict[str, Any]:
+def make_document(explanation: Explanation) -> dict[str, Any]:
     """Return the answer, ready for JSON."""
     return {
         "symptom": explanation.symptom,
@@ -168,7 +167,7 @@ def make_document(explanation: Explanation, names: list[str]) -> dict[str, Any]:
                 "begin": make_row(jump.begin),
                 "end": make_row(jump.end),
                 "certain": jump.is_certain,
-                "events": [make_event(event, names) for event in jump.events],
+                "events": [make_event(event, explanation.names) for event in jump.events],
             }
             for jump in explanation.jumps
         ],

@@ -410,10 +410,11 @@ class Shrinker:
 
     def retime(self) -> None:
         """Let acts come in a plainer way, and earlier."""
-        most = self.best.limits.get(PAUSE)
-        if most is not None:
-            self.try_plain_settings(most)
-            self.try_first([self.try_edit(retime(self.best.choices, most))])
+        if PAUSE in self.best.limits:
+            self.try_plain_settings(self.best.limits[PAUSE])
+        if PAUSE in self.best.limits:
+            edited = retime(self.best.choices, self.best.limits[PAUSE])
+            self.try_first([self.try_edit(edited)])
         while self.try_first(map(self.try_choices, hasten(self.best.choices))) is not None:
             pass
 

@@ -102,6 +102,8 @@ class Explanation(Struct, frozen=True, kw_only=True):
     points: list[Point]
     jumps: list[Jump]
     """The largest, the largest first."""
+    names: list[str]
+    """Of the machines."""
     doomed_ns: Nanoseconds | None
     """From this point on nearly every continuation fails; None: never before it showed."""
     runs: int
@@ -206,6 +208,7 @@ def explain(
         found_ns=found_ns,
         points=curve.list(),
         jumps=[jump for jump in jumps if jump.size > 0],
+        names=[machine.name for machine in tracer.world.machines],
         doomed_ns=find_doom(curve.list()),
         runs=len(curve.points) * samples + 1,
     )
