@@ -203,6 +203,7 @@ def explain(
     others = [pair for pair in pairwise(places) if pair != first]
     pairs = [first, narrow(curve, times, others)] if others else [first]
     jumps = [make_jump(curve, tracer.events, times, pair) for pair in pairs]
+    jumps.sort(key=lambda jump: (-jump.size, jump.begin.time_ns))
     return Explanation(
         symptom=symptom,
         found_ns=found_ns,
