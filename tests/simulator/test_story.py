@@ -124,6 +124,20 @@ def test_many_heights_in_a_row_are_one_sentence() -> None:
     assert tell(events) == ["final: heights 1 to 5 become final"]
 
 
+def test_a_swizzle_is_two_sentences() -> None:
+    events: list[tuple[str, int, dict[str, Any]]] = []
+    for other in (1, 2, 3):
+        events.append(("fault", -1, {"name": "swizzle cut", "source": 0, "other": other}))
+        events.append(cut(0, other, len(events) - 1))
+    for i in range(3):
+        events.append(("fault", -1, {"name": "swizzle mend", "source": 0, "other": i + 1}))
+        events.append(("mended", -1, {"begin": 2 * i + 1, "cause": len(events) - 1}))
+    assert tell(make_events(*events)) == [
+        "fault: swizzle: 3 links are cut one by one",
+        "mend: swizzle: 3 links are mended one by one",
+    ]
+
+
 def test_lies_are_told_once_for_each_thing_said() -> None:
     lie = {"false": True, "name": "Prevote", "height": 2, "round": 0, "text": "for nil"}
     events = make_events(

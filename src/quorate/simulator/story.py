@@ -29,7 +29,11 @@ MAX_LINES = 20_000
 CHATTER = frozenset({"Hello", "Tip"})
 """Messages beside the protocol, of which no lies are told."""
 MERGED_FROM = 2
-"""Heights in a row that are told one by one."""
+"""Heights, or links of a swizzle, in a row that are told one by one."""
+SWIZZLES = {
+    "swizzle cut": "swizzle: {} links are cut one by one",
+    "swizzle mend": "swizzle: {} links are mended one by one",
+}
 
 SUSPICIONS = frozenset({"suspects", "trusts"})
 """What failure detectors note."""
@@ -160,6 +164,9 @@ def describe_cut(links: list[Link], short: Sequence[str]) -> tuple[str, list[int
     if any((there, here) not in cut for here, there in links):
         sources, targets = ({link[end] for link in links} for end in (0, 1))
         label = f"{join_names(sources, short)} \u21f8 {join_names(targets, short)}"
+        if len(links) == 1:
+            # Whoever lacks one link is not cut off.
+            return label, []
         return label, sorted(sources if len(sources) <= len(targets) else targets)
     groups = compute_groups(len(short), cut)
     if len(groups) == 1:
@@ -304,18 +311,25 @@ def tell_story(events: Sequence[Event], names: Sequence[str], spans: Sequence[Sp
     )
     for event in events:
         teller.read(event)
-    return merge_finals(teller.lines, events)[-MAX_LINES:]
+    return merge_lines(teller.lines, events)[-MAX_LINES:]
 
 
-def merge_finals(lines: Sequence[Line], events: Sequence[Event]) -> list[Line]:
-    """Return the lines with heights that became final one after another in one sentence."""
+def merge_lines(lines: Sequence[Line], events: Sequence[Event]) -> list[Line]:
+    """Return the lines with what happened again and again, and nothing else between, in one."""
+
+    def get_key(line: Line) -> tuple[str, str]:
+        name = events[line.event].name
+        return line.tone, name if name in SWIZZLES else ""
+
     merged: list[Line] = []
-    for tone, group in groupby(lines, key=lambda line: line.tone):
+    for (tone, name), group in groupby(lines, key=get_key):
         run = list(group)
-        if tone == "final" and len(run) > MERGED_FROM:
+        if len(run) > MERGED_FROM and tone == "final":
             heights = [events[line.event].height for line in run]
             text = f"heights {min(heights)} to {max(heights)} become final"
-            merged.append(Line(run[-1].event, tone, text, -1))
+            merged.append(Line(run[-1].event, "final", text))
+        elif len(run) > MERGED_FROM and name:
+            merged.append(Line(run[-1].event, run[0].tone, SWIZZLES[name].format(len(run))))
         else:
             merged += run
     return merged

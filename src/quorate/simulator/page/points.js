@@ -105,9 +105,9 @@ function labelEvent(view, i) {
   const what = [run.nameOf(i), formatPlace(run, i)].filter(Boolean).join(" ");
   const other = run.other[i] >= 0 ? view.short[run.other[i]] : "";
   switch (run.kindOf(i)) {
-    case "send": case "lost": return `${what} ▸ ${view.isBroadcast(i) ? "all" : other}`;
-    case "double": return `${what} ▸ ${other}, again`;
-    case "withheld": return `${what} ⊘ ${other}`;
+    case "send": case "lost": return `▸ ${view.isBroadcast(i) ? "all" : other} ${what}`;
+    case "double": return `▸ ${other} ${what}, again`;
+    case "withheld": return `⊘ ${other} ${what}`;
     case "receive": return `◂ ${other} ${what}`;
     case "timer": return `${what} timeout`;
     case "durable": return `${what} durable`;

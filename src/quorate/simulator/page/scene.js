@@ -5,6 +5,7 @@ const LANE = 140;
 const COLUMN = 108;
 const CLIENT = 26;
 const PAD = 28;
+const MAX_TOLD = 5;
 const MAX_TALL = 12e6;
 const STRIP = 9;
 const LABEL = 12;
@@ -241,7 +242,7 @@ function drawSpans(view, height) {
       // Its beginning says what it is; once that is out of sight, the band does.
       if ((y < 4 || !places.shown[span.begin]) && bottom > 12) {
         const at = Math.max(y, 10, lastText + 14);
-        drawText(view, span.label, AXIS + 14 + Math.min(lanes.length, 6) * 8, at, LANE - 40, colour);
+        if (at < 10 + 14 * MAX_TOLD) drawText(view, span.label, AXIS + 14 + Math.min(lanes.length, 6) * 8, at, LANE - 40, colour);
         lastText = at;
       }
       for (const m of span.cut_off) drawBesides(view, m, y, bottom);
