@@ -53,6 +53,17 @@ def test_one_way_cut_says_from_whom_to_whom() -> None:
     ]
 
 
+def test_twins_have_no_link_that_could_join_two_sides() -> None:
+    pairs = [(0, 2), (2, 0), (0, 3), (3, 0), (1, 2), (2, 1)]
+    events = make_events(
+        ("join", 3, {"name": "validator-1-twin", "text": "twin of validator-1"}),
+        ("fault", -1, {"name": "partition"}),
+        *[cut(a, b, 1) for a, b in pairs],
+    )
+    names = ["validator-0", "validator-1", "validator-2", "validator-1-twin"]
+    assert [s.label for s in compute_spans(events, names)] == ["v0 v1 | v2 v1-t"]
+
+
 def test_links_that_leave_everybody_connected_are_named() -> None:
     events = make_events(cut(0, 1, -1), cut(1, 0, -1))
     labels = [span.label for span in compute_spans(events, NAMES)]

@@ -61,7 +61,7 @@ def make_diagram(
     """Return the page of a traced run as HTML.
 
     `operations` are what clients saw, `suspects` the ids of those that together violate a property:
-    the window of a `linearizability.Judgement`.
+    the window of a `linearizability.Judgement`. Those that a finding names are suspects anyway.
     """
     page = files("quorate.simulator") / "page"
     style = (page / "page.css").read_text(encoding="utf-8")
@@ -77,7 +77,7 @@ def make_diagram(
             "DATA": encode_data(
                 {
                     **make_data(events, plan, outcome),
-                    "operations": make_operations(operations, suspects),
+                    "operations": make_operations(operations, suspects, outcome),
                 }
             ),
         },
@@ -213,15 +213,16 @@ def compute_steps(numbers: Iterable[int]) -> Iterable[int]:
 
 
 def make_operations(
-    operations: Iterable[Operation], suspects: Collection[str]
+    operations: Iterable[Operation], suspects: Collection[str], outcome: Outcome
 ) -> list[dict[str, Any]]:
+    found = " ".join(finding.message for finding in outcome.findings)
     return [
         {
             "client": operation.client,
             "start_ns": operation.start_ns,
             "end_ns": operation.end_ns,
             "outcome": operation.outcome,
-            "suspect": operation.id in suspects,
+            "suspect": operation.id in suspects or operation.describe() in found,
             "label": f"{operation.name} {operation.key}".rstrip(),
             "text": operation.describe(),
         }

@@ -37,6 +37,8 @@ SWIZZLES = {
 
 SUSPICIONS = frozenset({"suspects", "trusts"})
 """What failure detectors note."""
+TWIN = "twin of "
+"""What the text of a join begins with, before the name of the other one."""
 MAX_SHORT = 10
 """Characters of a short name."""
 NUMBERED = re.compile(r"^([^\W\d][^\d]*)(\d+)((?:-\w+)?)$")
@@ -85,6 +87,8 @@ class Opened:
         """How many links of those are still cut."""
         self.parents: dict[int, int] = {}
         """The leading event of each cut."""
+        self.strangers: set[Link] = set()
+        """Pairs of machines that never have a link: twins."""
         self.spans: list[Span] = []
 
     def end(self, kind: Lasting, machine: int, event: int) -> None:
@@ -95,7 +99,7 @@ class Opened:
             self.spans.append(span)
 
     def end_cut(self, parent: int, event: int) -> None:
-        label, cut_off = describe_cut(self.cuts.pop(parent), self.short)
+        label, cut_off = describe_cut(self.cuts.pop(parent), self.short, self.strangers)
         span = Span(kind="cut", label=label, cut_off=cut_off, begin=parent, end=event)
         self.spans.append(span)
 
@@ -104,7 +108,11 @@ def compute_spans(events: Sequence[Event], names: Sequence[str]) -> list[Span]:
     """Return what lasted, in order of beginning."""
     opened = Opened(names)
     for event in events:
-        if event.kind == "fault":
+        if event.kind == "join":
+            other = names.index(twin) if (twin := event.text[len(TWIN) :]) in names else -1
+            if event.text.startswith(TWIN):
+                opened.strangers |= {(event.machine, other), (other, event.machine)}
+        elif event.kind == "fault":
             read_fault(opened, event)
         elif event.kind == "down":
             opened.end("pause", event.machine, event.number)
@@ -158,7 +166,9 @@ def read_cut(opened: Opened, event: Event) -> None:
     opened.parents[event.number] = parent
 
 
-def describe_cut(links: list[Link], short: Sequence[str]) -> tuple[str, list[int]]:
+def describe_cut(
+    links: list[Link], short: Sequence[str], strangers: set[Link]
+) -> tuple[str, list[int]]:
     """Return who is cut off from whom, and the machines on the smaller side."""
     cut = set(links)
     if any((there, here) not in cut for here, there in links):
@@ -168,7 +178,7 @@ def describe_cut(links: list[Link], short: Sequence[str]) -> tuple[str, list[int
             # Whoever lacks one link is not cut off.
             return label, []
         return label, sorted(sources if len(sources) <= len(targets) else targets)
-    groups = compute_groups(len(short), cut)
+    groups = compute_groups(len(short), cut | strangers)
     if len(groups) == 1:
         pairs = {(min(link), max(link)) for link in links}
         return ", ".join(f"{short[a]} \u21ce {short[b]}" for a, b in sorted(pairs)), []

@@ -14,6 +14,7 @@ from quorate.base.types import Address, Hash, Nanoseconds
 from quorate.consensus.replica import Accuse, Timer
 from quorate.ledger.application import Executed
 from quorate.simulator.contents import Contents, describe, describe_records, format_bytes
+from quorate.simulator.history import History, Operation
 from quorate.simulator.plan import MS
 from quorate.simulator.trace import Event
 
@@ -65,6 +66,7 @@ class Tracer:
         "cuts",
         "doubled",
         "events",
+        "history",
         "inside",
         "known",
         "lamport",
@@ -84,6 +86,8 @@ class Tracer:
 
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self.history: History | None = None
+        """What the clients of the run saw."""
         self.cut = 0
         """Events that were not kept."""
         self.lamport: dict[int, int] = {}
@@ -119,6 +123,10 @@ class Tracer:
         world.on_records.append(self.on_records)
         world.on_start.append(self.on_start)
         world.on_accuse.append(self.on_accuse)
+
+    def get_operations(self) -> list[Operation]:
+        """Return what clients asked and were told."""
+        return [] if self.history is None else self.history.get_operations()
 
     def add(
         self, kind: str, machine: int, other: int = -1, *, cause: int | None = None, **fields: Any

@@ -107,6 +107,8 @@ class Clients:
         self.act, self.loss = stream("clients act"), stream("clients loss")
         self.retry = stream("clients retry")
         self.history = History()
+        if world.trace is not None:
+            world.trace.history = self.history
         self.index = Index(world)
         self.requests: list[Request] = []
         self.reads = 0

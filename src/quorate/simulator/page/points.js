@@ -133,7 +133,7 @@ function drawLabel(view, i, x, y) {
   else if (kind === "final" || kind === "start" || isMend(run, i)) colour = colours.good;
   else if (kind === "fault" || kind === "down" || kind === "fail" || kind === "finding") colour = colours.bad;
   else if (kind === "timer") colour = colours.warn;
-  const room = run.machine[i] >= 0 ? view.gap - 36 : LANE - 24;
+  const room = run.machine[i] >= 0 ? view.gap - 36 : LANE - 90;
   drawText(view, labelEvent(view, i), x, y, kind === "finding" ? 600 : room, colour);
 }
 
@@ -241,7 +241,7 @@ function drawHeadOf(view, c, m) {
   const notes = [`height ${machine.height}`];
   if (machine.traitor) notes.unshift("traitor");
   if (machine.follower) notes.unshift("follower");
-  else if (machine.note) notes.unshift(machine.note);
+  else if (machine.note) notes.unshift(machine.note.split(" ")[0]);
   c.fillStyle = machine.traitor ? colours.lie : colours.quiet;
   c.fillText(notes.join(", "), x - 22, 32, view.gap - 12);
 }

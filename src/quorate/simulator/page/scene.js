@@ -1,7 +1,8 @@
 // What is drawn: lifelines, messages, points, bands, labels. `view` holds what to draw and where.
 
 const AXIS = 88;
-const LANE = 140;
+const LANE = 172;
+const LANES = 6;
 const COLUMN = 108;
 const CLIENT = 26;
 const PAD = 28;
@@ -233,7 +234,7 @@ function drawSpans(view, height) {
     }
     if (bottom < -20 || y > height + 20) continue;
     if (span.machine < 0) {
-      const x = AXIS + 4 + Math.min(lane, 5) * 8;
+      const x = AXIS + LANE - 20 - LANES * 8 + Math.min(lane, LANES - 1) * 8;
       const colour = span.kind === "cut" ? colours.bad : colours.warn;
       c.fillStyle = colour;
       c.globalAlpha = 0.75;
@@ -242,7 +243,7 @@ function drawSpans(view, height) {
       // Its beginning says what it is; once that is out of sight, the band does.
       if ((y < 4 || !places.shown[span.begin]) && bottom > 12) {
         const at = Math.max(y, 10, lastText + 14);
-        if (at < 10 + 14 * MAX_TOLD) drawText(view, span.label, AXIS + 14 + Math.min(lanes.length, 6) * 8, at, LANE - 40, colour);
+        if (at < 10 + 14 * MAX_TOLD) drawText(view, span.label, AXIS + 18, at, LANE - 90, colour);
         lastText = at;
       }
       for (const m of span.cut_off) drawBesides(view, m, y, bottom);
