@@ -152,3 +152,14 @@ def test_file_takes_no_setup_of_its_own(tmp_path: Path, capsys: pytest.CaptureFi
     assert run(["replay", "1", "--duration-ms", "300", "--record", str(path)]) == 0
     assert run(["replay", str(path), "--bug", "small-quorum"]) == 2
     assert "leave out --bug small-quorum" in capsys.readouterr().err
+
+
+def test_replay_tells_of_detectors_and_clocks(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--detector", "heartbeat", "--duration-ms", "1500", "--clock-bound", "1"]
+    assert run(["replay", "3", *words]) == 0
+    out = capsys.readouterr().out
+    assert "\n  detector heartbeat\n    crashes: " in out
+    assert (
+        "\n  clocks: none was ahead" in out
+        or "\n  clocks that were ahead by more than 1 ms:" in out
+    )

@@ -11,12 +11,14 @@ from quorate.simulator.causality import (
     HybridClock,
     HybridTime,
     LamportClocks,
+    list_alarms,
     run_hybrid_clocks,
 )
 from quorate.simulator.clock import MS, Step
 from quorate.simulator.faults import Faults
 from quorate.simulator.run import run
 from quorate.simulator.tracer import Tracer
+from quorate.simulator.world import World
 from simulator.networks import make_plan
 
 
@@ -224,3 +226,21 @@ def test_hybrid_clocks_of_a_run_tell_whose_clock_is_ahead(refuse: bool) -> None:
         for event in tracer.events:
             if event.cause >= 0 and event.machine >= 0 and tracer.events[event.cause].machine >= 0:
                 assert times[event.cause] < times[event.number]
+
+
+def test_alarms_name_the_clock_that_is_ahead_and_when() -> None:
+    tracer = Tracer()
+
+    def break_clocks(world: World) -> None:
+        world.after(700 * MS, Faults(world).step_clock, 2, 5_000)
+        world.after(1_000 * MS, Faults(world).step_clock, 1, -3_000)
+
+    run(make_plan(duration_ms=2_000), None, tracer, on_world=break_clocks)
+    pairs = list_alarms(tracer.events, 100 * MS)
+    assert {(pair.ahead, pair.behind) for pair in pairs} == {
+        (2, 0), (2, 1), (2, 3), (0, 1), (3, 1), (1, 1), (2, 2),
+    }  # fmt: skip
+    [pair] = [pair for pair in pairs if (pair.ahead, pair.behind) == (2, 0)]
+    assert 4_800 * MS < pair.by_ns <= 5_000 * MS
+    assert tracer.events[pair.event].time_ns > 700 * MS
+    assert list_alarms(tracer.events, 60_000 * MS) == []

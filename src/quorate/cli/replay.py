@@ -21,13 +21,17 @@ from quorate.cli.target import (
     tell,
     write_recording,
 )
+from quorate.simulator.causality import list_alarms
 from quorate.simulator.listing import format_time, render_text
+from quorate.simulator.plan import MS
 from quorate.simulator.replay import Recording, compare, expect, make_tape, run_until
 from quorate.simulator.run import run
 from quorate.simulator.tracer import Tracer
 from quorate.simulator.verdict import EXIT_CODES, Outcome
 from quorate.simulator.world import World
 
+MAX_CLOCKS = 12
+"""Pairs of clocks that are told."""
 LINES = 60
 """Of the story, unless all are asked for."""
 EXIT_DIFFERS = 2
@@ -58,6 +62,14 @@ EXIT_DIFFERS = 2
     show_default=False,
     help="Write a test for pytest that fails as long as this run does.",
 )
+@option(
+    "--clock-bound",
+    type=click.IntRange(1, 86_400_000),
+    metavar="MS",
+    default=None,
+    show_default=False,
+    help="Say whose wall clock is further ahead of others than this (hybrid logical clocks).",
+)
 @option("--strict", is_flag=True, help="Exit code 2 if anything differs from what was recorded.")
 @click.option(
     "-o",
@@ -74,6 +86,7 @@ def replay(
     whole: bool,
     until: str | None,
     export_test: Path | None,
+    clock_bound: int | None,
     strict: bool,
     output: str,
     **asked: Any,
@@ -104,6 +117,9 @@ def replay(
         emit(msgspec.json.format(msgspec.json.encode(outcome)).decode())
     elif tracer is not None:
         show(found, outcome, tracer, text, None if whole else LINES)
+        if clock_bound is not None:
+            for line in describe_clocks(tracer, clock_bound):
+                emit(line)
     differing = compare(found.recording, outcome)
     for words in differing:
         say(style(f"not as recorded: {words}", fg="yellow"))
@@ -141,6 +157,23 @@ def show(found: Target, outcome: Outcome, tracer: Tracer, text: bool, limit: int
     emit()
     for line in describe_outcome(outcome, get_names(tracer)):
         emit(line)
+
+
+def describe_clocks(tracer: Tracer, bound_ms: int) -> list[str]:
+    """Return whose wall clock was ahead of whose by more than a bound, when first and how often."""
+    names = get_names(tracer)
+    alarms = list_alarms(tracer.events, bound_ms * MS)
+    if not alarms:
+        return [f"  clocks: none was ahead of another by more than {bound_ms:,} ms"]
+    lines = [f"  clocks that were ahead by more than {bound_ms:,} ms:"]
+    for found in alarms[:MAX_CLOCKS]:
+        when = format_time(tracer.events[found.event].time_ns).strip()
+        whose = "itself a moment before" if found.ahead == found.behind else names[found.behind]
+        lines.append(
+            f"    {names[found.ahead]} by {found.by_ns // MS:,} ms ahead of {whose} at {when}, "
+            f"{found.times:,} times"
+        )
+    return lines
 
 
 def show_moment(found: Target, time_ns: int, text: bool, whole: bool) -> int:

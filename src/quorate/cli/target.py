@@ -17,6 +17,7 @@ from quorate.base.errors import Invalid
 from quorate.base.types import Nanoseconds
 from quorate.cli.output import EXIT_USAGE, emit, fail, get_program, say, style
 from quorate.cli.simulated import DEFAULTS, Setup, build_plan, format_setup, setup_options
+from quorate.simulator.detectors.words import describe_report
 from quorate.simulator.listing import format_time
 from quorate.simulator.plan import MS, SECOND
 from quorate.simulator.replay import (
@@ -155,6 +156,8 @@ def describe_outcome(outcome: Outcome, names: list[str]) -> list[str]:
     }
     if faults:
         lines.append("  faults: " + ", ".join(f"{name} {n}" for name, n in faults.items()))
+    if outcome.detection is not None:
+        lines += [f"  {line}" for line in describe_report(outcome.detection, names)]
     return lines
 
 

@@ -23,12 +23,14 @@ from msgspec import Struct
 from quorate.base.types import Nanoseconds
 
 __all__ = [
+    "Ahead",
     "Causality",
     "HybridAlarm",
     "HybridClock",
     "HybridTime",
     "LamportClocks",
     "Occurrence",
+    "list_alarms",
     "run_hybrid_clocks",
 ]
 
@@ -214,6 +216,8 @@ class HybridAlarm(Struct, frozen=True):
     hybrid: HybridTime
     sender: int
     """Whose time pulled it there; the machine itself: its own clock went back."""
+    event: int = -1
+    """The number of the event in a trace."""
 
 
 class HybridClock:
@@ -224,7 +228,7 @@ class HybridClock:
     along, so with `refuse` (the paper's defence) such a message moves the clock only by `c`.
     """
 
-    __slots__ = ("alarms", "count", "epsilon_ns", "machine", "refuse", "time")
+    __slots__ = ("alarms", "count", "epsilon_ns", "event", "machine", "refuse", "time")
 
     MAX_ALARMS = 1_000
     """Kept; later ones are only counted."""
@@ -234,6 +238,8 @@ class HybridClock:
         self.time = HybridTime(0, 0)
         self.alarms: list[HybridAlarm] = []
         self.count = 0
+        self.event = -1
+        """What its alarms are given as their event."""
 
     def tick(self, physical_ns: Nanoseconds) -> HybridTime:
         """A local event or a sending."""
@@ -268,7 +274,7 @@ class HybridClock:
             return False
         self.count += 1
         if len(self.alarms) < self.MAX_ALARMS:
-            self.alarms.append(HybridAlarm(self.machine, physical_ns, time, sender))
+            self.alarms.append(HybridAlarm(self.machine, physical_ns, time, sender, self.event))
         return True
 
 
@@ -291,7 +297,7 @@ def run_hybrid_clocks(
     times: list[HybridTime] = []
     places: list[int] = []
     """Where each event, or what led to it, happened."""
-    for event in trace:
+    for number, event in enumerate(trace):
         machine, cause = event.machine, event.cause
         if machine == NOWHERE:
             times.append(times[cause] if cause >= 0 else HybridTime(0, 0))
@@ -300,9 +306,40 @@ def run_hybrid_clocks(
         clock = clocks.get(machine)
         if clock is None:
             clock = clocks[machine] = HybridClock(machine, epsilon_ns, refuse=refuse)
+        clock.event = number
         if cause >= 0 and places[cause] not in (machine, NOWHERE):
             times.append(clock.merge(event.wall_ns, times[cause], places[cause]))
         else:
             times.append(clock.tick(event.wall_ns))
         places.append(machine)
     return times, clocks
+
+
+class Ahead(Struct, frozen=True):
+    """One machine's clock was ahead of another's; if both are one, it went back."""
+
+    ahead: int
+    behind: int
+    event: int
+    """The first at which it was noticed."""
+    by_ns: Nanoseconds
+    """At first."""
+    times: int
+
+
+def list_alarms(trace: Iterable[Dated], epsilon_ns: Nanoseconds) -> list[Ahead]:
+    """Return which clocks were ahead of which by more than a bound, in order of first notice.
+
+    Times that are ahead are refused, so nobody is blamed for what it was told.
+    """
+    _, clocks = run_hybrid_clocks(trace, epsilon_ns, refuse=True)
+    found: dict[tuple[int, int], list[HybridAlarm]] = {}
+    for clock in clocks.values():
+        for alarm in clock.alarms:
+            found.setdefault((alarm.sender, alarm.machine), []).append(alarm)
+    pairs = [
+        Ahead(ahead, behind, first.event, first.hybrid.l_ns - first.physical_ns, len(alarms))
+        for (ahead, behind), alarms in found.items()
+        for first in alarms[:1]
+    ]
+    return sorted(pairs, key=lambda pair: (pair.event, pair.ahead))
