@@ -4,9 +4,11 @@ from quorate.simulator.edits import (
     Choices,
     count_choices,
     drop_machine,
+    find_acts,
     get_groups,
     hasten,
     is_quiet,
+    order_by_time,
     retime,
     tidy,
     without,
@@ -36,15 +38,25 @@ def test_details_of_acts_that_do_not_happen_are_tidied_away() -> None:
         "nemesis who": {1: 2, 2: 3},
         "traitor 1 act": {},
         "traitor 1 how": {0: 9},
-        "nemesis rounds": {0: 5, 2: 6, 3: 1},
+        "rounds": {0: 5, 2: 6, 3: 1},
         "clients who": {0: 1},
     }
     assert tidy(choices) == {
         "nemesis act": {2: 4},
         "nemesis who": {2: 3},
-        "nemesis rounds": {2: 6, 3: 1},
+        "rounds": {2: 6, 3: 1},
         "clients who": {0: 1},
     }
+
+
+def test_choices_of_several_streams_are_ordered_by_about_when_they_were_drawn() -> None:
+    choices: Choices = {"a": {0: 1, 9: 1}, "b": {50: 1, 99: 1}, "c": {}}
+    assert order_by_time(choices, ["a", "b", "c"]) == [("a", 0), ("b", 50), ("a", 9), ("b", 99)]
+
+
+def test_acts_of_traitors_are_one_group_behind_those_of_nemeses() -> None:
+    choices: Choices = {f"{who} act": {0: 1} for who in ("traitor 2", "nemesis", "traitor 1")}
+    assert find_acts(choices) == [["nemesis act"], ["traitor 1 act", "traitor 2 act"]]
 
 
 def test_groups_have_the_acts_of_nemeses_first_and_delays_last() -> None:

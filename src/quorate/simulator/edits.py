@@ -24,6 +24,7 @@ __all__ = [
     "hasten",
     "is_quiet",
     "list_choices",
+    "order_by_time",
     "retime",
     "tidy",
     "without",
@@ -102,14 +103,27 @@ def is_detail(name: str, prefix: str) -> bool:
 DETAILS = ("who", "role", "how", "length")
 SETTINGS = tuple(f"nemesis {word}" for word in ("style", "siege", "swarm", "scale", "rates"))
 """What a seed chooses once; some of it says how long pauses are."""
-PAIRED = "nemesis rounds"
+PAIRED = "rounds"
 """Which pattern, and then whether it happens."""
 
 
-def find_acts(choices: Choices) -> list[str]:
-    """Return the streams that say which act comes, those of nemeses first."""
-    names = [name for name in choices if split_name(name)[1] == "act"]
-    return sorted(names, key=lambda name: (not name.startswith("nemesis"), name))
+def find_acts(choices: Choices) -> list[list[str]]:
+    """Return the streams that say which act comes: those of nemeses, then those of traitors."""
+    names = sorted(name for name in choices if choices[name] and split_name(name)[1] == "act")
+    nemeses = [name for name in names if name.startswith("nemesis ")]
+    others = [name for name in names if name not in nemeses]
+    return [group for group in (nemeses, others) if group]
+
+
+def order_by_time(choices: Choices, names: Iterable[str]) -> list[tuple[str, int]]:
+    """Return the choices of streams about in the order in which they were drawn, so that the
+    neighbours in it belong to one phase of the run.
+    """
+    placed = []
+    for name in names:
+        last = max(choices.get(name, {}), default=0)
+        placed += [((index << 16) // (last + 1), name, index) for index in choices.get(name, {})]
+    return [(name, index) for _, name, index in sorted(placed)]
 
 
 def tidy(choices: Choices) -> Choices:

@@ -35,6 +35,7 @@ from quorate.simulator.edits import (
     hasten,
     is_quiet,
     list_choices,
+    order_by_time,
     retime,
     tidy,
     without,
@@ -398,15 +399,14 @@ class Shrinker:
     def drop_acts(self) -> None:
         """Take away acts of nemeses and traitors, each with all that it drew."""
         self.try_first([self.try_choices(tidy(self.best.choices))])
-        for name in find_acts(self.best.choices):
-            self.reduce([(name, index) for index in sorted(self.best.choices.get(name, {}))])
+        for names in find_acts(self.best.choices):
+            self.reduce(order_by_time(self.best.choices, names))
             self.try_first([self.try_choices(tidy(self.best.choices))])
 
     def drop_choices(self) -> None:
         """Take away single choices, group by group."""
         for names in get_groups(self.best.choices):
-            atoms = [(n, i) for n, i, _ in list_choices(self.best.choices) if n in names]
-            self.reduce(atoms)
+            self.reduce(order_by_time(self.best.choices, names))
 
     def retime(self) -> None:
         """Let acts come in a plainer way, and earlier."""
