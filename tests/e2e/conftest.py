@@ -26,3 +26,13 @@ def single(tmp_path: Path) -> Iterator[Stage]:
         yield made
     finally:
         made.clean()
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Iterator[Stage]:
+    """Three validators, not started yet: what an engine for crashes is run with."""
+    made = Stage(tmp_path / "network", validators=3)
+    try:
+        yield made
+    finally:
+        made.clean()

@@ -98,7 +98,7 @@ def test_strange_file_is_refused_with_what_was_expected(data: bytes, message: st
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"engine": "raft"}, "engine 'raft', expected one of tendermint"),
+        ({"engine": "nobody"}, "engine 'nobody', expected one of tendermint, raft"),
         ({"bug": "none"}, "bug 'none': expected one of"),
         ({"machines": []}, "number of machines 0, expected 1 to 128"),
         ({"duration_ms": 0}, "duration_ms 0, expected 1 to"),

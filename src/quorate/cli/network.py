@@ -18,8 +18,17 @@ from quorate.cli import devnet, processes
 from quorate.cli.devnet import Plan
 from quorate.cli.local import Local, exists, open_local
 from quorate.cli.options import engine_option, folder_option, option, yes_option
-from quorate.cli.output import Progress, emit, fail, get_program, say, style
+from quorate.cli.output import (
+    Progress,
+    emit,
+    fail,
+    get_program,
+    say,
+    style,
+    warn_of_engine,
+)
 from quorate.cli.start import check_ports, start_validators
+from quorate.consensus import ENGINES
 from quorate.runtime.config import load_network, write_network
 
 PORT = click.IntRange(1, 65535)
@@ -209,6 +218,7 @@ def introduce(local: Local, *, again: bool) -> None:
             bold=True,
         )
     )
+    warn_of_engine(network.engine)
     emit()
     for validator in network.validators:
         emit(
@@ -233,7 +243,7 @@ def introduce(local: Local, *, again: bool) -> None:
     last = len(network.validators) - 1
     for command, purpose in (
         ("status", "heights, rounds, peers, pools"),
-        (f"kill {last}", "crash one; more than two thirds must be left to go on"),
+        (f"kill {last}", f"crash one; {ENGINES[network.engine].quorum} must be left to go on"),
         ("why-stalled", "what the network waits for"),
         ("logs 0 -f", "what validator 0 writes"),
         ("down", "stop; the next `up` continues the same chain"),

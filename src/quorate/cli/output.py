@@ -11,6 +11,8 @@ from typing import Any, NoReturn, TextIO
 
 import click
 
+from quorate.consensus import ENGINES
+
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_CONFIG = 78
@@ -34,6 +36,13 @@ class Problem(click.ClickException):
     def __init__(self, message: str, code: int = EXIT_FAILURE) -> None:
         super().__init__(name_program(message))
         self.code = code
+
+
+def warn_of_engine(name: str) -> None:
+    """Say what an operator has to know of an engine, on stderr."""
+    engine = ENGINES.get(name)
+    if engine is not None and engine.caution:
+        say(style(engine.caution, fg="yellow"))
 
 
 def fail(message: str, code: int = EXIT_FAILURE) -> NoReturn:

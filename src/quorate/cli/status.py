@@ -11,7 +11,7 @@ from quorate.base.types import Address, Hash
 from quorate.cli import processes
 from quorate.cli.local import Local, Observation, open_local
 from quorate.cli.options import folder_option, format_option
-from quorate.cli.output import emit, emit_table, get_program, say
+from quorate.cli.output import emit, emit_table, get_program, say, warn_of_engine
 
 DURATION = re.compile(r"\b[0-9.]+ (ms|s|min)\b")
 EXIT_DEGRADED = 1
@@ -35,8 +35,11 @@ def status(folder: Path, output: str) -> int:
     seen = local.observe()
     rows = [describe(local, observation, get_best(seen)) for observation in seen]
     if output == "json":
-        emit(json.dumps({"network": local.network.name, "validators": rows}, indent=2))
+        network = local.network
+        facts = {"network": network.name, "engine": network.engine, "validators": rows}
+        emit(json.dumps(facts, indent=2))
     else:
+        warn_of_engine(local.network.engine)
         show_table(rows)
         for observation in seen:
             if observation.error:

@@ -5,6 +5,10 @@ from typing import Any
 
 from msgspec import Struct
 
+from quorate.base.types import Address
+from quorate.consensus import raft_types
+from quorate.consensus.certificate import decode_certificate
+from quorate.consensus.raft import Raft
 from quorate.consensus.replica import Message, Record, Replica
 from quorate.consensus.tendermint import Tendermint
 from quorate.consensus.tendermint_types import Settings
@@ -23,6 +27,16 @@ class Engine(Struct, frozen=True):
     """Everything that is in the journal."""
     faults: str
     source: str
+    proves: bool
+    """Whether its certificates convince a stranger; if not, members trust each other."""
+    byzantine: bool
+    """Whether it tolerates members that lie; if not, only crashes."""
+    quorum: str
+    """What must be left to go on, in words."""
+    caution: str
+    """What an operator has to know before relying on it, one line; empty: nothing beyond that."""
+    get_signers: Callable[[bytes], list[Address]]
+    """Who stands for a certificate, as far as it says. Raises Invalid."""
 
 
 ENGINES: dict[str, Engine] = {
@@ -34,5 +48,25 @@ ENGINES: dict[str, Engine] = {
         records=Tendermint.RECORDS,
         faults="Byzantine, less than a third of the voting power; partial synchrony",
         source="Buchman, Kwon, Milosevic: The latest gossip on BFT consensus, arXiv 1807.04938",
+        proves=True,
+        byzantine=True,
+        quorum="more than two thirds of the voting power",
+        caution="",
+        get_signers=lambda data: [who for who, _ in decode_certificate(data).signatures],
+    ),
+    "raft": Engine(
+        name="raft",
+        replica=Raft,
+        settings=raft_types.Settings,
+        wire=Raft.WIRE,
+        records=Raft.RECORDS,
+        faults="crashes, less than half of the voting power; members trust each other",
+        source="Ongaro, Ousterhout: In search of an understandable consensus algorithm, 2014",
+        proves=False,
+        byzantine=False,
+        quorum="more than half of the voting power",
+        caution="raft: the members trust each other; one that lies can rewrite what all hold, and "
+        "nothing convinces a stranger",
+        get_signers=lambda data: raft_types.decode_certificate(data).holders,
     ),
 }

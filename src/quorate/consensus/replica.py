@@ -218,7 +218,7 @@ class Base(Value, frozen=True, gc=False):
     `height` is the last applied and durable height (0: genesis), `envelope` the hash of the
     envelope decided there (genesis: the genesis block's hash), `certificate` its proof (genesis:
     empty), `payloads` its content (genesis: none). `members` and `next_members` hold at
-    `height + 1` and `height + 2`.
+    `height + 1` and `height + 2`, `own_members` agreed on `height` itself (genesis: as `members`).
     """
 
     height: Height
@@ -227,6 +227,7 @@ class Base(Value, frozen=True, gc=False):
     payloads: list[bytes]
     members: list[Member]
     next_members: list[Member]
+    own_members: list[Member] = []
 
 
 class Situation(Value, frozen=True, gc=False):

@@ -9,6 +9,7 @@ from msgspec import Struct
 from quorate._kernel import Ledger
 from quorate.base.errors import Invalid
 from quorate.base.types import Address, Hash, Height, Member, Milliseconds
+from quorate.consensus import ENGINES
 from quorate.consensus.membership import ValidatorSet
 from quorate.light.answers import read_bytes, read_int
 
@@ -43,6 +44,12 @@ def read_genesis(genesis: bytes) -> Anchor:
     engine = settings.get("engine")
     if not isinstance(engine, str):
         raise Invalid(f"genesis: config.quorate.engine is {engine!r}, expected a name")
+    known = ENGINES.get(engine)
+    if known is not None and not known.proves:
+        raise Invalid(
+            f"genesis: engine {engine!r}: its members trust each other, and nothing that they say "
+            "convinces a stranger; ask a node that you trust, or choose an engine that proves"
+        )
     entries = settings.get("validators")
     if not isinstance(entries, list):
         raise Invalid(f"genesis: config.quorate.validators is {entries!r}, expected a list")

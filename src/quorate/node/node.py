@@ -255,6 +255,7 @@ class Node:
             payloads=execution.payloads,
             members=self.application.members(height + 1),
             next_members=self.application.members(height + 2),
+            own_members=self.application.members(max(height, 1)),
         )
         self.started = True
         self.port.log(

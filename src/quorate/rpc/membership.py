@@ -6,7 +6,8 @@ import msgspec
 
 from quorate.base.errors import Invalid
 from quorate.base.types import Height, Member
-from quorate.consensus.certificate import decode_certificate
+from quorate.consensus import raft_types
+from quorate.consensus.certificate import Envelope, decode_certificate
 from quorate.consensus.membership import MAX_MEMBERS
 from quorate.consensus.replica import Situation
 from quorate.crypto.hashes import HEAD_BYTES, hash_payload, keccak256
@@ -104,26 +105,37 @@ def describe_member(member: Member) -> dict[str, str]:
 def describe_certificate(certificate: bytes) -> dict[str, Any]:
     """Return the fields of a certificate; nothing where its engine has another kind of proof."""
     try:
+        if certificate[:1] == bytes((raft_types.VERSION,)):
+            held = raft_types.decode_certificate(certificate)
+            return {
+                "envelope": describe_envelope(held.envelope),
+                "term": hex(held.term),
+                "index": hex(held.index),
+                "holders": [to_hex(address) for address in held.holders],
+            }
         found = decode_certificate(certificate)
     except Invalid:
         return {}
-    envelope = found.envelope
     return {
-        "envelope": {
-            "engine": envelope.engine,
-            "height": hex(envelope.height),
-            "round": hex(envelope.round),
-            "proposer": to_hex(envelope.proposer),
-            "parent": to_hex(envelope.parent),
-            "validatorsHash": to_hex(envelope.members),
-            "nextValidatorsHash": to_hex(envelope.next_members),
-            "payloadHash": to_hex(envelope.payload),
-        },
+        "envelope": describe_envelope(found.envelope),
         "round": hex(found.round),
         "signatures": [
             {"address": to_hex(address), "signature": to_hex(signature)}
             for address, signature in found.signatures
         ],
+    }
+
+
+def describe_envelope(envelope: Envelope) -> dict[str, str]:
+    return {
+        "engine": envelope.engine,
+        "height": hex(envelope.height),
+        "round": hex(envelope.round),
+        "proposer": to_hex(envelope.proposer),
+        "parent": to_hex(envelope.parent),
+        "validatorsHash": to_hex(envelope.members),
+        "nextValidatorsHash": to_hex(envelope.next_members),
+        "payloadHash": to_hex(envelope.payload),
     }
 
 

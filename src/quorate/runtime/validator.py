@@ -24,7 +24,6 @@ from quorate.base.errors import Corrupt, Invalid, Unavailable
 from quorate.base.rng import Rng
 from quorate.base.types import Address, Hash, Height
 from quorate.consensus import ENGINES
-from quorate.consensus.certificate import decode_certificate
 from quorate.consensus.keys import SecpKeys
 from quorate.consensus.replica import Timer
 from quorate.ledger.application import Application, Executed
@@ -198,6 +197,9 @@ class Validator:
         self.notifier.ready(f"height {height}")
         if self.notifier.watchdog_s:
             self.tell_watchdog()
+        caution = ENGINES[self.plan.network.engine].caution
+        if caution:
+            self.log("warning", caution)
         self.log(
             "info",
             "validator runs",
@@ -349,7 +351,7 @@ class Validator:
         certificate = self.node.execution.certificate
         if not certificate:
             return set()
-        return {who for who, _ in decode_certificate(certificate).signatures}
+        return set(ENGINES[self.plan.network.engine].get_signers(certificate))
 
     def has_signed(self) -> bool:
         """Whether this validator's vote is in the last certificate, or is not asked for."""

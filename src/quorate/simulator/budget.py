@@ -3,7 +3,8 @@
 An engine with voting power n promises agreement while the power of those who lie stays below n/3.
 Whoever lies on purpose counts (traitors, twins), and so does an honest member whose disk lost what
 it had acknowledged: it may vote twice and not know. All of them together stay below a third, in
-every validator set that the run may ever have.
+every validator set that the run may ever have. Where an engine tolerates crashes only, nobody may
+lie or forget, and half takes the place of a third.
 
 Liveness needs more: at the end of all faults more than two thirds of the power must be honest and
 able to start, so machines that will never start again (their disk is known to be damaged, which
@@ -17,6 +18,7 @@ fault of a disk is allowed that could leave it in none.
 from typing import TYPE_CHECKING
 
 from quorate.base.types import Address
+from quorate.consensus import ENGINES
 
 if TYPE_CHECKING:
     from quorate.simulator.machine import Machine
@@ -34,6 +36,9 @@ class Budget:
     def __init__(self, world: "World") -> None:
         self.world = world
         self.unbounded = world.plan.profile.unbounded
+        self.byzantine = ENGINES[world.plan.engine].byzantine
+        self.parts = 3 if self.byzantine else 2
+        """Less than one part of so many may be faulty."""
         self.sets: list[Powers] = [{m.address: m.power for m in world.plan.machines if m.power}]
         """All validator sets that were or may yet be in force."""
         self.liars: dict[Address, str] = {}
@@ -43,6 +48,8 @@ class Budget:
 
     def can_lie(self, address: Address) -> bool:
         """Whether one more identity may say or forget anything."""
+        if not self.byzantine:
+            return False
         return address in self.liars or self.is_sound(self.sets, {**self.liars, address: ""})
 
     def can_stop(self, address: Address) -> bool:
@@ -78,20 +85,20 @@ class Budget:
         return True
 
     def is_sound(self, sets: list[Powers], liars: dict[Address, str]) -> bool:
-        """Whether liars and lost machines hold less than a third of each set."""
+        """Whether liars and lost machines hold less than the engine's share of each set."""
         faulty = liars if self.unbounded else {**self.lost, **liars}
         return all(
-            3 * sum(powers.get(address, 0) for address in faulty) < sum(powers.values())
+            self.parts * sum(powers.get(address, 0) for address in faulty) < sum(powers.values())
             for powers in sets
         )
 
     def has_live_core(self) -> bool:
-        """Whether honest machines that can run hold more than two thirds of every set."""
+        """Whether honest machines that can run hold a quorum of every set."""
         running: dict[Address, Machine] = {
             m.address: m for m in self.world.machines if m.is_honest and not m.refused
         }
         return all(
-            3 * sum(power for address, power in powers.items() if address in running)
-            > 2 * sum(powers.values())
+            self.parts * sum(power for address, power in powers.items() if address in running)
+            > (self.parts - 1) * sum(powers.values())
             for powers in self.sets
         )

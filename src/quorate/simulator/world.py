@@ -9,6 +9,7 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import Any
 
+from quorate.base.errors import Invalid
 from quorate.base.types import Address, Hash, Height, Nanoseconds
 from quorate.consensus import ENGINES
 from quorate.consensus.keys import SecpKeys
@@ -94,7 +95,10 @@ class World:
         self.record_kinds = get_kinds(engine.records)
         self.decode_record = make_record_decoder(engine.records).decode
         if plan.bug:
-            get_bug(plan.bug).install(self)
+            bug = get_bug(plan.bug)
+            if bug.engine not in ("", plan.engine):
+                raise Invalid(f"bug {bug.name!r} is one of {bug.engine}, not of {plan.engine}")
+            bug.install(self)
         self.stores = make_stores(plan)
         self.chain: Hash = self.stores.chain
         self.machines = [

@@ -29,6 +29,8 @@ class Bug(Struct, frozen=True):
     """The property that must fail."""
     install: Callable[["World"], None]
     """Put it into a world, before its machines are made."""
+    engine: str = ""
+    """The only one that can have it; empty: any."""
 
 
 BUGS: dict[str, Bug] = {}
@@ -60,4 +62,4 @@ def replace_replica(replica: type[Replica]) -> Callable[["World"], None]:
 
 def load() -> None:
     """Register all bugs; each family is a module of this package."""
-    from quorate.simulator.bugs import storage, tendermint  # noqa: F401  (register themselves)
+    from quorate.simulator.bugs import raft, storage, tendermint  # noqa: F401  (register themselves)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from quorate.base.errors import Invalid
 from quorate.base.types import Address, Height, Member
+from quorate.consensus import ENGINES, raft_types
 from quorate.consensus.certificate import NIL, PRECOMMIT, compute_digest
 from quorate.consensus.evidence import Offence, decode_evidence, get_offence, verify_evidence
 from quorate.consensus.membership import ValidatorSet
@@ -13,6 +14,7 @@ from quorate.ledger.application import Executed
 from quorate.node.wire import get_tag
 from quorate.simulator.durability import KeptHeights
 from quorate.simulator.invariants.chain import Chain
+from quorate.simulator.invariants.raft import RaftRules
 from quorate.simulator.invariants.tendermint import TendermintRules
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ def watch(world: "World") -> None:
     if world.plan.engine == "tendermint":
         KeptHeights(world)
         TendermintWatch(world, chain)
+    elif world.plan.engine == "raft":
+        watch_raft(world, chain)
 
 
 def watch_chain(world: "World") -> Chain:
@@ -37,7 +41,8 @@ def watch_chain(world: "World") -> Chain:
         world.find(property, message, world.get_machine(who))
 
     genesis = [Member(m.address, m.power) for m in world.plan.machines if m.power]
-    chain = Chain(world.chain, genesis, world.machines[0].keys.verify, report)
+    verify = world.machines[0].keys.verify if ENGINES[world.plan.engine].proves else None
+    chain = Chain(world.chain, genesis, verify, report)
 
     def on_start(machine: "Machine", _: list[bytes]) -> None:
         if machine.is_honest:
@@ -62,6 +67,49 @@ def watch_chain(world: "World") -> Chain:
     world.on_start.append(on_start)
     world.on_final.append(on_final)
     return chain
+
+
+def watch_raft(world: "World", chain: Chain) -> None:
+    """Tell the rules of Raft what machines say and write."""
+
+    def report(property: str, message: str, who: Address) -> None:
+        world.find(property, message, world.get_machine(who))
+
+    rules = RaftRules(chain.members.get, report)
+
+    def on_kept(machine: "Machine", records: list[bytes]) -> None:
+        if machine.is_honest:
+            rules.keep(machine.address, [world.decode_record(data) for data in records])
+
+    def on_append(machine: "Machine", m: raft_types.Append) -> None:
+        if m.entries and m.entries[0].index == m.prev_index + 1:
+            world.witness("entries sent")
+        if machine.is_honest:
+            rules.judge_append(machine.address, m)
+
+    def on_appended(machine: "Machine", m: raft_types.Appended) -> None:
+        if machine.is_honest:
+            rules.judge_appended(machine.address, m)
+
+    def on_vote(machine: "Machine", m: raft_types.VoteReply) -> None:
+        if m.granted and not m.trial:
+            world.witness("vote granted")
+        if machine.is_honest:
+            rules.judge_vote(machine.address, m)
+
+    def on_start(machine: "Machine", records: list[bytes]) -> None:
+        if machine.is_honest:
+            decoded = [world.decode_record(data) for data in records]
+            rules.keep(machine.address, decoded, start=True)
+
+    world.on_kept.append(on_kept)
+    world.on_start.append(on_start)
+    for kind, watcher in (
+        (raft_types.Append, on_append),
+        (raft_types.Appended, on_appended),
+        (raft_types.VoteReply, on_vote),
+    ):
+        world.on_message[kind] = [*world.on_message.get(kind, []), watcher]
 
 
 class TendermintWatch:

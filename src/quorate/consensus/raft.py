@@ -1,0 +1,542 @@
+"""Raft: a replicated log under crashes, with one leader a term.
+
+Source: Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm (Extended
+Version)", 2014: `5.3` at a line is a section there, `F2` a rule of its figure 2. Ongaro,
+"Consensus: Bridging Theory and Practice", 2014 (the thesis): `T9.6` is a section there.
+
+Model: members by voting power of which less than half may crash and come back; nobody lies. Safety
+needs no synchrony, progress needs a network that is mostly timely. Links may lose, repeat, delay
+and reorder; the leader sends again what was not acknowledged. Who is told something by a member
+believes it, so nothing here convinces a stranger.
+
+In our words. Time is divided into terms with at most one leader each, elected by a majority; only
+a member whose log is as complete as that of each voter wins. The leader alone appends to its log
+and copies it to the others; an entry that a majority holds is committed, in the order of the log.
+A follower whose log differs is corrected by the leader's.
+
+Invariants: one vote of a member in a term, across crashes; an entry is acknowledged only when it
+is durable; entries of one index and term are the same and so are all before them (log matching);
+what is committed is in the log of every later leader (leader completeness).
+
+Cost for n members and one height: n - 1 messages with the payload, n - 1 acknowledgements, one
+write to disk each; the commit travels with the next message. An idle network exchanges heartbeats.
+
+What goes beyond the paper, and deviations:
+* Log index and height differ: a new leader's no-op (section 8) has an index and no height. Only
+  entries with a payload are delivered, and a leader asks for the next payload when the last one
+  was applied, so that a log never holds two undecided payloads: that the one of height h exists
+  proves that h - 1 is committed.
+* PreVote (T9.6), CheckQuorum (T6.2), and members that do not vote while they hear a leader (T4.2.3)
+  are always on: a member that was cut off cannot depose a leader when it returns.
+* Membership comes from the ledger: executing height h fixes the members of h + 2. Instead of joint
+  configurations in the log (section 6), consecutive sets are joint: whatever concerns a log that
+  ends at height h, its commitment as well as an election, takes a majority of the members of h and
+  one of the members of h + 1. Why that is safe: let D be decided, and a candidate's log end at L
+  without it. Entry L exists, so L - 1 is committed, and L is at most D. If L is D, election and
+  decision need majorities of the same sets, so some voter held the decided entry. If L is less,
+  L + 1 was decided as well, by a majority of the members of L + 1 among others, and the election
+  needs one too: some voter held entry L + 1 and had the more complete log. Either refused its vote.
+* A follower that is far behind is not sent snapshots by its leader: the ledger keeps its blocks,
+  and block sync brings finished heights as `Decision`, which a member's word suffices for. They
+  become the base of its log.
+* Only power counts, not heads; with equal powers that is the paper's majority.
+* A leader that is voted out hands over by TimeoutNow (T3.10) once that is decided.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
+
+from quorate.base.errors import Corrupt, Invalid
+from quorate.base.types import Address, Hash, Height, Member, Nanoseconds
+from quorate.consensus.certificate import (
+    Envelope,
+    decode_envelope,
+    encode_envelope,
+    verify_payloads,
+)
+from quorate.consensus.raft_elections import Elections, Progress
+from quorate.consensus.raft_log import Log
+from quorate.consensus.raft_situation import describe_situation
+from quorate.consensus.raft_types import (
+    ENGINE,
+    MAX_ENTRIES,
+    MILLISECOND,
+    Append,
+    Appended,
+    Ballot,
+    Certificate,
+    Entry,
+    Learned,
+    RequestVote,
+    TimeoutNow,
+    VoteReply,
+    Written,
+    decode_certificate,
+    encode_certificate,
+)
+from quorate.consensus.replica import (
+    NOTHING,
+    Base,
+    Checkpoint,
+    Decision,
+    Deliver,
+    Head,
+    Message,
+    Persist,
+    Record,
+    Send,
+    Situation,
+    Timer,
+    Want,
+)
+from quorate.crypto.hashes import hash_payload, keccak256
+
+MAX_DOUBLINGS = 6
+"""Of the pause before entries are sent again that were not acknowledged."""
+BYTES_PER_MS = 1000
+"""How thin a link may be before that pause is made longer for large entries."""
+
+
+class Raft(Elections):
+    """One member, or a follower that waits to become one."""
+
+    __slots__ = ()
+
+    WIRE: ClassVar[tuple[type[Message], ...]] = (
+        Decision,
+        RequestVote,
+        VoteReply,
+        Append,
+        Appended,
+        TimeoutNow,
+    )
+    RECORDS: ClassVar[tuple[type[Record], ...]] = (Ballot, Written, Learned)
+
+    # ---- start
+
+    def start(self, now: Nanoseconds, base: Base, journal: Iterable[Record]) -> None:
+        self.height = self.applied_height = base.height
+        self.parent = base.envelope
+        index = term = 0
+        if base.certificate:
+            known = decode_certificate(base.certificate)
+            index, term = known.index, known.envelope.round
+        self.log = Log(index, term, base.height)
+        self.commit = index
+        own = base.own_members or base.members
+        for height, members in enumerate((own, base.members, base.next_members), base.height):
+            self.know_members(height, members)
+        for record in journal:
+            self.replay(record)
+        # A payload exists only if the one before it was committed.
+        before = self.log.find_payload(self.log.last_height - 1)
+        if before is not None:
+            self.commit_to(before.index, None)
+        self.rest(now)
+
+    def replay(self, record: Record) -> None:
+        """Take up a record that survived."""
+        log = self.log
+        if isinstance(record, Ballot):
+            self.term, self.voted_for = record.term, record.voted_for
+        elif isinstance(record, Written):
+            fresh = [entry for entry in record.entries if entry.index > log.base_index]
+            previous = max(record.prev_index, log.base_index)
+            if (fresh and fresh[0].index != previous + 1) or previous > log.last_index:
+                raise Corrupt(
+                    f"journal: entries after index {record.prev_index}, "
+                    f"expected at most {log.last_index}"
+                )
+            log.truncate(previous)
+            log.append(fresh)
+        else:
+            assert isinstance(record, Learned)
+            if record.height <= self.height:
+                return
+            before = log.find_payload(record.height - 1)
+            if before is not None:
+                self.commit_to(before.index, None)
+            if record.height != self.height + 1:
+                raise Corrupt(
+                    f"journal: a record of height {record.height}, expected {self.height + 1}"
+                )
+            self.take_up(record.height, record.payloads, record.certificate)
+
+    # ---- inputs
+
+    def submit(self, now: Nanoseconds, height: Height, payload: bytes) -> None:
+        if (
+            self.role != "leader"
+            or payload == NOTHING
+            or height != self.log.last_height + 1
+            or height != self.applied_height + 1
+        ):
+            return
+        if len(payload) > self.settings.max_payload_bytes:
+            self.drop("own payload too large")
+            return
+        envelope = Envelope(
+            ENGINE,
+            height,
+            self.term,
+            self.me,
+            self.parent,
+            self.sets[height].hash,
+            self.sets[height + 1].hash,
+            hash_payload(payload),
+        )
+        self.lead(now, height, encode_envelope(envelope), payload)
+
+    def checked(self, now: Nanoseconds, height: Height, payload: bytes, valid: bool) -> None:
+        """Never asked for: what a leader proposes is believed, and a divergence shows in the hash
+        of the block that the next payload names.
+        """
+
+    def applied(self, now: Nanoseconds, height: Height, members: list[Member]) -> None:
+        self.applied_height = height
+        self.know_members(height + 2, members)
+        for old in [known for known in self.sets if known < height]:
+            del self.sets[old]
+        self.checkpoint(height)
+        if self.role == "leader":
+            if self.me not in self.sets[height + 1].powers:
+                self.hand_over(now)
+                return
+            self.know_followers()
+            self.replicate(now)
+            self.want()
+        elif "election" not in self.timers:
+            self.rest(now)
+
+    def timeout(self, now: Nanoseconds, timer: Timer) -> None:
+        if self.timers.pop(timer.kind, None) is not None:
+            self.TIMEOUTS[timer.kind](self, now)
+
+    # ---- the leader
+
+    def become_leader(self, now: Nanoseconds) -> None:
+        """F2, leaders; section 8: an entry of its own term makes it commit what came before."""
+        self.role, self.leader = "leader", self.me
+        self.cancel_timer("election")
+        self.know_followers()
+        for progress in self.peers.values():
+            progress.next = self.log.last_index + 1
+        self.kept = 0
+        self.set_timer(now, "quorum", self.settings.election_ms * MILLISECOND)
+        self.set_timer(now, "heartbeat", self.settings.heartbeat_ms * MILLISECOND)
+        self.lead(now, self.log.last_height, b"", b"")
+        self.want()
+
+    def know_followers(self) -> None:
+        """Keep progress of all who are members now or will be at the next height."""
+        for address in self.get_others():
+            if address not in self.peers:
+                self.peers[address] = Progress(self.log.last_index + 1)
+
+    def lead(self, now: Nanoseconds, height: Height, envelope: bytes, payload: bytes) -> None:
+        """Append an entry and copy it to the others, while it is written here."""
+        previous = self.log.last_index
+        entry = Entry(self.term, previous + 1, height, envelope, payload)
+        self.log.append([entry])
+        self.replicate(now)
+        self.out.append(Persist(Written(previous, [entry])))
+        self.out.append(Send(self.me, Appended(self.term, True, entry.index)))
+
+    def want(self) -> None:
+        """Ask for the next payload once everything in the log has been applied."""
+        height = self.log.last_height + 1
+        if self.applied_height == height - 1 and self.wanted != height:
+            self.wanted = height
+            self.out.append(Want(height, self.parent))
+
+    def replicate(self, now: Nanoseconds) -> None:
+        """Send followers what they were not sent yet."""
+        for address, progress in self.peers.items():
+            if progress.next <= self.log.last_index:
+                self.send_entries(now, address, progress)
+
+    def send_entries(self, now: Nanoseconds, to: Address, progress: Progress) -> None:
+        """F2, AppendEntries from nextIndex on, which moves on as if it had been received."""
+        log = self.log
+        start = max(progress.next, log.base_index + 1)
+        entries = log.read(start, MAX_ENTRIES, self.settings.max_append_bytes)
+        term = log.get_term(start - 1)
+        assert term is not None
+        self.out.append(Send(to, Append(self.term, start - 1, term, entries, self.commit)))
+        progress.next = start + len(entries)
+        size = sum(len(entry.payload) for entry in entries)
+        pause_ms = (self.settings.heartbeat_ms + size // BYTES_PER_MS) << progress.tries
+        progress.tries = min(progress.tries + 1, MAX_DOUBLINGS)
+        progress.due = now + pause_ms * MILLISECOND
+
+    def on_timeout_heartbeat(self, now: Nanoseconds) -> None:
+        """F2, leaders: be heard when idle, and send again what was not acknowledged."""
+        log = self.log
+        for address, progress in self.peers.items():
+            if progress.match < log.last_index and now >= progress.due:
+                progress.next = max(progress.match, log.base_index) + 1
+                self.send_entries(now, address, progress)
+                continue
+            known = max(progress.match, log.base_index)
+            term = log.get_term(known)
+            assert term is not None
+            self.out.append(Send(address, Append(self.term, known, term, [], self.commit)))
+        self.set_timer(now, "heartbeat", self.settings.heartbeat_ms * MILLISECOND)
+
+    def on_timeout_quorum(self, now: Nanoseconds) -> None:
+        """T6.2: who does not hear from a majority for an election timeout is no leader."""
+        heard = {address: None for address, progress in self.peers.items() if progress.heard}
+        heard[self.me] = None
+        if not self.is_chosen(heard, self.log.last_height):
+            self.leader = None
+            self.rest(now)
+            return
+        for progress in self.peers.values():
+            progress.heard = False
+        self.set_timer(now, "quorum", self.settings.election_ms * MILLISECOND)
+
+    def on_appended(self, now: Nanoseconds, sender: Address, m: Appended) -> None:
+        self.observe(now, m.term)
+        if self.role != "leader" or m.term != self.term:
+            self.drop("stale acknowledgement")
+            return
+        if sender == self.me:
+            self.kept = max(self.kept, m.index)
+            self.advance_commit(now)
+            return
+        progress = self.peers.get(sender)
+        if progress is None:
+            self.drop("stranger")
+            return
+        progress.heard = True
+        if not m.success:
+            # 5.3: try where the follower says, but only once for each answer.
+            following = max(m.index, progress.match) + 1
+            if following < progress.next:
+                progress.next = following
+                self.send_entries(now, sender, progress)
+            return
+        if m.index > min(progress.match, self.log.last_index):
+            progress.match = min(m.index, self.log.last_index)
+            progress.tries = 0
+            progress.next = max(progress.next, progress.match + 1)
+            self.advance_commit(now)
+        if self.role == "leader" and progress.next <= self.log.last_index:
+            self.send_entries(now, sender, progress)
+
+    def advance_commit(self, now: Nanoseconds) -> None:
+        """F2, leaders, last rule: what majorities hold and is of this term (figure 8)."""
+        log = self.log
+        for index in range(log.last_index, self.commit, -1):
+            if log.get_term(index) != self.term:
+                return
+            holders = self.get_holders(index)
+            if all(
+                self.is_chosen(self.get_holders(last), height)
+                for height, last in self.get_heights(index)
+            ):
+                self.commit_to(index, holders)
+                # Others learn of it with the next message; those who wait for it, at once.
+                self.tell_commit()
+                return
+
+    def get_heights(self, index: int) -> list[tuple[Height, int]]:
+        """Return the heights that end above the commit index up to an index, each with the index
+        that concerns it last.
+        """
+        found: dict[Height, int] = {}
+        for at in range(self.commit + 1, index + 1):
+            found[self.log.get_height(at)] = at
+        return list(found.items())
+
+    def get_holders(self, index: int) -> dict[Address, None]:
+        """Return who is known to hold an entry durably."""
+        holders = {a: None for a, p in self.peers.items() if p.match >= index}
+        if self.kept >= index:
+            holders[self.me] = None
+        return holders
+
+    def tell_commit(self) -> None:
+        """Let followers execute what was committed without waiting for the next message."""
+        for address, progress in self.peers.items():
+            if progress.match < self.commit:
+                continue
+            term = self.log.get_term(progress.match)
+            assert term is not None
+            self.out.append(Send(address, Append(self.term, progress.match, term, [], self.commit)))
+
+    def hand_over(self, now: Nanoseconds) -> None:
+        """T3.10: no member any more, let the most complete follower stand at once."""
+        best = max(self.peers, key=lambda who: (self.peers[who].match, who), default=None)
+        if best is not None:
+            self.out.append(Send(best, TimeoutNow(self.term)))
+        self.leader = None
+        self.rest(now)
+
+    # ---- followers
+
+    def on_append(self, now: Nanoseconds, sender: Address, m: Append) -> None:
+        """F2, AppendEntries."""
+        if m.term < self.term:
+            self.out.append(Send(sender, Appended(self.term, False, 0)))  # rule 1
+            return
+        self.observe(now, m.term)
+        if self.role == "leader":
+            self.drop("two leaders in a term")
+            return
+        self.leader, self.heard_at = sender, now
+        self.rest(now)
+        log, previous, entries = self.log, m.prev_index, m.entries
+        if any(e.index != previous + 1 + i or e.term > m.term for i, e in enumerate(entries)):
+            self.drop("entries")
+            return
+        if previous < log.base_index:
+            # Everything up to the base is decided, so it is the same.
+            entries = entries[log.base_index - previous :]
+            previous = log.base_index
+        elif log.get_term(previous) != m.prev_term:  # rule 2
+            following = log.last_index
+            if previous <= following:
+                following = max(log.find_first(previous) - 1, log.base_index)
+            self.out.append(Send(sender, Appended(self.term, False, following)))
+            return
+        if not self.write(entries):
+            return
+        matching = previous + len(entries)
+        self.out.append(Send(sender, Appended(self.term, True, matching)))
+        self.commit_to(min(m.commit, matching), {sender: None, self.me: None})  # rule 5
+
+    def write(self, entries: list[Entry]) -> bool:
+        """Rules 3 and 4: what contradicts the leader goes, what is new is kept. Whether it could
+        be: nothing that is committed is ever given up.
+        """
+        log = self.log
+        for i, entry in enumerate(entries):
+            known = log.get_term(entry.index)
+            if known == entry.term:
+                continue
+            if known is not None:
+                if entry.index <= self.commit:
+                    self.drop("contradicts what is committed")
+                    return False
+                log.truncate(entry.index - 1)
+            fresh = entries[i:]
+            log.append(fresh)
+            self.out.append(Persist(Written(entry.index - 1, fresh)))
+            self.foresee(fresh)
+            break
+        return True
+
+    def foresee(self, entries: list[Entry]) -> None:
+        """Let the application execute ahead what will probably be committed."""
+        for entry in entries:
+            if entry.envelope:
+                parent = decode_envelope(entry.envelope).parent
+                value = keccak256(entry.envelope)
+                self.out.append(Head(entry.height, entry.payload, value, parent))
+
+    def commit_to(self, index: int, holders: dict[Address, None] | None) -> None:
+        """Deliver payloads up to an index of the log, which are committed."""
+        for at in range(self.commit + 1, min(index, self.log.last_index) + 1):
+            entry = self.log.get(at)
+            assert entry is not None
+            self.commit = at
+            if not entry.envelope or entry.height <= self.height:
+                continue
+            certificate = encode_certificate(
+                Certificate(
+                    decode_envelope(entry.envelope),
+                    self.term,
+                    entry.index,
+                    sorted(holders if holders is not None else {self.me: None}),
+                )
+            )
+            self.deliver(entry.height, [entry.payload], keccak256(entry.envelope), certificate)
+
+    def deliver(
+        self, height: Height, payloads: list[bytes], value: Hash, certificate: bytes
+    ) -> None:
+        self.height, self.parent = height, value
+        self.heights_since_checkpoint += 1
+        self.bytes_since_checkpoint += sum(map(len, payloads))
+        self.out.append(Deliver(height, payloads, value, certificate))
+
+    def on_decision(self, now: Nanoseconds, sender: Address, m: Decision) -> None:
+        """A finished height from a member, whose word suffices."""
+        members = self.sets.get(m.height)
+        if m.height != self.height + 1 or members is None:
+            self.drop("stale" if m.height <= self.height else "ahead")
+            return
+        if not any(sender in known.powers for known in self.sets.values()):
+            self.drop("stranger")
+            return
+        try:
+            certificate = decode_certificate(m.certificate)
+            envelope = certificate.envelope
+            if (envelope.engine, envelope.height, envelope.parent, envelope.members) != (
+                ENGINE,
+                m.height,
+                self.parent,
+                members.hash,
+            ):
+                raise Invalid(f"decision: no successor at height {m.height}")
+            verify_payloads(envelope, m.payloads)
+        except Invalid:
+            self.drop("decision")
+            return
+        if self.log.get_term(certificate.index) == envelope.round:
+            self.commit_to(certificate.index, dict.fromkeys(certificate.holders))
+            return
+        if self.role == "leader":
+            # Somebody else leads in a later term, or this could not have been decided without us.
+            self.leader = None
+            self.rest(now)
+        self.out.append(Persist(Learned(m.height, m.payloads, m.certificate)))
+        self.take_up(m.height, m.payloads, m.certificate)
+
+    def take_up(self, height: Height, payloads: list[bytes], certificate: bytes) -> None:
+        """Make a decided height the base of the log, and deliver it."""
+        known = decode_certificate(certificate)
+        self.log.rebase(known.index, known.envelope.round, height)
+        self.commit = max(self.commit, known.index)
+        self.deliver(height, payloads, keccak256(encode_envelope(known.envelope)), certificate)
+
+    # ---- memory
+
+    def checkpoint(self, height: Height) -> None:
+        """Let the journal be cut now and then, and forget old entries."""
+        settings, log = self.settings, self.log
+        if (
+            self.heights_since_checkpoint < settings.checkpoint_heights
+            and self.bytes_since_checkpoint < settings.checkpoint_bytes
+        ):
+            return
+        entry = log.find_payload(height)
+        index = log.base_index if entry is None else entry.index
+        if entry is None and height != log.base_height:
+            return
+        self.heights_since_checkpoint = self.bytes_since_checkpoint = 0
+        later = log.entries[index - log.base_index :]
+        records: list[Record] = [Ballot(self.term, self.voted_for)]
+        if later:
+            records.append(Written(index, later))
+        self.out.append(Checkpoint(height, records))
+        log.forget(index)
+
+    def get_situation(self, now: Nanoseconds) -> Situation:
+        return describe_situation(self)
+
+    TIMEOUTS: ClassVar[dict[str, Callable[[Any, Nanoseconds], None]]] = {
+        "election": Elections.on_timeout_election,
+        "heartbeat": on_timeout_heartbeat,
+        "quorum": on_timeout_quorum,
+    }
+
+    HANDLERS: ClassVar[dict[type[Message], Callable[[Any, Nanoseconds, Address, Any], None]]] = {
+        Append: on_append,
+        Appended: on_appended,
+        RequestVote: Elections.on_request_vote,
+        VoteReply: Elections.on_vote_reply,
+        TimeoutNow: Elections.on_timeout_now,
+        Decision: on_decision,
+    }

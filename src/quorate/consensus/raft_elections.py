@@ -1,0 +1,234 @@
+"""Raft's terms and roles: who stands, who votes, and when a leader is one no more.
+
+Sections as in `quorate.consensus.raft`.
+"""
+
+from abc import abstractmethod
+
+from quorate.base.rng import Rng
+from quorate.base.types import Address, Hash, Height, Member, Nanoseconds
+from quorate.consensus.membership import ValidatorSet
+from quorate.consensus.raft_log import Log
+from quorate.consensus.raft_types import (
+    MILLISECOND,
+    Ballot,
+    RequestVote,
+    Settings,
+    TimeoutNow,
+    VoteReply,
+    has_majority,
+)
+from quorate.consensus.replica import CancelTimer, Keys, Persist, Replica, Send, SetTimer, Timer
+
+NOBODY = bytes(20)
+
+
+class Progress:
+    """What a leader knows of a follower."""
+
+    __slots__ = ("due", "heard", "match", "next", "tries")
+
+    def __init__(self, next_index: int) -> None:
+        self.next = next_index
+        self.match = 0
+        """nextIndex and matchIndex of figure 2."""
+        self.heard = True
+        """Since the last look for a quorum (T6.2)."""
+        self.tries = 0
+        self.due: Nanoseconds = 0
+        """When what is not acknowledged may be sent again."""
+
+
+class Elections(Replica):
+    """The state of a Raft replica and its elections; replication is in a subclass."""
+
+    __slots__ = (
+        "applied_height",
+        "bytes_since_checkpoint",
+        "commit",
+        "heard_at",
+        "height",
+        "heights_since_checkpoint",
+        "kept",
+        "leader",
+        "log",
+        "parent",
+        "peers",
+        "role",
+        "sets",
+        "settings",
+        "term",
+        "timers",
+        "voted_for",
+        "votes",
+        "wanted",
+    )
+
+    log: Log
+    parent: Hash
+    height: Height
+    """The last that was delivered."""
+
+    def __init__(self, keys: Keys, chain: Hash, rng: Rng, settings: Settings | None = None) -> None:
+        super().__init__(keys, chain, rng)
+        self.settings = settings or Settings()
+        self.sets: dict[Height, ValidatorSet] = {}
+        self.timers: dict[str, Nanoseconds] = {}
+        self.term = 0
+        self.voted_for: Address = NOBODY
+        self.role = "follower"
+        """"follower", "trial" (T9.6), "candidate" or "leader"."""
+        self.leader: Address | None = None
+        self.heard_at: Nanoseconds | None = None
+        """When a leader was last heard."""
+        self.votes: dict[Address, None] = {}
+        self.peers: dict[Address, Progress] = {}
+        self.commit = 0
+        """commitIndex of figure 2."""
+        self.applied_height = 0
+        self.wanted: Height = 0
+        """The height that a payload was asked for in this term."""
+        self.kept = 0
+        """Up to which index this leader's own log is durable."""
+        self.heights_since_checkpoint = self.bytes_since_checkpoint = 0
+
+    # ---- roles
+
+    def rest(self, now: Nanoseconds) -> None:
+        """Be a follower that stands for election when no leader is heard for long (5.2)."""
+        self.role = "follower"
+        self.votes, self.peers = {}, {}
+        self.wanted = 0
+        for kind in ("heartbeat", "quorum"):
+            self.cancel_timer(kind)
+        if any(self.me in members.powers for members in self.get_sets()):
+            wait = self.settings.election_ms * MILLISECOND
+            self.set_timer(now, "election", wait + self.rng.below(wait))
+        else:
+            self.cancel_timer("election")
+
+    def observe(self, now: Nanoseconds, term: int) -> None:
+        """F2, all servers: a higher term makes a follower."""
+        if term > self.term:
+            self.term, self.voted_for, self.leader = term, NOBODY, None
+            self.out.append(Persist(Ballot(term, NOBODY)))
+            self.rest(now)
+
+    def get_sets(self) -> list[ValidatorSet]:
+        """Return the sets whose majorities count for a log that ends where this one does."""
+        height = self.log.last_height
+        return [self.sets[h] for h in (height, height + 1) if h in self.sets]
+
+    def is_chosen(self, holders: dict[Address, None], height: Height) -> bool:
+        """Whether these are majorities of both sets that decide at a height."""
+        return all(
+            height + i in self.sets and has_majority(self.sets[height + i].members, holders)
+            for i in (0, 1)
+        )
+
+    def is_hearing(self, now: Nanoseconds) -> bool:
+        """Whether there is a leader as far as this member knows (T4.2.3)."""
+        if self.role == "leader":
+            return True
+        wait = self.settings.election_ms * MILLISECOND
+        return self.leader is not None and self.heard_at is not None and now < self.heard_at + wait
+
+    def on_timeout_election(self, now: Nanoseconds) -> None:
+        """5.2, T9.6: ask whether an election could be won before starting it."""
+        self.rest(now)
+        self.leader = None
+        if self.log.last_height + 1 not in self.sets:
+            return
+        self.role = "trial"
+        self.ask_for_votes(now, self.term + 1, trial=True, told=False)
+
+    def stand(self, now: Nanoseconds, *, told: bool) -> None:
+        """F2, candidates: a new term, a vote for oneself, RequestVote to all others."""
+        self.rest(now)
+        self.role, self.leader = "candidate", None
+        self.term, self.voted_for = self.term + 1, self.me
+        self.out.append(Persist(Ballot(self.term, self.me)))
+        self.ask_for_votes(now, self.term, trial=False, told=told)
+
+    def ask_for_votes(self, now: Nanoseconds, term: int, *, trial: bool, told: bool) -> None:
+        request = RequestVote(term, self.log.last_index, self.log.last_term, trial, told)
+        for address in self.get_others():
+            self.out.append(Send(address, request))
+        self.out.append(Send(self.me, VoteReply(term, True, trial)))
+
+    def on_request_vote(self, now: Nanoseconds, sender: Address, m: RequestVote) -> None:
+        """F2, RequestVote."""
+        if self.is_hearing(now) and not m.told:
+            # T4.2.3: whoever missed the leader must not depose it.
+            self.drop("vote while a leader is heard")
+            return
+        mine = (self.log.last_term, self.log.last_index)
+        complete = (m.last_term, m.last_index) >= mine  # 5.4.1
+        if m.trial:
+            granted = m.term > self.term and complete
+            self.out.append(
+                Send(sender, VoteReply(m.term if granted else self.term, granted, True))
+            )
+            return
+        self.observe(now, m.term)
+        granted = m.term == self.term and complete and self.voted_for in (NOBODY, sender)
+        if granted and self.voted_for == NOBODY:
+            self.voted_for = sender
+            self.out.append(Persist(Ballot(self.term, sender)))
+        if granted:
+            self.rest(now)
+        self.out.append(Send(sender, VoteReply(self.term, granted, False)))
+
+    def on_vote_reply(self, now: Nanoseconds, sender: Address, m: VoteReply) -> None:
+        if not m.granted:
+            self.observe(now, m.term)
+            return
+        wanted = ("trial", self.term + 1) if m.trial else ("candidate", self.term)
+        if (self.role, m.term) != wanted:
+            self.drop("stale vote")
+            return
+        self.votes[sender] = None
+        if self.is_chosen(self.votes, self.log.last_height):
+            if m.trial:
+                self.stand(now, told=False)
+            else:
+                self.become_leader(now)
+
+    def on_timeout_now(self, now: Nanoseconds, sender: Address, m: TimeoutNow) -> None:
+        """T3.10."""
+        if m.term == self.term and self.role == "follower" and "election" in self.timers:
+            self.stand(now, told=True)
+        else:
+            self.drop("stale order")
+
+    @abstractmethod
+    def become_leader(self, now: Nanoseconds) -> None:
+        """Lead the term that was won."""
+
+    # ---- memory
+
+    def get_others(self) -> list[Address]:
+        """Return everybody else in the sets that count or come next, each once."""
+        height = self.log.last_height
+        found: dict[Address, None] = {}
+        for h in (height, height + 1, height + 2):
+            if h in self.sets:
+                found.update(dict.fromkeys(self.sets[h].addresses))
+        found.pop(self.me, None)
+        return list(found)
+
+    def know_members(self, height: Height, members: list[Member]) -> None:
+        """Remember who decides at a height; equal sets share one object."""
+        for known in self.sets.values():
+            if list(known.members) == members:
+                self.sets[height] = known
+                return
+        self.sets[height] = ValidatorSet(members)
+
+    def set_timer(self, now: Nanoseconds, kind: str, delay_ns: Nanoseconds) -> None:
+        self.timers[kind] = now + delay_ns
+        self.out.append(SetTimer(Timer(kind), delay_ns))
+
+    def cancel_timer(self, kind: str) -> None:
+        if self.timers.pop(kind, None) is not None:
+            self.out.append(CancelTimer(Timer(kind)))

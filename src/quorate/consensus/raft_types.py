@@ -1,0 +1,210 @@
+"""What Raft replicas are told, say to each other, and write down."""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from quorate.base.errors import Invalid
+from quorate.base.types import Address, Member
+from quorate.consensus.certificate import (
+    ENVELOPE_BYTES,
+    Envelope,
+    decode_envelope,
+    encode_envelope,
+)
+from quorate.consensus.replica import (
+    AddressBytes,
+    HeightNumber,
+    Message,
+    Record,
+    RoundNumber,
+    Value,
+)
+
+ENGINE = "raft"
+"""Its name in envelopes."""
+
+MILLISECOND = 1_000_000
+"""In nanoseconds."""
+MAX_PAYLOAD_BYTES = 32 << 20
+MAX_ENTRIES = 1024
+"""In one message."""
+KEPT_ENTRIES = 256
+"""Decided entries that a log keeps for followers that are a little behind; others use sync."""
+VERSION = 2
+"""Of the certificate below."""
+PREFIX_BYTES = 1 + ENVELOPE_BYTES + 18
+
+IndexNumber = Annotated[int, Meta(ge=0, le=2**62)]
+TermNumber = RoundNumber
+"""A term is the round in envelopes."""
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """Timeouts in milliseconds. Any value is safe; they should be far above a round trip."""
+
+    heartbeat_ms: int = 100
+    """How often a leader is heard when it has nothing to say."""
+    election_ms: int = 1000
+    """A follower stands for election after this long without a leader, or up to twice as long."""
+    max_payload_bytes: int = 4 << 20
+    max_append_bytes: int = 8 << 20
+    """Payloads in one message; a single larger one goes alone."""
+    checkpoint_heights: int = 256
+    checkpoint_bytes: int = 16 << 20
+    """The journal may be cut after this many heights, or payload bytes."""
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if value < 1:
+                raise Invalid(f"setting {name}: {value}, expected at least 1")
+        if self.election_ms < 2 * self.heartbeat_ms:
+            raise Invalid(
+                f"setting election_ms: {self.election_ms}, "
+                f"expected at least twice heartbeat_ms, {2 * self.heartbeat_ms}"
+            )
+        if self.max_payload_bytes > MAX_PAYLOAD_BYTES:
+            raise Invalid(
+                f"setting max_payload_bytes: {self.max_payload_bytes}, "
+                f"expected at most {MAX_PAYLOAD_BYTES}"
+            )
+
+
+class Entry(Value, frozen=True, array_like=True, gc=False):
+    """One entry of the log. Without an envelope it is a leader's no-op (section 8), and `height`
+    is that of the payload before it.
+    """
+
+    term: TermNumber
+    index: IndexNumber
+    height: HeightNumber
+    envelope: Annotated[bytes, Meta(max_length=ENVELOPE_BYTES)]
+    payload: Annotated[bytes, Meta(max_length=MAX_PAYLOAD_BYTES)]
+
+
+class RequestVote(Message, frozen=True, array_like=True, gc=False, tag=1):
+    """RequestVote of figure 2; `trial` as PreVote (thesis, section 9.6)."""
+
+    term: TermNumber
+    last_index: IndexNumber
+    last_term: TermNumber
+    trial: bool
+    told: bool
+    """Whether the leader asked for this election (thesis, section 3.10)."""
+
+
+class VoteReply(Message, frozen=True, array_like=True, gc=False, tag=2):
+    """The answer to RequestVote; `term` is the one that was asked for if it was granted."""
+
+    term: TermNumber
+    granted: bool
+    trial: bool
+
+
+class Append(Message, frozen=True, array_like=True, gc=False, tag=3):
+    """AppendEntries of figure 2; `commit` is leaderCommit."""
+
+    term: TermNumber
+    prev_index: IndexNumber
+    prev_term: TermNumber
+    entries: Annotated[list[Entry], Meta(max_length=MAX_ENTRIES)]
+    commit: IndexNumber
+
+
+class Appended(Message, frozen=True, array_like=True, gc=False, tag=4):
+    """The answer to AppendEntries: up to which index the logs match, or where to try next."""
+
+    term: TermNumber
+    success: bool
+    index: IndexNumber
+
+
+class TimeoutNow(Message, frozen=True, array_like=True, gc=False, tag=5):
+    """The leader asks a follower to stand for election at once (thesis, section 3.10)."""
+
+    term: TermNumber
+
+
+class Ballot(Record, frozen=True, array_like=True, gc=False, tag=1):
+    """currentTerm and votedFor of figure 2; no vote is 20 zero bytes."""
+
+    term: TermNumber
+    voted_for: AddressBytes
+
+
+class Written(Record, frozen=True, array_like=True, gc=False, tag=2):
+    """Entries that follow the one at `prev_index`; whatever followed it before is gone."""
+
+    prev_index: IndexNumber
+    entries: list[Entry]
+
+
+class Learned(Record, frozen=True, array_like=True, gc=False, tag=3):
+    """A decision that came by its certificate and not by the log."""
+
+    height: HeightNumber
+    payloads: list[bytes]
+    certificate: bytes
+
+
+class Certificate(Value, frozen=True, gc=False):
+    """What a replica of a crash-fault engine says of a decided envelope: where it stands in the
+    log, and who is known to hold it. It convinces whoever trusts the one that tells it.
+
+        offset  bytes
+        0       1      version, 2
+        1       180    envelope, whose round is the term of the entry
+        181     8      term in which it was found committed
+        189     8      index in the log
+        197     2      number of members
+        199     20 n   those who are known to hold it, by the writer's knowledge
+    """
+
+    envelope: Envelope
+    term: int
+    index: int
+    holders: list[Address]
+
+
+def encode_certificate(certificate: Certificate) -> bytes:
+    """Return the layout above."""
+    return b"".join(
+        (
+            bytes((VERSION,)),
+            encode_envelope(certificate.envelope),
+            certificate.term.to_bytes(8, "big"),
+            certificate.index.to_bytes(8, "big"),
+            len(certificate.holders).to_bytes(2, "big"),
+            *certificate.holders,
+        )
+    )
+
+
+def decode_certificate(data: bytes) -> Certificate:
+    """Return the certificate of exactly its own encoding. Raises Invalid."""
+    if len(data) < PREFIX_BYTES or data[0] != VERSION:
+        found = f"{len(data)} bytes" + (f" of version {data[0]}" if data else "")
+        raise Invalid(f"raft certificate: {found}, expected version {VERSION}")
+    count = int.from_bytes(data[PREFIX_BYTES - 2 : PREFIX_BYTES], "big")
+    if len(data) != PREFIX_BYTES + 20 * count:
+        raise Invalid(
+            f"raft certificate: {len(data)} bytes with {count} members, "
+            f"expected {PREFIX_BYTES + 20 * count}"
+        )
+    return Certificate(
+        decode_envelope(data[1 : 1 + ENVELOPE_BYTES]),
+        int.from_bytes(data[181:189], "big"),
+        int.from_bytes(data[189:197], "big"),
+        [data[at : at + 20] for at in range(PREFIX_BYTES, len(data), 20)],
+    )
+
+
+def has_majority(members: tuple[Member, ...], holders: dict[Address, None]) -> bool:
+    """Whether these hold more than half of the power of a set."""
+    total = power = 0
+    for member in members:
+        total += member.power
+        if member.address in holders:
+            power += member.power
+    return 2 * power > total

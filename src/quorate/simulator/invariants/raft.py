@@ -1,0 +1,177 @@
+"""The rules of Raft, judged by what members say and write.
+
+Source: Ongaro and Ousterhout, extended version, figure 3 (the properties) and figure 2; the thesis,
+section 4, for changing members. The judge follows every member's durable log and counts majorities
+by itself.
+
+Properties:
+
+    election safety   at most one leader in a term
+    one vote          a member votes for one candidate in a term, in all its lives
+    write first       a vote or an acknowledgement is said only when it is durable
+    log matching      entries of one index and term are the same everywhere
+    commitment        what a leader calls committed is durable in a majority of the members of its
+                      height, and of those of the next, and stays
+"""
+
+from collections.abc import Callable
+
+from quorate.base.types import Address, Height, Member
+from quorate.consensus.raft_types import (
+    Append,
+    Appended,
+    Ballot,
+    Entry,
+    Learned,
+    VoteReply,
+    Written,
+    decode_certificate,
+)
+from quorate.crypto.hashes import keccak256
+from quorate.simulator.invariants.chain import Report
+
+__all__ = ["RaftRules"]
+
+NOBODY = bytes(20)
+
+
+class Durable:
+    """What is durable of one member: its votes and its log, as index -> term."""
+
+    __slots__ = ("base", "log", "votes")
+
+    def __init__(self) -> None:
+        self.votes: dict[int, Address] = {}
+        self.log: dict[int, int] = {}
+        self.base = 0
+        """Everything up to here was learned to be decided."""
+
+    def has(self, index: int, term: int) -> bool:
+        return index <= self.base or self.log.get(index) == term
+
+
+class RaftRules:
+    """Told what is said and written; reports what breaks a rule."""
+
+    __slots__ = ("committed", "entries", "get_members", "leaders", "members", "report")
+
+    def __init__(
+        self, get_members: Callable[[Height], list[Member] | None], report: Report
+    ) -> None:
+        """`get_members` returns who agrees on a height, None while that is not known."""
+        self.get_members, self.report = get_members, report
+        self.members: dict[Address, Durable] = {}
+        self.leaders: dict[int, Address] = {}
+        self.entries: dict[tuple[int, int], tuple[bytes, int]] = {}
+        """(index, term) -> hash and height of the entry."""
+        self.committed: dict[int, int] = {}
+        """Index -> term of what leaders called committed."""
+
+    def get(self, who: Address) -> Durable:
+        found = self.members.get(who)
+        if found is None:
+            found = self.members[who] = Durable()
+        return found
+
+    # ---- what is written
+
+    def keep(self, who: Address, records: list[object], *, start: bool = False) -> None:
+        """Records of a member are durable, together; with `start` it begins anew from them."""
+        kept = self.get(who)
+        before = dict(kept.log)
+        for record in records:
+            if isinstance(record, Ballot):
+                self.keep_ballot(who, kept, record)
+            elif isinstance(record, Written):
+                for index in [index for index in kept.log if index > record.prev_index]:
+                    del kept.log[index]
+                for entry in record.entries:
+                    kept.log[entry.index] = entry.term
+                    self.match(who, entry)
+            elif isinstance(record, Learned):
+                certificate = decode_certificate(record.certificate)
+                if kept.log.get(certificate.index) != certificate.envelope.round:
+                    kept.log = {}
+                kept.base = max(kept.base, certificate.index)
+        if start:
+            return
+        for index, term in before.items():
+            # The same entries may have been written once more, when a journal was cut.
+            if self.committed.get(index) == term and not kept.has(index, term):
+                self.report("commitment", f"gives up entry {index}, which is committed", who)
+
+    def keep_ballot(self, who: Address, kept: Durable, record: Ballot) -> None:
+        if record.voted_for == NOBODY:
+            return
+        known = kept.votes.setdefault(record.term, record.voted_for)
+        if known != record.voted_for:
+            self.report(
+                "one vote",
+                f"term {record.term}: votes for 0x{record.voted_for.hex()} "
+                f"and voted for 0x{known.hex()}",
+                who,
+            )
+
+    def match(self, who: Address, entry: Entry) -> None:
+        """Log matching: the index and the term name the entry."""
+        found = keccak256(entry.envelope + entry.payload)
+        known = self.entries.setdefault((entry.index, entry.term), (found, entry.height))
+        if known != (found, entry.height):
+            self.report(
+                "log matching",
+                f"entry {entry.index} of term {entry.term} is of height {entry.height}, "
+                f"and another has one of height {known[1]} there",
+                who,
+            )
+
+    # ---- what is said
+
+    def judge_append(self, who: Address, m: Append) -> None:
+        leader = self.leaders.setdefault(m.term, who)
+        if leader != who:
+            self.report("election safety", f"leads term {m.term}, as 0x{leader.hex()} does", who)
+        for entry in m.entries:
+            self.match(who, entry)
+        self.judge_commit(who, m)
+
+    def judge_commit(self, who: Address, m: Append) -> None:
+        """Every index up to a commit index is durable with majorities."""
+        kept = self.get(who)
+        index = m.commit
+        while index > 0 and index not in self.committed:
+            term = kept.log.get(index)
+            known = None if term is None else self.entries.get((index, term))
+            if term is None or known is None:
+                # Below what this member has in its log: decided before it led.
+                return
+            self.committed[index] = term
+            self.judge_holders(who, index, term, known[1])
+            index -= 1
+
+    def judge_holders(self, who: Address, index: int, term: int, height: Height) -> None:
+        for at in (height, height + 1):
+            members = self.get_members(max(at, 1))
+            if members is None:
+                continue
+            total = sum(member.power for member in members)
+            held = sum(m.power for m in members if self.covers(m.address, index, term))
+            if 2 * held <= total:
+                self.report(
+                    "commitment",
+                    f"calls entry {index} of term {term} committed, which power {held} of {total} "
+                    f"of the members of height {at} holds, expected more than half",
+                    who,
+                )
+
+    def covers(self, who: Address, index: int, term: int) -> bool:
+        kept = self.members.get(who)
+        return kept is not None and kept.has(index, term)
+
+    def judge_vote(self, who: Address, m: VoteReply) -> None:
+        if m.granted and not m.trial and m.term not in self.get(who).votes:
+            self.report("write first", f"says a vote of term {m.term} that is not kept", who)
+
+    def judge_appended(self, who: Address, m: Appended) -> None:
+        kept = self.get(who)
+        if m.success and m.index > kept.base and m.index not in kept.log:
+            self.report("write first", f"acknowledges entry {m.index}, which is not kept", who)

@@ -1,0 +1,323 @@
+"""Raft, rule by rule: one input, the effects that it must have."""
+
+from typing import Any
+
+import pytest
+
+from quorate.base.errors import Corrupt
+from quorate.base.rng import Rng
+from quorate.base.types import Address, Member
+from quorate.consensus.certificate import Envelope, encode_envelope
+from quorate.consensus.membership import hash_members
+from quorate.consensus.raft import Raft
+from quorate.consensus.raft_types import (
+    Append,
+    Appended,
+    Ballot,
+    Certificate,
+    Entry,
+    Learned,
+    RequestVote,
+    Settings,
+    TimeoutNow,
+    VoteReply,
+    Written,
+    encode_certificate,
+)
+from quorate.consensus.replica import (
+    Base,
+    Checkpoint,
+    Decision,
+    Deliver,
+    Persist,
+    Record,
+    Send,
+    Timer,
+    Want,
+)
+from quorate.crypto.hashes import hash_payload, keccak256
+from quorate.simulator.keys import SimulatedKeys
+
+ME, B, C = (bytes([i]) * 20 for i in (1, 2, 3))
+MEMBERS = [Member(who, 1) for who in (ME, B, C)]
+CHAIN = bytes(32)
+MS = 1_000_000
+LATE = 3_000 * MS
+PAYLOAD = bytes(64) + b"body"
+
+
+def make_envelope(height: int, term: int, parent: bytes = CHAIN) -> bytes:
+    members = hash_members(MEMBERS)
+    return encode_envelope(
+        Envelope("raft", height, term, B, parent, members, members, hash_payload(PAYLOAD))
+    )
+
+
+def entry(index: int, term: int, height: int = 1) -> Entry:
+    return Entry(term, index, height, make_envelope(height, term), PAYLOAD)
+
+
+def noop(index: int, term: int, height: int = 0) -> Entry:
+    return Entry(term, index, height, b"", b"")
+
+
+def start(*journal: Record, members: list[Member] = MEMBERS, **settings: Any) -> Raft:
+    raft = Raft(SimulatedKeys(ME), CHAIN, Rng(1), Settings(**settings))
+    raft.start(0, Base(0, CHAIN, b"", [], members, members), journal)
+    raft.take()
+    return raft
+
+
+def say(raft: Raft, sender: Address, message: Any, now: int = LATE) -> list[Any]:
+    raft.receive(now, sender, message)
+    return raft.take()
+
+
+def get_sends(effects: list[Any], kind: type[Any]) -> list[tuple[Address, Any]]:
+    return [(e.to, e.message) for e in effects if type(e) is Send and type(e.message) is kind]
+
+
+def get_records(effects: list[Any]) -> list[Any]:
+    return [e.record for e in effects if type(e) is Persist]
+
+
+def elect(raft: Raft) -> list[Any]:
+    """Let a replica become leader of the next term; return the effects of the last vote."""
+    raft.timeout(LATE, Timer("election"))
+    raft.take()
+    term = raft.term + 1
+    say(raft, B, VoteReply(term, True, True))
+    say(raft, ME, VoteReply(term, True, True))
+    say(raft, ME, VoteReply(term, True, False))
+    return say(raft, B, VoteReply(term, True, False))
+
+
+# ---- elections
+
+
+def test_trial_comes_before_a_term() -> None:
+    raft = start()
+    raft.timeout(LATE, Timer("election"))
+    effects = raft.take()
+    assert [m.trial for _, m in get_sends(effects, RequestVote)] == [True, True]
+    assert (raft.term, get_records(effects)) == (0, [])
+
+
+def test_candidate_keeps_its_vote_before_it_asks() -> None:
+    raft = start()
+    raft.timeout(LATE, Timer("election"))
+    raft.take()
+    say(raft, B, VoteReply(1, True, True))
+    effects = say(raft, ME, VoteReply(1, True, True))
+    kinds = [type(e) for e in effects if type(e) in (Persist, Send)]
+    assert get_records(effects) == [Ballot(1, ME)]
+    assert kinds == [Persist, Send, Send, Send]
+
+
+def test_leader_appends_an_entry_of_its_own_term_and_sends_before_it_writes() -> None:
+    effects = elect(start())
+    assert [to for to, _ in get_sends(effects, Append)] == [B, C]
+    assert get_records(effects) == [Written(0, [noop(1, 1)])]
+    kinds = [type(e) for e in effects if type(e) in (Persist, Send)]
+    assert kinds == [Send, Send, Persist, Send]
+
+
+def test_vote_is_kept_before_it_is_said() -> None:
+    effects = say(start(), B, RequestVote(1, 0, 0, False, False))
+    said = [e for e in effects if type(e) is Persist or type(e) is Send]
+    assert get_records(effects) == [Ballot(1, bytes(20)), Ballot(1, B)]
+    assert said[-1] == Send(B, VoteReply(1, True, False))
+
+
+def test_one_vote_in_a_term_also_after_a_restart() -> None:
+    raft = start(Ballot(1, B))
+    effects = say(raft, C, RequestVote(1, 0, 0, False, False))
+    assert get_sends(effects, VoteReply) == [(C, VoteReply(1, False, False))]
+    effects = say(raft, B, RequestVote(1, 0, 0, False, False))
+    assert get_sends(effects, VoteReply) == [(B, VoteReply(1, True, False))]
+
+
+@pytest.mark.parametrize(
+    ("index", "term", "granted"), [(1, 2, False), (5, 1, False), (2, 2, True), (1, 3, True)]
+)
+def test_voter_rejects_a_candidate_with_a_stale_log(index: int, term: int, granted: bool) -> None:
+    """5.4.1: the later term of the last entry wins, then the longer log."""
+    raft = start(Written(0, [noop(1, 1), noop(2, 2)]))
+    effects = say(raft, B, RequestVote(9, index, term, False, False))
+    assert [m.granted for _, m in get_sends(effects, VoteReply)] == [granted]
+
+
+def test_nobody_votes_beside_a_leader_that_is_heard() -> None:
+    raft = start()
+    say(raft, B, Append(1, 0, 0, [], 0), now=LATE)
+    assert say(raft, C, RequestVote(9, 9, 9, False, False), now=LATE + 500 * MS) == []
+    assert raft.term == 1
+    effects = say(raft, C, RequestVote(9, 9, 9, False, True), now=LATE + 500 * MS)
+    assert [m.granted for _, m in get_sends(effects, VoteReply)] == [True]
+
+
+def test_leader_without_a_quorum_steps_down() -> None:
+    raft = start()
+    elect(raft)
+    raft.timeout(LATE, Timer("quorum"))
+    assert raft.role == "leader"
+    raft.take()
+    raft.timeout(LATE, Timer("quorum"))
+    assert raft.role == "follower"
+
+
+def test_told_follower_stands_at_once() -> None:
+    raft = start()
+    say(raft, B, Append(1, 0, 0, [], 0))
+    effects = say(raft, B, TimeoutNow(1))
+    requests = [m for _, m in get_sends(effects, RequestVote)]
+    assert [(m.term, m.trial, m.told) for m in requests] == [(2, False, True)] * 2
+
+
+# ---- the log
+
+
+def test_entries_are_acknowledged_when_they_are_durable() -> None:
+    effects = say(start(), B, Append(1, 0, 0, [noop(1, 1)], 0))
+    said = [e for e in effects if type(e) is Persist or type(e) is Send]
+    assert said == [
+        Persist(Ballot(1, bytes(20))),
+        Persist(Written(0, [noop(1, 1)])),
+        Send(B, Appended(1, True, 1)),
+    ]
+
+
+def test_old_leader_is_refused() -> None:
+    raft = start(Ballot(5, bytes(20)))
+    effects = say(raft, B, Append(4, 0, 0, [noop(1, 4)], 1))
+    assert effects == [Send(B, Appended(5, False, 0))]
+
+
+def test_missing_entry_is_named_by_the_end_of_the_log() -> None:
+    effects = say(start(), B, Append(1, 7, 1, [noop(8, 1)], 0))
+    assert get_sends(effects, Appended) == [(B, Appended(1, False, 0))]
+
+
+def test_conflicting_term_is_skipped_as_a_whole() -> None:
+    raft = start(Written(0, [noop(1, 1), noop(2, 2), noop(3, 2), noop(4, 2)]))
+    effects = say(raft, B, Append(5, 4, 4, [], 0))
+    assert get_sends(effects, Appended) == [(B, Appended(5, False, 1))]
+
+
+def test_conflict_truncates_and_a_repetition_does_not() -> None:
+    raft = start(Written(0, [noop(1, 1), noop(2, 1), noop(3, 1)]))
+    effects = say(raft, B, Append(2, 1, 1, [noop(2, 2)], 0))
+    assert get_records(effects) == [Ballot(2, bytes(20)), Written(1, [noop(2, 2)])]
+    assert raft.log.last_index == 2
+    # An older message of the same leader, late: it must not shorten the log.
+    say(raft, B, Append(2, 2, 2, [noop(3, 2)], 0))
+    effects = say(raft, B, Append(2, 1, 1, [noop(2, 2)], 0))
+    assert (get_records(effects), raft.log.last_index) == ([], 3)
+
+
+def test_follower_commits_what_was_compared_only() -> None:
+    raft = start(Written(0, [noop(1, 1), entry(2, 1)]))
+    effects = say(raft, B, Append(2, 1, 1, [], 5))
+    assert [e for e in effects if type(e) is Deliver] == []
+    assert raft.commit == 1
+
+
+def test_leader_commits_older_terms_only_with_one_of_its_own() -> None:
+    """Figure 8: entry 1 of term 1 is held by a majority, and is not committed by that."""
+    raft = start(Ballot(1, bytes(20)), Written(0, [entry(1, 1)]))
+    elect(raft)
+    say(raft, ME, Appended(2, True, 2))
+    effects = say(raft, B, Appended(2, True, 1))
+    assert [e for e in effects if type(e) is Deliver] == []
+    effects = say(raft, B, Appended(2, True, 2))
+    assert [e.height for e in effects if type(e) is Deliver] == [1]
+
+
+def test_leader_counts_itself_when_its_own_entry_is_durable() -> None:
+    raft = start()
+    elect(raft)
+    say(raft, B, Appended(1, True, 1))
+    assert raft.commit == 0
+    say(raft, ME, Appended(1, True, 1))
+    assert raft.commit == 1
+
+
+def test_payload_is_asked_for_when_everything_before_it_is_applied() -> None:
+    raft = start(Ballot(1, bytes(20)), Written(0, [entry(1, 1)]))
+    effects = elect(raft)
+    assert [e for e in effects if type(e) is Want] == []
+    say(raft, ME, Appended(2, True, 2))
+    say(raft, B, Appended(2, True, 2))
+    raft.applied(LATE, 1, MEMBERS)
+    assert [e.height for e in raft.take() if type(e) is Want] == [2]
+
+
+def test_change_of_members_needs_both_majorities() -> None:
+    """ME, B and C agree on height 0 (nothing yet), ME, 7 and 8 on height 1."""
+    seven, eight = bytes([7]) * 20, bytes([8]) * 20
+    raft = start()
+    raft.know_members(1, [Member(who, 1) for who in (ME, seven, eight)])
+    elect(raft)
+    assert raft.role == "trial"
+    say(raft, seven, VoteReply(1, True, True))
+    say(raft, ME, VoteReply(1, True, False))
+    say(raft, B, VoteReply(1, True, False))
+    assert raft.role == "candidate"
+    say(raft, seven, VoteReply(1, True, False))
+    assert raft.role == "leader"
+
+
+# ---- decisions of others
+
+
+def decide(index: int, term: int, height: int = 1) -> Decision:
+    members = hash_members(MEMBERS)
+    envelope = Envelope("raft", height, term, B, CHAIN, members, members, hash_payload(PAYLOAD))
+    return Decision(
+        height, [PAYLOAD], encode_certificate(Certificate(envelope, term, index, [B, C]))
+    )
+
+
+def test_decision_of_a_member_becomes_the_base_of_the_log() -> None:
+    raft = start(Written(0, [noop(1, 1), noop(2, 1)]))
+    effects = say(raft, B, decide(4, 2))
+    assert [e.height for e in effects if type(e) is Deliver] == [1]
+    assert type(get_records(effects)[0]) is Learned
+    assert (raft.log.base_index, raft.log.last_index, raft.commit) == (4, 4, 4)
+
+
+def test_decision_of_a_stranger_is_dropped() -> None:
+    raft = start()
+    assert say(raft, bytes([9]) * 20, decide(4, 2)) == []
+    assert raft.dropped == {"stranger": 1}
+
+
+def test_restart_replays_what_was_learned_and_written() -> None:
+    known = decide(4, 2)
+    raft = start(
+        Written(0, [noop(1, 1)]),
+        Learned(1, known.payloads, known.certificate),
+        Written(4, [noop(5, 3, height=1)]),
+        Ballot(3, B),
+    )
+    assert (raft.height, raft.log.last_index, raft.term) == (1, 5, 3)
+
+
+def test_gap_in_the_journal_is_corrupt() -> None:
+    with pytest.raises(Corrupt, match="entries after index 7, expected at most 0"):
+        start(Written(7, [noop(8, 1)]))
+
+
+def test_journal_is_cut_to_what_a_restart_needs() -> None:
+    raft = start(checkpoint_heights=1)
+    say(raft, B, Append(1, 0, 0, [noop(1, 1), entry(2, 1), noop(3, 1, height=1)], 2))
+    raft.applied(LATE, 1, MEMBERS)
+    effects = [e for e in raft.take() if type(e) is Checkpoint]
+    records: list[Record] = [Ballot(1, bytes(20)), Written(2, [noop(3, 1, height=1)])]
+    assert effects == [Checkpoint(1, records)]
+    again = Raft(SimulatedKeys(ME), CHAIN, Rng(1))
+    known = decide(2, 1)
+    value = keccak256(make_envelope(1, 1))
+    base = Base(1, value, known.certificate, [PAYLOAD], MEMBERS, MEMBERS, MEMBERS)
+    again.start(0, base, records)
+    assert (again.log.base_index, again.log.last_index, again.term) == (2, 3, 1)

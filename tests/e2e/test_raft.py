@@ -1,0 +1,28 @@
+"""A network whose members trust each other: Raft under the same ledger and commands."""
+
+import pytest
+
+from clients.network import account_at
+from e2e.stage import Stage, poll
+
+pytestmark = pytest.mark.network
+
+
+def test_leader_is_killed_and_nothing_is_lost(three: Stage) -> None:
+    assert "the members trust each other" in three.up("--engine", "raft").err
+    sender = account_at(0)
+    three.settle(0, three.send(0, sender))
+    leader = find_leader(three)
+    three.do("kill", str(leader))
+    other = (leader + 1) % 3
+    later = three.send(other, sender)
+    three.settle(other, later)
+    three.do("start", str(leader))
+    poll(lambda: len({row["height"] for row in three.status()}) == 1, "all are as far")
+    refused = three.do("verify", ok=False)
+    assert refused.code
+    assert "convinces a stranger" in refused.err
+
+
+def find_leader(stage: Stage) -> int:
+    return next(row["index"] for row in stage.status() if row["step"] == "leader")

@@ -1,0 +1,42 @@
+"""Whole nodes that agree by Raft, under crashes and bad links."""
+
+import pytest
+
+from quorate.base.errors import Invalid
+from quorate.simulator.run import run
+from simulator.networks import make_plan
+
+SEEDS = 200
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+def test_default_faults_break_nothing(count: int) -> None:
+    for seed in range(8):
+        outcome = run(make_plan(seed, "default", count=count, engine="raft", duration_ms=4000))
+        assert (outcome.verdict, outcome.findings) == ("true", [])
+
+
+@pytest.mark.parametrize(
+    ("bug", "count", "properties"),
+    [
+        ("r1-old-term", 5, {"commitment", "agreement"}),
+        ("r2-vote-not-kept", 3, {"write first", "one vote"}),
+        ("r4-truncate", 3, {"commitment", "write first"}),
+        ("r5-half", 2, {"commitment", "agreement", "election safety"}),
+        ("r7-no-match", 3, {"commitment", "agreement", "no node stops itself"}),
+        ("r13-nack", 3, {"commitment", "agreement"}),
+        ("raft-early-ack", 3, {"write first"}),
+    ],
+)
+def test_bug_is_found(bug: str, count: int, properties: set[str]) -> None:
+    for seed in range(SEEDS):
+        outcome = run(make_plan(seed, "default", count=count, engine="raft", bug=bug))
+        if outcome.verdict != "true":
+            assert outcome.get_class() in properties
+            return
+    pytest.fail(f"{bug} was not found in {SEEDS} seeds")
+
+
+def test_bug_of_another_engine_is_refused() -> None:
+    with pytest.raises(Invalid, match="'r5-half' is one of raft, not of tendermint"):
+        run(make_plan(1, bug="r5-half"))
