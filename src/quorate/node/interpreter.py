@@ -98,6 +98,7 @@ class Interpreter:
         self.send, self.broadcast = send, broadcast
         self.waiting: deque[Effect] = deque()
         self.looped: deque[Message] = deque()
+        """What the replica sent to itself."""
         self.records: deque[bytes] = deque()
         """The encoded records of the `Persist` effects in `waiting`, in order."""
         self.synced = 0
@@ -178,9 +179,7 @@ class Interpreter:
         """Take the replica's effects into the queue."""
         effects = self.replica.take()
         self.waiting += effects
-        for effect in effects:
-            if type(effect) is Persist:
-                self.records.append(encode(effect.record))
+        self.records += [encode(e.record) for e in effects if type(e) is Persist]
 
     def flush(self) -> None:
         """Carry out what can be carried out, and give the replica what it sent to itself.
@@ -190,45 +189,43 @@ class Interpreter:
         if self.flushing:
             return
         self.flushing = True
-        waiting, looped, carry = self.waiting, self.looped, self.carry
-        replica = self.replica
+        waiting, carry, replica = self.waiting, self.carry, self.replica
         try:
             while not self.stopped:
                 if replica.out:
                     self.collect()
-                kind = type(waiting[0]) if waiting else None
-                if kind is Persist:
-                    kind = type(waiting[0]) if self.pass_persist() else None
-                if kind is not None:
-                    carry[kind](waiting.popleft())
-                elif looped:
-                    replica.receive(self.port.now(), self.me, looped.popleft())
-                else:
+                if waiting:
+                    kind = type(waiting[0])
+                    if kind is not Persist:
+                        carry[kind](waiting.popleft())
+                        continue
+                    if self.pass_persist():
+                        continue
+                if not self.looped:
                     break
+                replica.receive(self.port.now(), self.me, self.looped.popleft())
             if self.pending and not self.appending and not self.stopped:
                 self.cut()
         finally:
             self.flushing = False
 
     def pass_persist(self) -> bool:
-        """Take durable records from the head of the queue; whether an effect is left to carry
-        out.
+        """Take a record from the head of the queue if it is durable, or see to it that it becomes
+        so; whether it is.
         """
-        waiting = self.waiting
-        while waiting and type(waiting[0]) is Persist:
-            if not self.synced:
-                self.append()
-                return False
-            self.synced -= 1
-            record = self.records.popleft()
-            if self.pending:
-                self.tail.append(record)
-            waiting.popleft()
-        return bool(waiting)
+        if not self.synced:
+            self.append()
+            return False
+        self.synced -= 1
+        record = self.records.popleft()
+        if self.pending:
+            self.tail.append(record)
+        self.waiting.popleft()
+        return True
 
     def append(self) -> None:
         """Start the group commit of everything that waits, unless one is under way."""
-        if self.appending or self.cut():
+        if self.appending or (self.pending and self.cut()):
             return
         self.appending = True
         count = len(self.records)
@@ -257,10 +254,6 @@ class Interpreter:
         self.appending = False
         self.synced = count
         self.flush()
-
-    def is_congested(self, limit: int) -> bool:
-        """Whether more effects wait for the disk than `limit`."""
-        return len(self.waiting) > limit
 
     def on_send(self, effect: Send) -> None:
         if effect.to == self.me:

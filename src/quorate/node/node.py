@@ -72,6 +72,7 @@ class Node:
         self.accusations: list[Accuse] = []
         self.decode = make_decoder(type(replica).WIRE).decode
         self.max_frame_bytes = settings.max_frame_bytes
+        self.max_waiting = settings.max_waiting_effects
         self.records = make_record_decoder(type(replica).RECORDS)
         self.execution = Execution(
             self.port,
@@ -165,12 +166,11 @@ class Node:
     def received(self, peer: Address, frame: bytes) -> None:
         """A frame came from a connected peer."""
         # `port.run` written out, since this is most of what a node is called for.
-        if self.port.stopped:
-            return
-        try:
-            self.on_frame(peer, frame)
-        except Exception as error:
-            self.port.on_bug("received", error)
+        if not self.port.stopped:
+            try:
+                self.on_frame(peer, frame)
+            except Exception as error:
+                self.port.on_bug("received", error)
 
     def timeout(self, timer: Timer) -> None:
         """A timer that was set through the port fell."""
@@ -269,32 +269,30 @@ class Node:
             self.fail(f"{error}: the store ends at height {height} and is older than the journal")
 
     def on_frame(self, address: Address, frame: bytes) -> None:
-        peers = self.peers
-        peer = peers.known.get(address)
+        peer = self.peers.known.get(address)
         if peer is None or not peer.connected:
             return
-        now = self.port.now()
-        peer.heard_at = now
+        now = peer.heard_at = self.port.now()
         size = len(frame)
         if not peer.bytes.take(size, now):
-            peers.strike(peer, "bytes")
+            self.peers.strike(peer, "bytes")
             return
         if size > self.max_frame_bytes:
             limit = self.max_frame_bytes
-            peers.malform(peer, f"a frame of {size} bytes, expected at most {limit}")
+            self.peers.malform(peer, f"a frame of {size} bytes, expected at most {limit}")
             return
         try:
             message = self.decode(frame)
         except (MsgspecError, ValueError) as error:
-            peers.malform(peer, str(error))
+            self.peers.malform(peer, str(error))
             return
-        kind = type(message)
-        handler = self.handlers.get(kind)
-        if not peer.greeted and kind is not Hello:
+        handler = self.handlers.get(type(message))
+        if not peer.greeted and type(message) is not Hello:
             self.count("dropped_before_hello")
         elif handler is not None:
             handler(peer, message)
-        elif self.interpreter.is_congested(self.settings.max_waiting_effects):
+        elif len(self.interpreter.waiting) > self.max_waiting:
+            # The disk does not keep up.
             self.count("dropped_congested")
         else:
             self.interpreter.receive(now, address, message)

@@ -23,6 +23,8 @@ SECOND: Nanoseconds = 1_000_000_000
 HELLO_TIMER = Timer("node.hello")
 TIP_TIMER = Timer("node.tip")
 HELLO_AGAIN: Nanoseconds = SECOND
+AT_ONCE: Nanoseconds = 2 * SECOND
+"""How much an allowance permits at once: what it earns in this time."""
 STRIKES_FADE: Nanoseconds = 10 * SECOND
 """After this long without one, strikes are forgotten."""
 
@@ -41,11 +43,11 @@ class Allowance:
 
     def take(self, amount: int, now: Nanoseconds) -> bool:
         """Use up `amount` if it is there."""
-        full_at = self.full_at
-        if full_at < now:
-            full_at = now
-        full_at += amount * SECOND // self.rate
-        if full_at - now > 2 * SECOND:
+        start = self.full_at
+        if start < now:
+            start = now
+        full_at = start + amount * SECOND // self.rate
+        if full_at > now + AT_ONCE:
             return False
         self.full_at = full_at
         return True
