@@ -87,8 +87,7 @@ class VoteSet(Generic[B]):
             self.power += power
         else:
             self.conflicts.setdefault(voter, []).append(vote)
-        tally = self.tally.get(value, 0) + power
-        self.tally[value] = tally
+        tally = self.tally[value] = self.tally.get(value, 0) + power
         if tally >= self.quorum_power and self.quorum is None:
             self.quorum = value
         return first

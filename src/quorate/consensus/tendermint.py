@@ -188,8 +188,7 @@ class Tendermint(Heights):
 
     def start_round(self, now: Nanoseconds, round: int) -> None:
         """L11-13."""
-        for kind in ("pace", "propose", "prevote", "precommit"):
-            self.cancel_timer(kind)
+        self.cancel_round_timers()
         if self.me in self.validators.powers:
             ended = self.rounds.get(round - 1)
             votes = list(ended.precommits.votes.values()) if ended is not None else []
@@ -269,17 +268,17 @@ class Tendermint(Heights):
 
     def cast(self, kind: int, value: Hash) -> None:
         """Vote, once in a round; a follower does not."""
-        power = self.validators.powers.get(self.me)
-        state = self.rounds[self.round]
+        me, height, round = self.me, self.height, self.round
+        power = self.validators.powers.get(me)
+        state = self.rounds[round]
         votes = state.get_votes(kind)
-        if power is None or self.me in votes.votes:
+        if power is None or me in votes.votes:
             return
         digest = state.digests.get((kind, value))
         if digest is None:
-            digest = compute_digest(self.chain, kind, self.height, self.round, value)
+            digest = compute_digest(self.chain, kind, height, round, value)
             state.digests[kind, value] = digest
-        signature = self.keys.sign(digest)
-        vote = Vote(kind, self.height, self.round, value, self.me, signature)
+        vote = Vote(kind, height, round, value, me, self.keys.sign(digest))
         if value != NIL:
             self.journal_value(value)
         self.persist(Voted(vote))
@@ -297,11 +296,13 @@ class Tendermint(Heights):
                 self.consider_proposal(*state.proposal)
             elif self.awake and self.is_renounced(state):
                 self.give_up()
-        if self.step != "propose":
+        # What follows is about quorums.
+        if self.step != "propose" and state.prevotes.has_any_quorum():
             self.consider_polka(state)
             if self.step == "prevote":
                 self.consider_prevotes(now, state)
-        self.consider_precommits(now, self.round, state)
+        if state.precommits.has_any_quorum():
+            self.consider_precommits(now, self.round, state)
 
     def is_renounced(self, state: Round) -> bool:
         """Whether the proposer will not propose: it prevoted nil, or is in doubt and us."""
@@ -394,8 +395,7 @@ class Tendermint(Heights):
         decided, its own in the journal, the others by asking. So it waits for company on its way
         to the disk, the next record of whatever kind.
         """
-        for kind in ("pace", "propose", "prevote", "precommit"):
-            self.cancel_timer(kind)
+        self.cancel_round_timers()
         encoded = encode_certificate(certificate)
         decision = Decision(self.height, [payload], encoded)
         self.out.append(Deliver(self.height, decision.payloads, value, encoded))
@@ -501,28 +501,29 @@ class Tendermint(Heights):
         if m.height != self.height or not self.entered:
             self.hold(now, sender, m)
             return
-        power = self.validators.powers.get(m.voter)
-        if power is None or m.voter == self.me:
+        voter, round = m.voter, m.round
+        power = self.validators.powers.get(voter)
+        if power is None or voter == self.me:
             self.drop("stranger" if power is None else "duplicate")
             return
-        state = self.get_round(m.round)
+        state = self.rounds.get(round) or self.get_round(round)
         if state is None:
-            if m.round > self.highest.get(m.voter, -1) and m.round > self.round:
+            if round > self.highest.get(voter, -1) and round > self.round:
                 if self.is_vote_signed(m, {}):
-                    self.note(now, m.voter, m.round)
+                    self.note(now, voter, round)
             else:
                 self.drop("round")
             return
-        votes = state.get_votes(m.kind)
-        if m.voter not in votes.votes:
+        votes = state.prevotes if m.kind == PREVOTE else state.precommits
+        if voter not in votes.votes:
             if votes.quorum is not None:
                 # It can change nothing any more, so it is not worth verifying.
                 self.drop("late")
                 return
-        elif votes.has(m.voter, m.value):
+        elif votes.has(voter, m.value):
             self.drop("duplicate")
             return
-        elif not votes.has_room(m.voter, m.value):
+        elif not votes.has_room(voter, m.value):
             self.drop("conflicts")
             return
         if not self.is_vote_signed(m, state.digests):
@@ -531,20 +532,26 @@ class Tendermint(Heights):
         self.moved = True
         if first is not None:
             self.accuse(
-                m.voter,
+                voter,
                 m.kind,
-                m.round,
+                round,
                 Statement(first.value, -1, first.signature),
                 Statement(m.value, -1, m.signature),
             )
-        renounces = m.kind == PREVOTE and m.round == self.round and self.is_renounced(state)
-        if renounces:
+        # Every rule about votes is about a quorum of them, but for what a proposer renounces.
+        matters = votes.power >= votes.quorum_power
+        if (
+            m.kind == PREVOTE
+            and (m.value == NIL or not self.awake)
+            and round == self.round
+            and self.is_renounced(state)
+        ):
+            matters = True
             self.wake(now)
-        if m.round > self.highest.get(m.voter, -1):
-            self.note(now, m.voter, m.round)
-        if renounces or votes.power >= votes.quorum_power:
-            # Every rule about votes is about a quorum of them, but for what a proposer renounces.
-            self.follow(now, m.round, state)
+        if round > self.highest.get(voter, -1):
+            self.note(now, voter, round)
+        if matters:
+            self.follow(now, round, state)
 
     def follow(self, now: Nanoseconds, round: int, state: Round) -> None:
         """Apply the rules that a new message of a round may have enabled."""

@@ -151,7 +151,8 @@ class Heights(Links):
 
     def persist(self, record: Record) -> None:
         """Write a record, behind the decision that is owed."""
-        self.journal_owed()
+        if self.owed is not None:
+            self.journal_owed()
         self.out.append(Persist(record))
 
     def journal_owed(self) -> None:

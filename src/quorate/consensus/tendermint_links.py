@@ -149,6 +149,11 @@ class Links(Replica):
         if armed is not None:
             self.out.append(CancelTimer(armed[0]))
 
+    def cancel_round_timers(self) -> None:
+        """Cancel all that belong to a round of a height."""
+        for kind in [kind for kind in self.timers if kind != "status"]:
+            self.cancel_timer(kind)
+
     def is_signed(self, who: Address, digest: Hash, signature: bytes) -> bool:
         """Whether the signature is good; a good one is verified once."""
         if self.verified.has(who, digest, signature):

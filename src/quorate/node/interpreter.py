@@ -165,7 +165,8 @@ class Interpreter:
     def on_durable(self, height: Height) -> None:
         """The application is durable at this height: the journal may be cut."""
         self.durable = height
-        self.flush()
+        if self.pending:
+            self.flush()
 
     def stop(self) -> None:
         """Carry out nothing any more."""

@@ -156,11 +156,13 @@ class Clock:
     `drift_ppm` millionths; a change of drift starts a new line where the old one is.
     """
 
-    __slots__ = ("drift_ppm", "errors", "local_ns", "world_ns")
+    __slots__ = ("ahead_ns", "drift_ppm", "errors", "local_ns", "world_ns")
 
     def __init__(self, *, boot_ns: Nanoseconds = 0, drift_ppm: int = 0) -> None:
         """`boot_ns` is what the monotonic clock says at the world's time 0."""
         self.world_ns, self.local_ns = 0, boot_ns
+        self.ahead_ns = boot_ns
+        """How far the monotonic clock is before the world's time, while it does not drift."""
         self.errors: list[ClockError] = []
         self.drift_ppm = 0
         self.set_drift(0, drift_ppm)
@@ -170,7 +172,7 @@ class Clock:
     def now(self, t: Nanoseconds) -> Nanoseconds:
         """Return what the monotonic clock says at a time that is not before the last change."""
         if not self.drift_ppm:
-            return self.local_ns + t - self.world_ns
+            return t + self.ahead_ns
         return self.local_ns + (t - self.world_ns) * (MILLION + self.drift_ppm) // MILLION
 
     def set_drift(self, t: Nanoseconds, ppm: int) -> None:
@@ -179,6 +181,7 @@ class Clock:
             raise ValueError(f"a drift of {ppm} ppm, expected at most {MAX_DRIFT_PPM} either way")
         self.local_ns, self.world_ns = self.now(t), t
         self.drift_ppm = ppm
+        self.ahead_ns = self.local_ns - self.world_ns
 
     def compute_world_time(self, local: Nanoseconds) -> Nanoseconds:
         """Return the first time at which the monotonic clock says at least `local`.
