@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from quorate.base.types import Height
 from quorate.consensus.tendermint_types import Decided
+from quorate.node.wire import get_tag
 
 if TYPE_CHECKING:
     from quorate.simulator.machine import Machine
@@ -128,12 +129,11 @@ class KeptHeights:
             self.cutting.add(machine.index)
 
     def on_kept(self, machine: "Machine", records: list[bytes]) -> None:
-        decode, index = self.world.decode_record, machine.index
+        world, index = self.world, machine.index
         height = 0
         for data in records:
-            record = decode(data)
-            if type(record) is Decided:
-                height = record.height
+            if world.record_kinds.get(get_tag(data)) is Decided:
+                height = world.decode_record(data).height
         if index in self.cutting:
             self.cutting.discard(index)
             self.judge_cut(machine, height)

@@ -280,15 +280,13 @@ class Machine:
         world, clock = self.world, self.clock
         world.sequence = number = world.sequence + 1
         now = world.now
-        self.timers[timer] = (number, clock.now(now) + delay_ns)
+        self.timers[timer] = (number, self.now() + delay_ns)
         if world.trace is not None:
             world.trace.on_timer_set(self, timer, delay_ns)
         if clock.drift_ppm:
             delay_ns = clock.compute_delay(now, delay_ns)
-        heappush(
-            world.queue,
-            (now + max(delay_ns, 1), number, self.fall, (self.life, timer, number)),
-        )
+        at = now + delay_ns if delay_ns > 0 else now + 1
+        heappush(world.queue, (at, number, self.fall, (self.life, timer, number)))
 
     def fall(self, life: int, timer: Timer, number: int) -> None:
         armed = self.timers.get(timer)

@@ -92,7 +92,7 @@ class Chain:
         self.members: dict[Height, list[Member]] = {1: genesis, 2: genesis}
         """Who agrees on a height."""
         self.envelopes: dict[Height, Hash] = {0: chain}
-        self.proved: dict[Hash, None] = {}
+        self.proved: dict[bytes, None] = {}
         """Certificates that were judged."""
         self.tips: dict[Address, Height] = {}
 
@@ -157,11 +157,10 @@ class Chain:
         certificate: bytes,
         payloads: list[bytes],
     ) -> None:
-        digest = keccak256(certificate)
         members, parent = self.members.get(height), self.envelopes.get(height - 1)
-        if digest in self.proved or members is None or parent is None:
+        if certificate in self.proved or members is None or parent is None:
             return
-        self.proved[digest] = None
+        self.proved[certificate] = None
         assert self.verify is not None
         fault = find_certificate_fault(
             certificate, self.chain, height, parent, payloads, members, self.verify
