@@ -1,5 +1,6 @@
 """What messages and records say, in words for people: names for members, short forms for bytes."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,13 +13,14 @@ from quorate.consensus.tendermint_types import Polka, Proposal, Proposed, Vote, 
 from quorate.crypto.hashes import keccak256
 from quorate.node.wire import Transactions
 
-__all__ = ["Contents", "describe", "describe_records", "format_bytes"]
+__all__ = ["Contents", "describe", "describe_records", "format_bytes", "shorten_hashes"]
 
 MAX_TEXT = 1000
 """Characters of one event's text."""
 MAX_LISTED = 8
 """Elements of a list that are shown."""
 MAX_DEPTH = 4
+HASH = re.compile(r"(0x[0-9a-f]{8})[0-9a-f]{56}\b")
 UNTOLD = frozenset({"signature", "certificate"})
 """Fields of which only the length is shown."""
 VOTES = {PREVOTE: "Prevote", PRECOMMIT: "Precommit"}
@@ -160,9 +162,18 @@ def format_value(value: Any, names: Names, depth: int) -> str:
         if len(value) > MAX_LISTED:
             shown.append(f"and {len(value) - MAX_LISTED} more")
         return f"[{', '.join(shown)}]"
+    if type(value) in WORDS:
+        shown_value = describe(value, names)
+        place = f" {shown_value.height}/{shown_value.round}" if shown_value.round >= 0 else ""
+        return f"{shown_value.name}{place} {shown_value.text}"
     if isinstance(value, Struct):
         return f"{type(value).__name__}({describe_fields(value, names, depth)})"
     return str(value)
+
+
+def shorten_hashes(text: str) -> str:
+    """Return a text with hashes as they are shown everywhere else: by their beginning."""
+    return HASH.sub(r"\1", text)
 
 
 def format_member(address: Address, names: Names) -> str:

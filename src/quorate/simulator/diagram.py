@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from quorate.simulator.contents import shorten_hashes
 from quorate.simulator.history import Operation
 from quorate.simulator.plan import Plan
 from quorate.simulator.story import compute_spans, shorten_names, tell_story
@@ -135,7 +136,11 @@ def make_data(events: Sequence[Event], plan: Plan, outcome: Outcome) -> dict[str
             "digest": outcome.digest,
             "time_ns": outcome.time_ns,
             "findings": [
-                {"property": f.property, "message": f.message, "verdict": f.verdict}
+                {
+                    "property": f.property,
+                    "message": shorten_hashes(f.message),
+                    "verdict": f.verdict,
+                }
                 for f in outcome.findings
             ],
         },

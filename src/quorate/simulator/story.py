@@ -11,6 +11,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from quorate.simulator.contents import shorten_hashes
 from quorate.simulator.trace import Event
 
 __all__ = ["Line", "Span", "compute_spans", "shorten_names", "tell_story"]
@@ -109,8 +110,9 @@ def compute_spans(events: Sequence[Event], names: Sequence[str]) -> list[Span]:
     opened = Opened(names)
     for event in events:
         if event.kind == "join":
-            other = names.index(twin) if (twin := event.text[len(TWIN) :]) in names else -1
-            if event.text.startswith(TWIN):
+            twin = event.text.removeprefix(TWIN)
+            if twin != event.text and twin in names:
+                other = names.index(twin)
                 opened.strangers |= {(event.machine, other), (other, event.machine)}
         elif event.kind == "fault":
             read_fault(opened, event)
@@ -255,13 +257,13 @@ class Teller:
         elif event.kind == "fail":
             self.tell(event, "fault", f"{who} {event.name}: {event.text}")
         elif event.kind == "accuse":
-            self.tell(event, "note", f"{who} {event.name}")
+            self.tell(event, "note", f"{who} accuses {event.name}")
         elif event.kind == "note" and event.name in SUSPICIONS:
             self.tell(event, "note", f"{who} {event.text}")
         elif event.kind == "note" and event.name in WORTH_TELLING:
             self.tell(event, "note", f"{who}: {event.name}, {event.text}".rstrip(", "))
         elif event.kind == "finding":
-            self.tell(event, "finding", f"{event.name}: {event.text}")
+            self.tell(event, "finding", f"{event.name}: {shorten_hashes(event.text)}")
 
     def read_fault(self, event: Event, who: str) -> None:
         text = f", {event.text}" if event.text else ""

@@ -374,7 +374,7 @@ class Tracer:
     def on_accuse(self, machine: "Machine", effect: Accuse) -> None:
         who = self.names.get(effect.who) or format_bytes(effect.who)
         size = len(effect.evidence)
-        self.add("accuse", machine.index, name=f"accuses {who}", size_bytes=size)
+        self.add("accuse", machine.index, name=who, size_bytes=size)
 
     def on_log(self, machine: "Machine", level: str, event: str, fields: dict[str, Any]) -> None:
         if level != "debug":

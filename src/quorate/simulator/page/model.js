@@ -390,6 +390,7 @@ function describeEvent(run, i) {
     case "mended": return `link from ${who} to ${to} is whole`;
     case "connected": return `${who} and ${to} are connected`;
     case "disconnected": return `${who} and ${to} are not connected any more`;
+    case "accuse": return `${who} accuses ${what}`;
     case "finding": return `FOUND: ${what}`;
     default: return `${who}: ${what}${to ? ` (${to})` : ""}`;
   }

@@ -100,9 +100,14 @@ function drawTick(c, x, y, colour) {
   c.stroke();
 }
 
+const VALUE = /^(?:for|value) (nil|0x[0-9a-f]{4})/;
+
 function labelEvent(view, i) {
   const { run } = view;
-  const what = [run.nameOf(i), formatPlace(run, i)].filter(Boolean).join(" ");
+  // What a vote or proposal is for tells the most.
+  const value = MESSAGE.has(run.kindOf(i)) ? VALUE.exec(run.textOf(i)) : null;
+  const what = [run.nameOf(i), formatPlace(run, i), value ? value[1].replace("0x", "") : ""]
+    .filter(Boolean).join(" ");
   const other = run.other[i] >= 0 ? view.short[run.other[i]] : "";
   switch (run.kindOf(i)) {
     case "send": case "lost": return `▸ ${view.isBroadcast(i) ? "all" : other} ${what}`;
@@ -116,6 +121,7 @@ function labelEvent(view, i) {
     case "answer": return `to client: ${what}`;
     case "state": return `${what}`;
     case "down": return "down";
+    case "accuse": return `accuses ${what}`;
     case "join": return run.textOf(i);
     case "start": return `starts, ${run.nameOf(i)}`;
     case "finding": return `✱ ${run.nameOf(i)}`;
@@ -133,7 +139,8 @@ function drawLabel(view, i, x, y) {
   else if (kind === "final" || kind === "start" || isMend(run, i)) colour = colours.good;
   else if (kind === "fault" || kind === "down" || kind === "fail" || kind === "finding") colour = colours.bad;
   else if (kind === "timer") colour = colours.warn;
-  const room = run.machine[i] >= 0 ? view.gap - 36 : LANE - 90;
+  const room = run.machine[i] < 0 ? LANE - 90
+    : Math.min(view.gap - 36, view.clientsLeft - view.x[run.machine[i]] - 20);
   drawText(view, labelEvent(view, i), x, y, kind === "finding" ? 600 : room, colour);
 }
 

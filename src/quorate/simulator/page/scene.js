@@ -48,7 +48,7 @@ function layOut(view, width) {
   const room = Math.max(width - left - clients, COLUMN * Math.max(shown.length, 1));
   const gap = room / Math.max(shown.length, 1);
   view.x = new Float64Array(view.run.machines.length).fill(-1);
-  shown.forEach((m, n) => { view.x[m] = left + gap * (n + 0.3); });
+  shown.forEach((m, n) => { view.x[m] = left + gap * (n + 0.24); });
   view.gap = gap;
   view.clientsLeft = left + room;
   view.wide = left + room + clients;
