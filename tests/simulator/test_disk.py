@@ -235,6 +235,16 @@ def test_misdirected_write_lands_on_an_earlier_append() -> None:
     assert notes == [("misdirected write", "a: 4 bytes at 8 went to a at 4")]
 
 
+def test_misdirected_write_waits_for_an_append_of_the_same_size() -> None:
+    disk, notes = make_disk()
+    write(disk, "a", b"one")
+    disk.script("misdirected write")
+    write(disk, "a", b"three")
+    assert notes == []
+    write(disk, "a", b"two")
+    assert notes == [("misdirected write", "a: 3 bytes at 8 went to a at 0")]
+
+
 def test_full_disk_takes_what_fits() -> None:
     disk, notes = make_disk()
     write(disk, "a", b"one")

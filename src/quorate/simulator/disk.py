@@ -248,9 +248,7 @@ class SimulatedDisk:
         if kind == "sync error":
             self.drop_dirty(file)
             raise self.fail(kind, errno.EIO, name)
-        if kind == "misdirected write":
-            self.misdirect(file, name)
-        else:
+        if kind != "misdirected write" or not self.misdirect(file, name):
             write_back(file)
         if name in self.fresh:
             self.sync_folder()
@@ -436,14 +434,14 @@ class SimulatedDisk:
         put(file, tear.apply(file.dirty, bytes(file.cache[file.dirty :])))
         file.dirty = len(file.cache)
 
-    def misdirect(self, file: File, name: str) -> None:
-        """Write what is dirty somewhere else: in the place of an earlier append, best of one of the
-        same size, which harms least and is the hardest to notice, or to any sector.
-        """
+    def misdirect(self, file: File, name: str) -> bool:
+        """Write what is dirty somewhere else; whether it was done."""
         data = bytes(file.cache[file.dirty :])
-        if not data:
-            return
-        victim, offset = self.find_victim(file, len(data))
+        place = self.find_victim(file, len(data)) if data else None
+        if place is None:
+            self.script("misdirected write")
+            return False
+        victim, offset = place
         target = self.files[victim]
         file.platter[:] = file.platter.ljust(file.dirty, b"\0")
         file.platter += get_block(self.stale, file.dirty, len(data))
@@ -455,19 +453,25 @@ class SimulatedDisk:
             "misdirected write",
             f"{name}: {len(data)} bytes at {file.settled} went to {victim} at {offset}",
         )
+        return True
 
-    def find_victim(self, file: File, size: int) -> tuple[str, int]:
-        """Return the file and the offset where bytes go that are not for there."""
+    def find_victim(self, file: File, size: int) -> tuple[str, int] | None:
+        """Return the file and the offset where bytes go that are not for there: the place of an
+        earlier append, or any sector. An append of the same size is the hardest to notice, so that
+        half of these faults wait until there is one; then the answer is None.
+        """
         places = [
             (name, start, end - start)
             for name, other in sorted(self.files.items())
             for start, end in pairwise((*other.starts, len(other.cache)))
             if other is not file or start < file.dirty
         ]
-        how = self.errors.choose(3)
-        if how == 0:
-            places = [place for place in places if place[2] == size] or places
-        if how < 2 and places:
+        how = self.errors.choose(4)
+        if how < 2:
+            places = [place for place in places if place[2] == size]
+            if not places:
+                return None
+        if how < 3 and places:
             name, offset, _ = places[-1 - self.errors.choose(len(places))]
             return name, offset
         names = sorted(self.files)
@@ -543,6 +547,8 @@ class Tear:
         if shape == "sectors":
             return self.tear_sectors(offset, new)
         kept = self.details.choose(len(new) + 1)
+        if self.details.choose(2):
+            kept = max((offset + kept) // SECTOR_BYTES * SECTOR_BYTES - offset, 0)
         if shape == "prefix":
             return new[:kept]
         rest = len(new) - kept

@@ -159,6 +159,14 @@ class Faults:
         machine.crash_at_sync = machine.syncs + nth
         machine.restart_ns = restart_ns
 
+    def crash_when_struck(self, index: int, restart_ns: Nanoseconds) -> None:
+        """Crash a machine in the middle of the next sync after its disk has failed or lied, before
+        anything hides what was lost.
+        """
+        machine = self.get(index)
+        machine.crash_when_struck = True
+        machine.restart_ns = restart_ns
+
     def upgrade(
         self, index: int, software: str, settings: dict[str, int], down_ns: Nanoseconds
     ) -> None:

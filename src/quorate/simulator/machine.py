@@ -91,6 +91,8 @@ class Machine:
         self.syncs = 0
         self.crash_at_sync = 0
         """Crash in the middle of this sync of the journal; 0: never."""
+        self.crash_when_struck = False
+        """Crash in the middle of the next sync after its disk has failed or lied."""
         self.restart_ns: Nanoseconds | None = None
         """How long after such a crash it starts again; None: not by itself."""
         self.said: bytes = b""
@@ -378,6 +380,9 @@ class Machine:
         effect = EFFECTS[kind]
         if effect != "harmless":
             self.excused = True
+            if self.crash_when_struck:
+                self.crash_when_struck = False
+                self.crash_at_sync = self.syncs + 1
         if effect == "loses":
             self.tainted = True
 

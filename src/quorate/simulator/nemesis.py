@@ -201,17 +201,18 @@ class Nemesis:
             self.faults.break_clock(who, error)
 
     def do_disk(self, who: int, how: int, length: int) -> None:
-        nth = 1 + how % 5
-        self.faults.break_disk(self.budget, who, DISK_ERRORS[how % len(DISK_ERRORS)], nth)
-        # Whoever goes on in spite of it shows so after a crash; and only a start reads.
-        self.faults.crash_at_sync(who, nth + 1 + how // 30 % 3, length // 2)
+        kind = DISK_ERRORS[how % len(DISK_ERRORS)]
+        if kind == "read error":
+            # Only a start reads.
+            self.faults.crash_at_sync(who, 1, length // 2)
+        else:
+            self.faults.crash_when_struck(who, length // 2)
+        self.faults.break_disk(self.budget, who, kind, 1 + how % 5)
         self.world.after(length, self.faults.repair_disk, who)
 
     def do_lie(self, who: int, how: int, length: int) -> None:
-        nth = 1 + how % 7
-        self.faults.break_disk(self.budget, who, DISK_LIES[how % len(DISK_LIES)], nth)
-        # What it lost shows at a crash, best before anything is durable behind it.
-        self.faults.crash_at_sync(who, nth + 1 + (0, 0, 0, 1, 4)[how // 35 % 5], length)
+        self.faults.crash_when_struck(who, length)
+        self.faults.break_disk(self.budget, who, DISK_LIES[how % len(DISK_LIES)], 1 + how % 7)
 
     def do_membership(self, who: int, how: int, length: int) -> None:
         self.membership.change(who, how)
