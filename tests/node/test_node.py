@@ -152,6 +152,20 @@ def test_node_that_was_away_for_long_catches_up(engine: object) -> None:
     assert ("info", "catching up") in [(level, event) for level, event, _ in behind.logs]
 
 
+def test_node_catches_up_over_links_that_are_slower_than_its_patience() -> None:
+    # Found by the simulator: default faults with 80 ms of delay, seed 23.
+    settings = Settings(block_time_ms=1000, sync_timeout_ms=50, sync_range=4, peer_strikes=5)
+    world = World(make_lone, count=2, settings=settings, delay_ms=600)
+    world.start(0)
+    world.run(20_000)
+    height = world.get_heights()[0]
+    assert height > 10
+    world.start(1)
+    assert world.run(60_000, lambda: world.get_heights()[1] >= height)
+    assert "dropped_unasked_decisions" not in world.get_node(1).get_counters()
+    world.check_agreement()
+
+
 def test_node_behind_by_one_height_learns_it_from_a_silent_network() -> None:
     world = World(make_lone)
     world.start()

@@ -57,6 +57,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     it.
     """
     sync_timeout_ms: Milliseconds = 3000
+    """How long an answer may take; twice as long after each that did not come in time."""
     sync_range: int = 64
     """Heights in one request."""
     sync_requests: int = 4

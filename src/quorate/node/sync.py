@@ -4,7 +4,8 @@ A node learns from `Hello` and `Tip` that peers are ahead. A short gap is left t
 messages for a moment; one that lasts, or a long one, is closed by asking peers for ranges of
 decisions, several requests at a time. Nothing of an answer is trusted: each decision goes through
 the engine, which verifies its certificate, in order. A peer that does not answer in time, or whose
-answer is refused, is left alone for a while and the range is asked of another.
+answer is refused, is left alone for a while and the range is asked of another; what it answers late
+is taken all the same.
 """
 
 from quorate.base.types import Address, Height, Nanoseconds
@@ -20,6 +21,10 @@ from quorate.node.wire import Decisions, GetDecisions, encode
 SYNC_TIMER = Timer("node.sync")
 SHUN: Nanoseconds = 5 * SECOND
 """How long a peer that failed us is not asked."""
+MAX_LATE = 64
+"""Requests that were given up and whose answers are still taken."""
+MAX_TIMEOUT: Nanoseconds = 60 * SECOND
+"""Where the patience with answers stops growing."""
 WINDOW = 1024
 """Heights ahead of the verified one that are asked for."""
 MILLISECOND: Nanoseconds = 1_000_000
@@ -28,10 +33,18 @@ MILLISECOND: Nanoseconds = 1_000_000
 class Request:
     """Heights that were asked of a peer: `first` up to and without `end`."""
 
-    __slots__ = ("deadline", "end", "first", "peer")
+    __slots__ = ("asked_at", "deadline", "end", "first", "peer")
 
-    def __init__(self, peer: Address, first: Height, end: Height, deadline: Nanoseconds) -> None:
-        self.peer, self.first, self.end, self.deadline = peer, first, end, deadline
+    def __init__(
+        self,
+        peer: Address,
+        first: Height,
+        end: Height,
+        asked_at: Nanoseconds,
+        deadline: Nanoseconds,
+    ) -> None:
+        self.peer, self.first, self.end = peer, first, end
+        self.asked_at, self.deadline = asked_at, deadline
 
 
 class Sync:
@@ -47,12 +60,14 @@ class Sync:
         "execution",
         "feeding",
         "interpreter",
+        "late",
         "peers",
         "port",
         "settings",
         "shunned",
         "started_at",
         "suspect",
+        "timeout_ns",
         "verified",
     )
 
@@ -71,11 +86,15 @@ class Sync:
         self.execution, self.interpreter = execution, interpreter
         self.active = False
         self.started_at: Height = 0
+        self.timeout_ns = settings.sync_timeout_ms * MILLISECOND
+        """How long an answer may take; longer after each that did not come."""
         self.suspect: tuple[Height, Nanoseconds] | None = None
         """The own height when a gap was first seen, and when to act if it has not grown by then."""
         self.verified: Height = execution.delivered
         """The last height whose decision the engine accepted from here."""
         self.asked: dict[Height, Request] = {}
+        self.late: dict[tuple[Address, Height], Request] = {}
+        """Requests that were given up and may be answered yet."""
         self.buffer: dict[Height, tuple[Address, Decision]] = {}
         self.buffer_bytes = 0
         self.shunned: dict[Address, Nanoseconds] = {}
@@ -151,8 +170,7 @@ class Sync:
             later = [h for h in self.buffer if first < h < end]
             later += [h for h in self.asked if first < h < end]
             end = min(later, default=end)
-            deadline = now + settings.sync_timeout_ms * MILLISECOND
-            self.asked[first] = Request(peer.address, first, end, deadline)
+            self.asked[first] = Request(peer.address, first, end, now, now + self.timeout_ns)
             self.port.send(peer.address, encode(GetDecisions(first, end - first)))
             self.count("sync_requests")
         soonest = min((r.deadline for r in self.asked.values()), default=now + SECOND)
@@ -188,11 +206,20 @@ class Sync:
 
     def on_decisions(self, peer: Peer, m: Decisions) -> None:
         request = self.asked.get(m.first)
-        if request is None or request.peer != peer.address:
-            # Late, or never asked for.
+        if request is not None and request.peer == peer.address:
+            del self.asked[m.first]
+        else:
+            # What comes late is as good: over a thin link it may be all that ever comes.
+            request = self.late.pop((peer.address, m.first), None)
+            full = self.buffer_bytes >= self.settings.sync_buffer_bytes
+            if request is not None and full and m.first > self.get_next():
+                return
+        if request is None:
             self.peers.strike(peer, "unasked_decisions")
             return
-        del self.asked[m.first]
+        took_ns = self.port.now() - request.asked_at
+        least_ns = self.settings.sync_timeout_ms * MILLISECOND
+        self.timeout_ns = max(least_ns, min(self.timeout_ns, 4 * took_ns))
         count = len(m.decisions)
         if count > request.end - request.first or any(
             d.height != m.first + i for i, d in enumerate(m.decisions)
@@ -260,8 +287,16 @@ class Sync:
     def on_timer(self) -> None:
         now = self.port.now()
         late = [r for r in self.asked.values() if r.deadline <= now]
+        if late:
+            # Over a link that is thin or long no answer would ever be in time.
+            self.timeout_ns = min(2 * self.timeout_ns, max(MAX_TIMEOUT, self.timeout_ns))
         for request in late:
-            if self.asked.pop(request.first, None) is not None:
+            if request.first in self.asked:
+                self.late.update(
+                    {(r.peer, r.first): r for r in self.asked.values() if r.peer == request.peer}
+                )
+                while len(self.late) > MAX_LATE:
+                    del self.late[next(iter(self.late))]
                 self.shun(request.peer, f"no answer for height {request.first}")
         self.update()
 
