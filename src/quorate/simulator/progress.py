@@ -32,7 +32,10 @@ LONGEST_NS: Nanoseconds = 60 * SECOND
 """The longest timeout of an engine that names none."""
 MAX_ROUNDS = 10_000
 STARVED_HEIGHTS = 200
-"""What waits while so many heights become final is left out for ever."""
+STARVED_NS: Nanoseconds = 60 * SECOND
+"""What waits while so many heights become final in so much time, and nobody is answered, is left
+out for ever.
+"""
 
 
 def compute_tendermint_budget(world: "World", delay_ns: Nanoseconds) -> Nanoseconds | None:
@@ -107,23 +110,24 @@ def judge_progress(world: "World", clients: "Clients") -> None:
     heights = [get_height(world, i) for i in range(len(world.machines))]
     target = max(heights) + 1
     live = [m for m in world.machines if m.is_honest and not m.refused]
-    seen, starved = -1, False
+    seen = -1
+    starvation = Starvation(world, clients, live)
 
     def is_done() -> bool:
-        nonlocal seen, starved
+        nonlocal seen
         # Only after events of the run itself, so that who merely watches does not move its end.
         if world.digest.events == seen:
             return False
         seen = world.digest.events
-        starved = all(get_height(world, m.index) >= target + STARVED_HEIGHTS for m in live)
-        return starved or (clients.is_answered() and all(is_finished(m, target) for m in live))
+        answered = clients.is_answered() and all(is_finished(m, target) for m in live)
+        return answered or starvation.look()
 
     budget = compute_budget(world)
     begin = world.now
     allowed = world.plan.patience_ms * MS if budget is None else budget
     finished = world.run(begin + allowed, is_done)
     watch = Watch(world, live, is_done)
-    if finished and not starved:
+    if finished and not starvation.found:
         return
     if not finished and not world.findings:
         finished = world.run(begin + allowed + WATCH_NS, watch.look)
@@ -132,7 +136,7 @@ def judge_progress(world: "World", clients: "Clients") -> None:
     text = f"heights {[get_height(world, m.index) for m in world.machines]}, expected {target}"
     watch.detector.touch(take_snapshot(world, live))
     lasso = watch.detector.find()
-    if starved:
+    if starvation.found:
         waiting = [f"{m.name}: {m.application.counts()}" for m in live if m.node is not None]
         text += f": {len(clients.open)} requests without an answer, pools {'; '.join(waiting)}"
         world.find("progress", text)
@@ -160,6 +164,29 @@ def is_finished(machine: "Machine", target: int) -> bool:
     )
 
 
+class Starvation:
+    """Notices that heights become final and nobody who waits is served."""
+
+    def __init__(self, world: "World", clients: "Clients", live: list["Machine"]) -> None:
+        self.world, self.clients, self.live = world, clients, live
+        self.found = False
+        self.waiting = -1
+        self.since: tuple[Nanoseconds, int] = (0, 0)
+
+    def look(self) -> bool:
+        """Look after an event; return whether this went on for too long."""
+        world = self.world
+        waiting = len(self.clients.open)
+        if waiting != self.waiting:
+            self.waiting = waiting
+            self.since = (world.now, max(get_height(world, m.index) for m in self.live))
+        time, height = self.since
+        self.found = world.now >= time + STARVED_NS and all(
+            get_height(world, m.index) >= height + STARVED_HEIGHTS for m in self.live
+        )
+        return self.found
+
+
 class Watch:
     """Takes a snapshot whenever a round begins, until there is a circle."""
 
@@ -169,7 +196,7 @@ class Watch:
         longest = getattr(settings, "max_timeout_ms", LONGEST_NS // MS) * MS
         self.still_ns = STILL_TIMEOUTS * longest
         self.detector = LassoDetector(self.still_ns)
-        self.place = (-2, -2)
+        self.place = (-1, -1, -1)
         self.due = 0
 
     def look(self) -> bool:
@@ -177,10 +204,8 @@ class Watch:
         world = self.world
         if self.is_done():
             return True
-        place = max(
-            ((m.node.execution.final.height, get_round(m)) for m in self.live if m.node),
-            default=(-1, -1),
-        )
+        heights = [get_height(world, m.index) for m in self.live]
+        place = (sum(heights), max(heights), max(map(get_round, self.live)))
         if place == self.place and world.now < self.due:
             return False
         snapshot = take_snapshot(world, self.live)
