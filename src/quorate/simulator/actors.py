@@ -165,14 +165,38 @@ class Equivocator(Actor):
 
 
 class Turncoat(Equivocator):
-    """Helps different members to different locks while links fail, and falls silent at the end."""
+    """Helps different members to different locks, and falls silent where it succeeds.
+
+    It sees all of the world, as the adversary of the literature does. With two honest members
+    locked on different values and one member silent, all others must agree, so every lock has to
+    yield to a later polka.
+    """
 
     title = "helps and falls silent"
 
     def twist(self, to: Address, m: Any) -> list[Any]:
-        if self.world.healed and isinstance(m, Proposal | Vote | Decision):
+        if not isinstance(m, Proposal | Vote | Decision):
+            return [m]
+        replica = self.replica
+        if self.world.healed or self.are_locks_split(replica.height):
             return []
+        if self.act:
+            # It takes any new value that comes.
+            replica.locked_round, replica.locked_value = -1, None
+            replica.valid_round, replica.valid_value = -1, None
         return super().twist(to, m)
+
+    def are_locks_split(self, height: int) -> bool:
+        """Whether honest members are locked on different values."""
+        locks: dict[Hash, None] = {}
+        for machine in self.world.machines:
+            if machine.node is not None and machine.is_honest:
+                replica: Any = machine.node.replica
+                if replica.height == height and replica.locked_value is not None:
+                    locks[replica.locked_value] = None
+        if len(locks) > 1:
+            self.world.witness("locks split")
+        return len(locks) > 1
 
 
 class Withholder(Actor):

@@ -11,6 +11,11 @@ able to start, so machines that will never start again (their disk is known to b
 needs people) are paid from the same purse. In an unbounded run they are free, and only safety is
 judged. Crashes, cuts and slowness cost nothing in either: they end.
 
+Wall clocks have a limit of their own. A block's time is accepted by a quorum, so it is right as
+long as a third of the power looks at a right clock and tells no lies; were it far ahead, no block
+could follow until the true time has come there. So liars and wrong clocks together hold at most two
+thirds.
+
 This is also the atlas of good copies: whatever was decided is in the journals of a quorum, and no
 fault of a disk is allowed that could leave it in none.
 """
@@ -21,7 +26,6 @@ from quorate.base.types import Address
 from quorate.consensus import ENGINES
 
 if TYPE_CHECKING:
-    from quorate.simulator.machine import Machine
     from quorate.simulator.world import World
 
 __all__ = ["Budget", "Powers"]
@@ -41,16 +45,23 @@ class Budget:
         """Less than one part of so many may be faulty."""
         self.sets: list[Powers] = [{m.address: m.power for m in world.plan.machines if m.power}]
         """All validator sets that were or may yet be in force."""
+        self.current: list[Powers] = list(self.sets)
+        """The one that is in force, and the one that may follow it."""
         self.liars: dict[Address, str] = {}
         """Who may break safety, and why."""
         self.lost: dict[Address, str] = {}
         """Who will not start again, and why."""
+        self.clocks: dict[Address, str] = {}
+        """Whose wall clock is wrong, or was."""
 
     def can_lie(self, address: Address) -> bool:
         """Whether one more identity may say or forget anything."""
         if not self.byzantine:
             return False
-        return address in self.liars or self.is_sound(self.sets, {**self.liars, address: ""})
+        return address in self.liars or (
+            self.is_sound(self.sets, {**self.liars, address: ""})
+            and self.is_timely(self.sets, {**self.clocks, address: ""})
+        )
 
     def can_stop(self, address: Address) -> bool:
         """Whether one more machine may be down for good."""
@@ -60,7 +71,11 @@ class Budget:
 
     def can_change(self, powers: Powers) -> bool:
         """Whether a validator set may come into force."""
-        return bool(powers) and self.is_sound([powers], self.liars)
+        return (
+            bool(powers)
+            and self.is_sound([powers], self.liars)
+            and self.is_timely([powers], self.clocks)
+        )
 
     def lie(self, address: Address, reason: str) -> bool:
         """Let an identity lie if that can be afforded; whether it can."""
@@ -76,12 +91,20 @@ class Budget:
         self.lost.setdefault(address, reason)
         return True
 
+    def mistime(self, address: Address, reason: str) -> bool:
+        """Let a wall clock be wrong if that can be afforded; whether it can."""
+        if not self.is_timely(self.sets, {**self.clocks, address: reason}):
+            return False
+        self.clocks.setdefault(address, reason)
+        return True
+
     def change(self, powers: Powers) -> bool:
         """Let a validator set come into force if that can be afforded; whether it can."""
         if not self.can_change(powers):
             return False
         if powers not in self.sets:
             self.sets.append(powers)
+        self.current = [self.current[-1], powers]
         return True
 
     def is_sound(self, sets: list[Powers], liars: dict[Address, str]) -> bool:
@@ -92,13 +115,20 @@ class Budget:
             for powers in sets
         )
 
+    def is_timely(self, sets: list[Powers], clocks: dict[Address, str]) -> bool:
+        """Whether every quorum of each set has somebody honest who has the right time."""
+        wrong = {**self.liars, **clocks}
+        return self.unbounded or all(
+            self.parts * sum(powers.get(address, 0) for address in wrong)
+            <= (self.parts - 1) * sum(powers.values())
+            for powers in sets
+        )
+
     def has_live_core(self) -> bool:
-        """Whether honest machines that can run hold a quorum of every set."""
-        running: dict[Address, Machine] = {
-            m.address: m for m in self.world.machines if m.is_honest and not m.refused
-        }
+        """Whether honest machines that can run hold a quorum of the power."""
+        running = {m.address: m for m in self.world.machines if m.is_honest and not m.refused}
         return all(
             self.parts * sum(power for address, power in powers.items() if address in running)
             > (self.parts - 1) * sum(powers.values())
-            for powers in self.sets
+            for powers in self.current
         )

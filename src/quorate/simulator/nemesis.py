@@ -195,6 +195,8 @@ class Nemesis:
             self.faults.drift(who, choose_drift(self.clock_kind))
             return
         error = choose_error(self.clock_kind, self.world.now) if kind else None
+        if not self.budget.mistime(self.world.machines[who].address, "clock"):
+            return
         if error is None:
             self.faults.step_clock(who, how % 8000 - 4000)
         else:

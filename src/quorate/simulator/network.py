@@ -266,6 +266,7 @@ class Network:
         """
         self.loss = self.usual_loss
         self.duplicate = self.tail = self.corrupt = 0
+        self.bandwidth = self.world.plan.profile.bandwidth_bytes_per_ms
         self.unheard = None
         self.limit_bytes = NO_LIMIT
         for link in self.links.values():

@@ -105,7 +105,7 @@ EVERYTHING: dict[str, Any] = {
     "clock": 2,
     "disk": 2,
     "stall_permille": 5,
-    "lie": 1,
+    "lie": 2,
     "membership": 2,
     "upgrade": 1,
     "traitors": 500,

@@ -55,7 +55,10 @@ def run_world(world: World) -> None:
     clients.start()
     world.run(end)
     if not world.findings:
-        finish(world, faults, clients, progress=not plan.profile.unbounded)
+        alive = budget.has_live_core()
+        if not alive:
+            world.count("runs without a live core")
+        finish(world, faults, clients, progress=alive and not plan.profile.unbounded)
 
 
 def finish(world: World, faults: Faults, clients: Clients | None = None, *, progress: bool) -> None:

@@ -1,0 +1,213 @@
+"""The gate: the default portfolio finds every known bug, and nothing where there is none.
+
+    python -m quorate.simulator.campaign.gate --jobs 4 --out docs/bug-gate.md
+
+Each bug is put back by name into a network of four, and seeds of the default profile are run from
+the beginning of three disjoint ranges, each for at most 60 seconds of processor time. It passes if
+it is found in at least two of them. The control runs seeds of a range of its own without a bug for
+ten times as long, and must find nothing. Exit code 0 if all pass, 1 otherwise.
+
+Proposed by the catalogue of bugs (section 3, "gate"); the form is that of etcd's track record.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+from msgspec import Struct
+
+from quorate.crypto.hashes import keccak256
+from quorate.simulator.bugs import BUGS, load
+from quorate.simulator.plan import MemberPlan, Plan, get_profile
+from quorate.simulator.replay import record
+from quorate.simulator.run import run
+from quorate.simulator.shrink import Shrinker
+from quorate.simulator.verdict import Finding
+
+__all__ = ["Control", "Hunt", "check_gate", "hunt", "main", "make_plan", "make_table"]
+
+RANGES = (0, 1_000_000, 2_000_000)
+"""Where the ranges of seeds begin."""
+CONTROL_START = 3_000_000
+CONTROL_PARTS = 10
+"""Parts of the control, each with a range of its own and as much time as a hunt."""
+CONTROL_STEP = 100_000
+SECONDS = 60.0
+MIN_FOUND = 2
+"""In so many ranges a bug must be found."""
+SHRINK_RUNS = 600
+PROFILE = "default"
+
+
+class Hunt(Struct, frozen=True, kw_only=True):
+    """The search for one bug in one range."""
+
+    bug: str
+    start: int
+    seed: int | None = None
+    """The first seed that fails."""
+    property: str = ""
+    events: int = 0
+    cpu_s: float = 0.0
+    shrunk: int | None = None
+    """Faults and other choices that are left of the failing run."""
+
+
+class Control(Struct, frozen=True, kw_only=True):
+    """Runs without a bug."""
+
+    runs: int
+    events: int
+    cpu_s: float
+    alarms: list[tuple[int, Finding]]
+    """Seeds that failed, or could not be judged."""
+
+
+def make_plan(seed: int, bug: str = "", profile: str = PROFILE) -> Plan:
+    """Return the plan of the gate: four equal members and the light application."""
+    addresses = sorted(keccak256(b"gate %d" % i)[12:] for i in range(4))
+    machines = [MemberPlan(f"validator-{i}", a, 1) for i, a in enumerate(addresses)]
+    return Plan(seed=seed, machines=machines, profile=get_profile(profile), bug=bug)
+
+
+def hunt(
+    bug: str, start: int, seconds: float = SECONDS, *, max_seeds: int = 1 << 40, shrink: bool = True
+) -> Hunt:
+    """Run seeds from `start` on until one finds a bug, or until the time is over."""
+    begun = time.process_time()
+    events = 0
+    for seed in range(start, start + max_seeds):
+        plan = make_plan(seed, bug)
+        outcome = run(plan)
+        events += outcome.events
+        spent = time.process_time() - begun
+        if outcome.verdict == "false":
+            return Hunt(
+                bug=bug,
+                start=start,
+                seed=seed,
+                property=outcome.get_class(),
+                events=events,
+                cpu_s=spent,
+                shrunk=count_choices(plan) if shrink else None,
+            )
+        if spent > seconds:
+            break
+    return Hunt(bug=bug, start=start, events=events, cpu_s=time.process_time() - begun)
+
+
+def count_choices(plan: Plan) -> int:
+    """Return how many faults and other choices are left of a failing run when it is made small."""
+    recording, _ = record(plan)
+    shrinker = Shrinker(recording, max_runs=SHRINK_RUNS, fresh=False)
+    shrinker.shrink()
+    progress = shrinker.get_progress()
+    return progress.faults + progress.choices
+
+
+def control(start: int, seconds: float) -> Control:
+    """Run seeds without a bug for so much time of the processor."""
+    begun = time.process_time()
+    runs = events = 0
+    alarms: list[tuple[int, Finding]] = []
+    while time.process_time() - begun < seconds:
+        outcome = run(make_plan(start + runs))
+        runs += 1
+        events += outcome.events
+        if outcome.verdict != "true":
+            alarms.append((outcome.seed, outcome.findings[0]))
+    spent = time.process_time() - begun
+    return Control(runs=runs, events=events, cpu_s=spent, alarms=alarms)
+
+
+def is_passed(hunts: Iterable[Hunt]) -> bool:
+    """Whether the hunts of one bug found it often enough."""
+    return sum(h.seed is not None for h in hunts) >= MIN_FOUND
+
+
+def check_gate(
+    bugs: Sequence[str], *, jobs: int = 1, seconds: float = SECONDS, shrink: bool = True
+) -> tuple[list[Hunt], Control]:
+    """Hunt each bug in each range and run the control, in `jobs` processes."""
+    with ProcessPoolExecutor(jobs) as pool:
+        hunts = [
+            pool.submit(hunt, bug, start, seconds, shrink=shrink and start == RANGES[0])
+            for bug in bugs
+            for start in RANGES
+        ]
+        controls = [
+            pool.submit(control, CONTROL_START + part * CONTROL_STEP, seconds)
+            for part in range(CONTROL_PARTS)
+        ]
+        found = [one.result() for one in hunts]
+        parts = [one.result() for one in controls]
+    return found, Control(
+        runs=sum(part.runs for part in parts),
+        events=sum(part.events for part in parts),
+        cpu_s=sum(part.cpu_s for part in parts),
+        alarms=[alarm for part in parts for alarm in part.alarms],
+    )
+
+
+def make_table(hunts: Sequence[Hunt], without: Control, seconds: float) -> str:
+    """Return the page of the documentation."""
+    lines = [
+        "# The gate: known bugs, and how soon they are found",
+        "",
+        "Made by `python -m quorate.simulator.campaign.gate --out docs/bug-gate.md`. Each bug of "
+        "`quorate.simulator.bugs` was put back by name into a network of four validators with the "
+        f"light application, and seeds of the `{PROFILE}` profile were run from the beginning of "
+        f"three disjoint ranges, for at most {seconds:.0f} seconds of one processor each.",
+        "",
+        "`seed` is the first that failed in each range, counted from its beginning; `events` and "
+        "`CPU s` are what it took to come there, in the same order; `shrunk` is how many faults "
+        "and other choices are left of the first range's failing run when it is made small.",
+        "",
+        "| bug | property | seed | events | CPU s | shrunk |",
+        "|---|---|---|---|---|---|",
+    ]
+    for bug in dict.fromkeys(h.bug for h in hunts):
+        mine = [h for h in hunts if h.bug == bug]
+        properties = ", ".join(dict.fromkeys(h.property for h in mine if h.property)) or "not found"
+        seeds = " / ".join("-" if h.seed is None else str(h.seed - h.start) for h in mine)
+        events = " / ".join(f"{h.events:,}" for h in mine)
+        spent = " / ".join(f"{h.cpu_s:.1f}" for h in mine)
+        shrunk = next((str(h.shrunk) for h in mine if h.shrunk is not None), "-")
+        lines.append(f"| {bug} | {properties} | {seeds} | {events} | {spent} | {shrunk} |")
+    lines += [
+        "",
+        f"Control without a bug: {without.runs:,} seeds, {without.events:,} events, "
+        f"{without.cpu_s:.0f} CPU seconds, {len(without.alarms)} alarms.",
+    ]
+    lines += [f"* seed {seed}: {alarm.property}: {alarm.message}" for seed, alarm in without.alarms]
+    return "\n".join([*lines, ""])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the gate as a command; return its exit code."""
+    load()
+    parser = argparse.ArgumentParser(prog="quorate.simulator.campaign.gate", description=__doc__)
+    parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="for each bug and range")
+    parser.add_argument("--bugs", nargs="*", default=sorted(BUGS), choices=sorted(BUGS))
+    parser.add_argument("--no-shrink", action="store_true", help="leave the last column out")
+    parser.add_argument("--out", type=Path, help="write the table here as well")
+    options = parser.parse_args(arguments)
+    hunts, without = check_gate(
+        options.bugs, jobs=options.jobs, seconds=options.seconds, shrink=not options.no_shrink
+    )
+    table = make_table(hunts, without, options.seconds)
+    if options.out is not None:
+        options.out.write_text(table)
+    print(table)
+    missed = [b for b in options.bugs if not is_passed(h for h in hunts if h.bug == b)]
+    for bug in missed:
+        print(f"{bug}: found in fewer than {MIN_FOUND} of {len(RANGES)} ranges", file=sys.stderr)
+    return 1 if missed or without.alarms else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
