@@ -112,6 +112,8 @@ def judge_progress(world: "World", clients: "Clients") -> None:
     live = [m for m in world.machines if m.is_honest and not m.refused]
     seen = -1
     starvation = Starvation(world, clients, live)
+    # A traitor may fill pools for ever; requests of clients must be answered all the same.
+    pools = all(m.is_honest for m in world.machines)
 
     def is_done() -> bool:
         nonlocal seen
@@ -119,7 +121,7 @@ def judge_progress(world: "World", clients: "Clients") -> None:
         if world.digest.events == seen:
             return False
         seen = world.digest.events
-        answered = clients.is_answered() and all(is_finished(m, target) for m in live)
+        answered = clients.is_answered() and all(is_finished(m, target, pools) for m in live)
         return answered or starvation.look()
 
     budget = compute_budget(world)
@@ -154,13 +156,13 @@ def judge_progress(world: "World", clients: "Clients") -> None:
         world.find("progress", text, verdict="unknown")
 
 
-def is_finished(machine: "Machine", target: int) -> bool:
-    """Whether a machine has a height and everything that waited is in it."""
+def is_finished(machine: "Machine", target: int, pools: bool) -> bool:
+    """Whether a machine has a height, and with `pools` nothing waits any more."""
     node = machine.node
     return (
         node is not None
         and node.execution.final.height >= target
-        and not any(node.application.counts()[:2])
+        and not (pools and any(node.application.counts()[:2]))
     )
 
 
@@ -181,8 +183,10 @@ class Starvation:
             self.waiting = waiting
             self.since = (world.now, max(get_height(world, m.index) for m in self.live))
         time, height = self.since
-        self.found = world.now >= time + STARVED_NS and all(
-            get_height(world, m.index) >= height + STARVED_HEIGHTS for m in self.live
+        self.found = (
+            waiting > 0
+            and world.now >= time + STARVED_NS
+            and all(get_height(world, m.index) >= height + STARVED_HEIGHTS for m in self.live)
         )
         return self.found
 
