@@ -6,6 +6,7 @@ import pytest
 
 from quorate.base.errors import Invalid
 from quorate.simulator import shrink
+from quorate.simulator.edits import count_choices
 from quorate.simulator.plan import Plan, Profile
 from quorate.simulator.replay import (
     Recording,
@@ -57,6 +58,58 @@ def test_known_bug_shrinks_to_a_handful_of_choices(bug: str, most: int) -> None:
     outcome = replay(small)
     assert compare(small, outcome) == []
     assert get_symptom(outcome) == shrinker.symptom
+
+
+@cache
+def find_stuck() -> Recording:
+    """Return a run that makes no progress any more."""
+    cuts = Profile(name="cuts", loss_permille=100, acts=6, partition=1)
+    for seed in range(SEEDS):
+        plan = make_plan(
+            seed,
+            cuts,
+            duration_ms=3000,
+            patience_ms=5000,
+            bug="t2-no-precommit-timeout",
+            engine_settings={"max_timeout_ms": 2000, "propose_ms": 500},
+        )
+        if run(plan).get_class() == "progress":
+            return Recording(plan=plan)
+    pytest.fail(f"no run got stuck in {SEEDS} seeds")
+
+
+def shrink_stuck(runs: int) -> tuple[Shrinker, list[Candidate]]:
+    seen: list[Candidate] = []
+
+    def evaluate(candidates: list[Candidate]) -> list[Attempt]:
+        seen.extend(candidates)
+        return attempt_all(candidates)
+
+    shrinker = Shrinker(find_stuck(), max_runs=runs, evaluate=evaluate, fresh=False)
+    shrinker.shrink()
+    small = shrinker.get_recording()
+    assert compare(small, replay(small)) == []
+    assert small.expected is not None
+    assert small.expected.property == "progress"
+    return shrinker, seen
+
+
+def test_candidates_that_may_be_stuck_are_screened_and_the_best_is_run_in_full() -> None:
+    shrinker, seen = shrink_stuck(60)
+    assert shrinker.is_screening
+    full = [candidate for candidate in seen if not candidate.screened]
+    # One for each pass that helped.
+    assert 0 < len(full) < 10 < len(seen)
+    assert count_choices(shrinker.best.choices) < count_choices(shrinker.first.choices)
+
+
+def test_screen_that_takes_slow_runs_for_stuck_ones_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(shrink, "SCREEN_NS", 1)
+    shrinker, seen = shrink_stuck(30)
+    assert not shrinker.is_screening
+    assert not seen[-1].screened
 
 
 def test_result_does_not_depend_on_how_many_run_at_the_same_time() -> None:

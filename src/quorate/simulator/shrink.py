@@ -23,6 +23,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from quorate.base.errors import Invalid
+from quorate.base.types import Nanoseconds
 from quorate.simulator.edits import (
     PAUSE,
     QUIET,
@@ -41,11 +42,12 @@ from quorate.simulator.edits import (
     without,
     without_streams,
 )
-from quorate.simulator.plan import Plan
+from quorate.simulator.plan import MS, SECOND, Plan
 from quorate.simulator.replay import Recording, expect, make_tape
-from quorate.simulator.run import run
+from quorate.simulator.run import make_outcome, run
 from quorate.simulator.tape import Tape
 from quorate.simulator.verdict import Outcome
+from quorate.simulator.world import World
 
 __all__ = [
     "MAX_RUNS",
@@ -71,6 +73,10 @@ MAX_ROUNDS = 8
 """Of all passes; each must have helped for the next to come."""
 STOPS = frozenset({"no node stops itself", "every node can start again"})
 """Properties of which the message says which of many failures it was."""
+SLOW = frozenset({"progress"})
+"""Properties that take long to judge."""
+SCREEN_NS: Nanoseconds = 30 * SECOND
+"""A screened run has so long after the end of the faults: most that are not stuck need a few."""
 ENDS = frozenset(
     f"fault {name}" for name in ("heal", "mend", "restart", "resume", "round script ends")
 )
@@ -85,6 +91,8 @@ class Candidate(Struct, frozen=True, kw_only=True):
     """None: the plan's seed draws them."""
     quiet: tuple[str, ...] = ()
     """Streams that are not drawn but zero."""
+    screened: bool = False
+    """End a while after the faults: who has not finished by then is probably stuck."""
 
 
 class Attempt(Struct, frozen=True, kw_only=True):
@@ -94,6 +102,8 @@ class Attempt(Struct, frozen=True, kw_only=True):
     choices: Choices
     """As they were asked for: nothing is left of what the run did not take."""
     limits: dict[str, int]
+    is_stuck: bool = False
+    """A screened run that had not finished, and has no verdict."""
 
     def count_faults(self) -> int:
         """Return how many faults happened, apart from the ends of others."""
@@ -101,6 +111,16 @@ class Attempt(Struct, frozen=True, kw_only=True):
         return sum(
             n for name, n in counters.items() if name.startswith("fault ") and name not in ENDS
         )
+
+
+class State(Struct, frozen=True, kw_only=True):
+    """A run that was verified, and its cost."""
+
+    cost: tuple[int, ...]
+    plan: Plan
+    best: Attempt
+    full: Attempt
+    """The same where candidates are not screened."""
 
 
 class Progress(Struct, frozen=True, kw_only=True):
@@ -118,6 +138,10 @@ class Exhausted(Exception):
     """The runs or the time are used up."""
 
 
+class Screened(Exception):
+    """The end of a screened run."""
+
+
 def attempt(candidate: Candidate) -> Attempt:
     """Run a candidate."""
     plan = candidate.plan
@@ -126,8 +150,33 @@ def attempt(candidate: Candidate) -> Attempt:
         tape = Tape(plan.seed, record=True, is_muted=lambda name: is_quiet(name, quiet))
     else:
         tape = Tape(plan.seed, spread(candidate.choices))
-    outcome = run(plan, tape)
-    return Attempt(outcome=outcome, choices=gather(tape.get_values()), limits=tape.get_limits())
+    worlds: list[World] = []
+
+    def stop() -> None:
+        raise Screened
+
+    def arm(world: World) -> None:
+        worlds.append(world)
+        if candidate.screened:
+            world.after(get_end(plan) + SCREEN_NS, stop)
+
+    is_stuck = False
+    try:
+        outcome = run(plan, tape, on_world=arm)
+    except Screened:
+        is_stuck, outcome = True, make_outcome(worlds[0])
+    return Attempt(
+        outcome=outcome,
+        choices=gather(tape.get_values()),
+        limits=tape.get_limits(),
+        is_stuck=is_stuck,
+    )
+
+
+def get_end(plan: Plan) -> Nanoseconds:
+    """Return when progress may be expected."""
+    promised = None if plan.timing is None else plan.timing.judge_from()
+    return max(plan.duration_ms * MS, promised or 0)
 
 
 def get_symptom(outcome: Outcome) -> str:
@@ -165,7 +214,12 @@ def gather(values: dict[str, list[int]]) -> Choices:
 
 
 class Shrinker:
-    """Makes one failing run small: `begin`, then `shrink`; `best` is always what is known so far.
+    """Makes one failing run small by `shrink`; `get_recording` is always the best so far.
+
+    Whether a network is stuck for good takes long to tell, so for that failure candidates are only
+    screened: those that have not finished some time after the faults are taken for stuck, and after
+    each pass the best is run in full. If it is not stuck then, the pass is undone, and from then on
+    every run is a full one.
 
     `evaluate` runs several candidates, at the same time if it can. With `fresh` the same failure is
     also looked for by other seeds on quieter networks; without, the result is this run with things
@@ -204,9 +258,16 @@ class Shrinker:
                 f"seed {self.plan.seed}: repetition has digest {self.best.outcome.digest}, "
                 f"expected {outcome.digest}"
             )
+        self.is_screening = False
+        if self.symptom in SLOW:
+            screened = attempt(replace(drawn, screened=True))
+            if screened.is_stuck:
+                self.best, self.is_screening = screened, True
         self.cost = self.compute_cost(self.plan, self.best)
-        self.kept: tuple[tuple[int, ...], Plan, Attempt] | None = None
-        """Cost, plan and best while a larger run is tried from another start."""
+        self.verified = State(cost=self.cost, plan=self.plan, best=self.best, full=self.first)
+        """The last one that was run in full."""
+        self.kept: State | None = None
+        """The smallest, while a larger run is tried from another start."""
 
     # ---- what is kept
 
@@ -224,10 +285,39 @@ class Shrinker:
 
     def get_recording(self) -> Recording:
         """Return the best run so far, to be kept."""
-        plan, best = self.plan, self.best
-        if self.kept is not None and self.kept[0] < self.cost:
-            _, plan, best = self.kept
-        return Recording(plan=plan, tape=spread(best.choices), expected=expect(best.outcome))
+        state = self.get_state()
+        if self.kept is not None and self.kept.cost < state.cost:
+            state = self.kept
+        return Recording(
+            plan=state.plan,
+            tape=spread(state.full.choices),
+            expected=expect(state.full.outcome),
+        )
+
+    def get_state(self) -> State:
+        """Return the last state that was run in full."""
+        if self.is_screening:
+            return self.verified
+        return State(cost=self.cost, plan=self.plan, best=self.best, full=self.best)
+
+    def restore(self, state: State) -> None:
+        """Go on from a state that was run in full."""
+        self.plan, self.verified = state.plan, state
+        self.best = state.best if self.is_screening else state.full
+        self.cost = self.compute_cost(self.plan, self.best)
+
+    def verify(self) -> None:
+        """Run the best in full if it was only screened, and go back if it is not stuck."""
+        if not self.is_screening or self.cost == self.verified.cost:
+            return
+        (full,) = self.evaluate([Candidate(plan=self.plan, choices=self.best.choices)])
+        self.runs += 1
+        if get_symptom(full.outcome) == self.symptom:
+            self.verified = State(cost=self.cost, plan=self.plan, best=self.best, full=full)
+        else:
+            self.is_screening = False
+            self.tried.clear()
+            self.restore(self.verified)
 
     def tell(self) -> None:
         self.on_progress(self.get_progress())
@@ -252,6 +342,7 @@ class Shrinker:
                         self.start_elsewhere(start)
             self.settle()
         except Exhausted:
+            self.verify()
             return False
         return True
 
@@ -268,15 +359,16 @@ class Shrinker:
 
     def start_elsewhere(self, start: int) -> None:
         """Shrink the same failure of another seed instead, and keep the smaller result."""
-        self.kept = kept = (self.cost, self.plan, self.best)
+        self.verify()
+        self.kept = kept = self.get_state()
         self.cost = (1 << 60,)
         try:
             if self.calm(start):
                 self.settle()
         finally:
             self.kept = None
-            if kept[0] < self.cost:
-                self.cost, self.plan, self.best = kept
+            if kept.cost < self.get_state().cost or self.cost == (1 << 60,):
+                self.restore(kept)
 
     def settle(self) -> None:
         """Take things away until nothing more can be taken."""
@@ -299,6 +391,7 @@ class Shrinker:
         self.doing = name
         self.tell()
         act()
+        self.verify()
 
     # ---- trying
 
@@ -307,15 +400,16 @@ class Shrinker:
 
         None among the candidates is one that would change nothing.
         """
-        numbered = ((i, c) for i, c in enumerate(candidates) if c is not None and self.is_new(c))
+        numbered = self.select_new(candidates)
         while batch := list(islice(numbered, self.width)):
             batch = batch[: self.max_runs - self.runs]
             if not batch or self.is_expired():
                 raise Exhausted
-            found = self.evaluate([candidate for _, candidate in batch])
-            for (place, candidate), result in zip(batch, found, strict=True):
+            found = self.evaluate([candidate for _, _, candidate in batch])
+            for (place, key, candidate), result in zip(batch, found, strict=True):
                 self.runs += 1
-                if get_symptom(result.outcome) != self.symptom:
+                self.tried.add(key)
+                if not result.is_stuck and get_symptom(result.outcome) != self.symptom:
                     continue
                 cost = self.compute_cost(candidate.plan, result)
                 if cost < self.cost:
@@ -325,15 +419,23 @@ class Shrinker:
             self.tell()
         return None
 
-    def is_new(self, candidate: Candidate) -> bool:
-        """Whether a candidate was not tried before: costs only fall, so once is enough."""
-        chosen = None if candidate.choices is None else list(list_choices(candidate.choices))
-        key = msgspec.msgpack.encode((candidate.plan, chosen, candidate.quiet))
-        digest = hashlib.blake2b(key, digest_size=16).digest()
-        if digest in self.tried:
-            return False
-        self.tried.add(digest)
-        return True
+    def select_new(
+        self, candidates: Iterable[Candidate | None]
+    ) -> Iterator[tuple[int, bytes, Candidate]]:
+        """Yield the place, a name and the candidate of those that were not tried before: costs only
+        fall, so once is enough.
+        """
+        named: set[bytes] = set()
+        for place, candidate in enumerate(candidates):
+            if candidate is None:
+                continue
+            chosen = None if candidate.choices is None else list(list_choices(candidate.choices))
+            key = hashlib.blake2b(
+                msgspec.msgpack.encode((candidate.plan, chosen, candidate.quiet)), digest_size=16
+            ).digest()
+            if key not in self.tried and key not in named:
+                named.add(key)
+                yield place, key, replace(candidate, screened=self.is_screening)
 
     def try_choices(self, edited: Choices) -> Candidate | None:
         """Return the candidate of other choices, None if they are the same."""
