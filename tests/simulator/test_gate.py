@@ -52,7 +52,9 @@ def test_never_unlocking_is_found_where_locks_are_split() -> None:
     haste = {"propose_ms": 200, "prevote_ms": 60, "precommit_ms": 60, "status_ms": 80}
     for seed in range(60):
         plan = make_plan(seed, "t1-never-unlock")
-        plan = replace(plan, profile=splits, duration_ms=4000, engine_settings=haste)
+        plan = replace(
+            plan, profile=splits, duration_ms=4000, patience_ms=20_000, engine_settings=haste
+        )
         found = run(plan, on_world=cast_one)
         if found.verdict != "true":
             assert found.get_class() == "progress"

@@ -184,6 +184,9 @@ class Turncoat(Equivocator):
             # It takes any new value that comes.
             replica.locked_round, replica.locked_value = -1, None
             replica.valid_round, replica.valid_value = -1, None
+            if isinstance(m, Vote) and self.is_mine(m) and m.kind == PRECOMMIT:
+                # It helps to lock, and not to decide.
+                return [self.sign_vote(m, NIL)]
         return super().twist(to, m)
 
     def are_locks_split(self, height: int) -> bool:
