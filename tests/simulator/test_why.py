@@ -56,6 +56,7 @@ def test_run_is_doomed_at_the_end_and_a_jump_says_why() -> None:
     assert jump.size == max(j.size for j in found.jumps) > 0
     assert jump.events
     assert all(jump.begin.time_ns <= e.time_ns < jump.end.time_ns for e in jump.events)
+    assert all(jump.begin.time_ns <= one.time_ns < jump.end.time_ns for one in jump.drawn)
     # All moments are judged by the same seeds.
     assert {one.seed for one in asked} == {asked[i].seed for i in range(6)}
     assert found.runs == len(asked) + 1

@@ -24,7 +24,8 @@ from quorate.cli.target import (
     write_recording,
 )
 from quorate.cli.workers import Workers
-from quorate.simulator.replay import replay
+from quorate.simulator.edits import describe_choice
+from quorate.simulator.replay import Recording, replay
 from quorate.simulator.shrink import (
     MAX_RUNS,
     Progress,
@@ -215,15 +216,19 @@ def show(found: Target, shrinker: Shrinker, first: Progress, path: Path) -> None
         f"({shrinker.runs:,} runs)"
     )
     emit("what is left of the choices:")
-    for text in list_left(recording.tape or {}):
+    for text in list_left(recording):
         emit(f"  {text}")
 
 
-def list_left(tape: dict[str, list[int]]) -> list[str]:
+def list_left(recording: Recording) -> list[str]:
     """Return each stream that is not all zeros with its choices, by their numbers."""
     lines = []
-    for name, row in sorted(tape.items()):
-        chosen = [f"[{i}]={value}" for i, value in enumerate(row) if value]
+    for name, row in sorted((recording.tape or {}).items()):
+        chosen = []
+        for index, value in enumerate(row):
+            word = describe_choice(recording.plan, name, value) if value else ""
+            if value:
+                chosen.append(f"[{index}]={value}{f' ({word})' if word else ''}")
         if chosen:
             more = f" and {len(chosen) - 8} more" if len(chosen) > 8 else ""
             lines.append(f"{name}: {' '.join(chosen[:8])}{more}")

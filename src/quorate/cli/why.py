@@ -13,7 +13,9 @@ from quorate.cli.sim import count_processors
 from quorate.cli.sim_summary import describe_plan
 from quorate.cli.target import Target, open_target, target_options
 from quorate.cli.workers import Workers
+from quorate.simulator.edits import describe_choice
 from quorate.simulator.listing import format_event, format_time
+from quorate.simulator.plan import Plan
 from quorate.simulator.trace import Event
 from quorate.simulator.why import Explanation, Jump, Point, explain, sample
 
@@ -105,7 +107,7 @@ def show(found: Target, explanation: Explanation) -> None:
     for point in explanation.points:
         emit(format_row(point, point.time_ns in ends))
     emit()
-    for line in describe_jumps(explanation):
+    for line in describe_jumps(explanation, found.recording.plan):
         emit(line)
     if explanation.points[0].low > 0.5:
         say("\nit fails from the very beginning in most runs: any seed shows it")
@@ -124,13 +126,13 @@ def format_row(point: Point, is_jump: bool) -> str:
     return style(row + "  <- jump", fg="red") if is_jump else row
 
 
-def describe_jumps(explanation: Explanation) -> list[str]:
+def describe_jumps(explanation: Explanation, plan: Plan) -> list[str]:
     """Return in words when the run became doomed."""
     lines = []
     for number, jump in enumerate(explanation.jumps):
         if number and not jump.is_certain:
             continue
-        lines += describe_jump(jump, explanation.names)
+        lines += describe_jump(jump, plan, explanation.names)
     if explanation.doomed_ns is not None:
         at, found = format_time(explanation.doomed_ns), format_time(explanation.found_ns)
         lines.append(
@@ -144,14 +146,22 @@ def describe_jumps(explanation: Explanation) -> list[str]:
     return lines
 
 
-def describe_jump(jump: Jump, names: list[str]) -> list[str]:
+def describe_jump(jump: Jump, plan: Plan, names: list[str]) -> list[str]:
     begin, end = format_time(jump.begin.time_ns), format_time(jump.end.time_ns)
     doubt = "" if jump.is_certain else " (within the noise: more --samples would tell)"
     head = (
         f"from {begin.strip()} to {end.strip()} the chance goes from {format_share(jump.begin)} "
         f"to {format_share(jump.end)}{doubt}:"
     )
-    return [style(head, bold=True), *(f"  {format_event(e, names)}" for e in jump.events[:SHOWN])]
+    lines = [style(head, bold=True)]
+    chosen = []
+    for one in jump.drawn[:SHOWN]:
+        word = describe_choice(plan, one.stream, one.value)
+        chosen.append(f"{one.stream} {one.value}{f' ({word})' if word else ''}")
+    if chosen:
+        more = len(jump.drawn) - len(chosen)
+        lines.append(f"  chosen: {', '.join(chosen)}{f' and {more} more' if more else ''}")
+    return lines + [f"  {format_event(event, names)}" for event in jump.events[:SHOWN]]
 
 
 def make_document(explanation: Explanation) -> dict[str, Any]:
@@ -167,6 +177,10 @@ def make_document(explanation: Explanation) -> dict[str, Any]:
                 "begin": make_row(jump.begin),
                 "end": make_row(jump.end),
                 "certain": jump.is_certain,
+                "chosen": [
+                    {"time_ns": one.time_ns, "stream": one.stream, "value": one.value}
+                    for one in jump.drawn
+                ],
                 "events": [make_event(event, explanation.names) for event in jump.events],
             }
             for jump in explanation.jumps

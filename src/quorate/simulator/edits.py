@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from msgspec.structs import replace
 
+from quorate.simulator.nemesis import ACTS
 from quorate.simulator.plan import MS, Plan
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "SETTINGS",
     "Choices",
     "count_choices",
+    "describe_choice",
     "drop_machine",
     "find_acts",
     "get_groups",
@@ -139,6 +141,16 @@ def tidy(choices: Choices) -> Choices:
         drawn = choices[PAIRED]
         result[PAIRED] = {i: v for i, v in drawn.items() if i % 2 or i + 1 in drawn}
     return {name: chosen for name, chosen in result.items() if chosen}
+
+
+def describe_choice(plan: Plan, name: str, value: int) -> str:
+    """Return in a word what a choice means, where a number does not say it; else nothing."""
+    if name == ACT:
+        acts = [act for act in ACTS for _ in range(getattr(plan.profile, act, 0))]
+        return acts[value - 1].replace("_", " ") if 0 < value <= len(acts) else ""
+    if name in ("nemesis who", "clients who") and value < len(plan.machines):
+        return plan.machines[value].name
+    return ""
 
 
 # ---- when acts come

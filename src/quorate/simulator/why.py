@@ -22,11 +22,13 @@ from quorate.simulator.plan import MS
 from quorate.simulator.replay import Recording, make_tape
 from quorate.simulator.run import run
 from quorate.simulator.shrink import get_symptom
+from quorate.simulator.tape import Choices, Tape
 from quorate.simulator.trace import Event
 from quorate.simulator.tracer import Tracer
 from quorate.simulator.world import World
 
 __all__ = [
+    "Drawn",
     "Explanation",
     "Jump",
     "Point",
@@ -41,7 +43,8 @@ MAX_POINTS = 1000
 MAX_SAMPLES = 100_000
 MAX_BISECTIONS = 64
 MAX_NAMED = 12
-"""Events at a jump that are told."""
+"""Events and choices at a jump that are told."""
+MAX_DRAWN = 1_000_000
 Z = 1.96
 """Of a 95 % interval."""
 TELLING = (
@@ -75,11 +78,21 @@ class Point(Struct, frozen=True, kw_only=True):
         return self.failed / self.samples
 
 
+class Drawn(Struct, frozen=True):
+    """One choice that is not zero, and when it was made."""
+
+    time_ns: Nanoseconds
+    stream: str
+    value: int
+
+
 class Jump(Struct, frozen=True, kw_only=True):
     """Between two points: what was drawn in [`begin`, `end`) made the difference."""
 
     begin: Point
     end: Point
+    drawn: list[Drawn]
+    """What was chosen then, choices of links last."""
     events: list[Event]
     """That happened then, the most telling first."""
 
@@ -135,6 +148,52 @@ def compute_interval(failed: int, samples: int) -> tuple[float, float]:
     return low, high
 
 
+class WatchedTape(Tape):
+    """The tape of a recording; keeps when each choice that is not zero was made."""
+
+    __slots__ = ("drawn", "watched", "world")
+
+    def __init__(self, recording: Recording) -> None:
+        super().__init__(recording.plan.seed, recording.tape, record=True)
+        self.drawn: list[Drawn] = []
+        self.watched: dict[str, Choices] = {}
+        self.world: World | None = None
+
+    def attach(self, world: World) -> None:
+        self.world = world
+
+    def stream(self, name: str) -> Choices:
+        watched = self.watched.get(name)
+        if watched is None:
+            watched = self.watched[name] = WatchedStream(self, name, super().stream(name))
+        return watched
+
+    def note(self, name: str, value: int) -> None:
+        # What is drawn while the world is made belongs to the beginning.
+        time_ns = 0 if self.world is None else self.world.now
+        if value and len(self.drawn) < MAX_DRAWN:
+            self.drawn.append(Drawn(time_ns, name, value))
+
+
+class WatchedStream:
+    """A stream that tells its tape what it says."""
+
+    __slots__ = ("inner", "name", "tape")
+
+    def __init__(self, tape: WatchedTape, name: str, inner: Choices) -> None:
+        self.tape, self.name, self.inner = tape, name, inner
+
+    def choose(self, n: int) -> int:
+        value = self.inner.choose(n)
+        self.tape.note(self.name, value)
+        return value
+
+    def chance(self, permille: int) -> bool:
+        happens = self.inner.chance(permille)
+        self.tape.note(self.name, int(happens))
+        return happens
+
+
 class Curve:
     """Points by time, each computed once."""
 
@@ -185,14 +244,17 @@ def explain(
     if not 1 <= samples <= MAX_SAMPLES:
         raise Invalid(f"{samples} samples, expected 1 to {MAX_SAMPLES}")
     tracer = Tracer()
-    tape = make_tape(recording)
-    outcome = run(recording.plan, tape, tracer)
+    tape = WatchedTape(recording)
+    outcome = run(recording.plan, tape, tracer, on_world=tape.attach)
     symptom = get_symptom(outcome)
     if not symptom:
         raise Invalid(f"verdict {outcome.verdict}, expected a run that fails")
     kept = Recording(plan=recording.plan, tape=tape.get_values())
     found_ns = outcome.findings[0].time_ns
-    times = list_times(tracer.events, min(found_ns, recording.plan.duration_ms * MS))
+    until_ns = min(found_ns, recording.plan.duration_ms * MS)
+    moments = [event.time_ns for event in tracer.events]
+    moments += [drawn.time_ns for drawn in tape.drawn]
+    times = list_times(moments, until_ns)
     curve = Curve(kept, symptom, samples, evaluate, on_progress)
     last = len(times) - 1
     grid = sorted({last * i // (points - 1) for i in range(points)})
@@ -202,7 +264,7 @@ def explain(
     places = sorted(bisect_left(times, point.time_ns) for point in curve.list())
     others = [pair for pair in pairwise(places) if pair != first]
     pairs = [first, narrow(curve, times, others)] if others else [first]
-    jumps = [make_jump(curve, tracer.events, times, pair) for pair in pairs]
+    jumps = [make_jump(curve, tracer.events, tape.drawn, times, pair) for pair in pairs]
     jumps.sort(key=lambda jump: (-jump.size, jump.begin.time_ns))
     return Explanation(
         symptom=symptom,
@@ -215,9 +277,9 @@ def explain(
     )
 
 
-def list_times(events: Iterable[Event], until_ns: Nanoseconds) -> list[Nanoseconds]:
+def list_times(moments: Iterable[Nanoseconds], until_ns: Nanoseconds) -> list[Nanoseconds]:
     """Return the moments at which something happened, and one after all of them."""
-    times = sorted({0, *(event.time_ns for event in events if event.time_ns <= until_ns)})
+    times = sorted({0, *(time_ns for time_ns in moments if time_ns <= until_ns)})
     return [*times, times[-1] + 1]
 
 
@@ -240,12 +302,23 @@ def share(curve: Curve, times: list[Nanoseconds], pair: tuple[int, int]) -> int:
 
 
 def make_jump(
-    curve: Curve, events: list[Event], times: list[Nanoseconds], pair: tuple[int, int]
+    curve: Curve,
+    events: list[Event],
+    drawn: list[Drawn],
+    times: list[Nanoseconds],
+    pair: tuple[int, int],
 ) -> Jump:
     begin, end = times[pair[0]], times[pair[1]]
     inside = [event for event in events if begin <= event.time_ns < end]
     inside.sort(key=lambda event: (get_rank(event), event.number))
-    return Jump(begin=curve.get(begin), end=curve.get(end), events=inside[:MAX_NAMED])
+    chosen = [one for one in drawn if begin <= one.time_ns < end]
+    chosen.sort(key=lambda one: one.stream.startswith("link "))
+    return Jump(
+        begin=curve.get(begin),
+        end=curve.get(end),
+        drawn=chosen[:MAX_NAMED],
+        events=inside[:MAX_NAMED],
+    )
 
 
 def get_rank(event: Event) -> int:
