@@ -43,7 +43,11 @@ def test_known_bug_is_found_by_seeds_of_this_commit(bug: str, properties: set[st
 
 
 def test_never_unlocking_is_found_where_locks_are_split() -> None:
-    """It takes a traitor that helps two members to different locks, and then falls silent."""
+    """It takes a traitor that helps two members to different locks, and then falls silent.
+
+    To be sure that nothing follows takes long (the gate does it); here it is enough that a run with
+    the bug does not come to its end where the same run without it does.
+    """
 
     def cast_one(world: World) -> None:
         world.machines[3].actor = Turncoat(world.machines[3])
@@ -51,13 +55,15 @@ def test_never_unlocking_is_found_where_locks_are_split() -> None:
     splits = Profile(name="splits", acts=30, outage_ms=2000, rounds=1)
     haste = {"propose_ms": 200, "prevote_ms": 60, "precommit_ms": 60, "status_ms": 80}
     for seed in range(60):
-        plan = make_plan(seed, "t1-never-unlock")
         plan = replace(
-            plan, profile=splits, duration_ms=4000, patience_ms=20_000, engine_settings=haste
+            make_plan(seed, "t1-never-unlock"),
+            profile=splits,
+            duration_ms=4000,
+            engine_settings=haste,
+            max_events=20_000,
         )
         found = run(plan, on_world=cast_one)
         if found.verdict != "true":
-            assert found.get_class() == "progress"
             assert found.sometimes["locks split"] > 0
             assert run(replace(plan, bug=""), on_world=cast_one).verdict == "true"
             return
