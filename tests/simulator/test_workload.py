@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from quorate import _kernel
@@ -13,6 +14,8 @@ from quorate.ledger.opaque import OpaqueLedger
 from quorate.simulator.faults import Faults
 from quorate.simulator.finality import EXACTLY_ONCE, REAL_TIME, SESSION
 from quorate.simulator.history import encode_events, read_history
+from quorate.simulator.linearizability import check_history
+from quorate.simulator.models import Log
 from quorate.simulator.plan import SECOND
 from quorate.simulator.run import run
 from quorate.simulator.verdict import Outcome
@@ -34,8 +37,8 @@ def run_clients(seed: int = 1, profile: str = "none", **more: Any) -> tuple[Outc
 
     more.setdefault("duration_ms", 3000)
     outcome = run(make_plan(seed, profile, **more), on_world=keep)
-    clients = worlds[0].on_committed[0].__self__  # type: ignore[attr-defined]
-    assert isinstance(clients, Clients)
+    clients = worlds[0].clients
+    assert clients is not None
     return outcome, clients
 
 
@@ -107,6 +110,20 @@ def test_history_is_read_back_from_its_lines() -> None:
     assert history.get_operations() == clients.history.get_operations()
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_listed_history_is_that_of_a_linearizable_log(seed: int) -> None:
+    _, clients = run_clients(seed, "default", duration_ms=10_000)
+    history = read_history(encode_events(clients.list_events()))
+    operations = history.get_operations()
+    assert len(operations) == len(clients.requests) + 1
+    report = check_history(operations, Log)
+    assert report.verdict == "true"
+    read = operations[-1]
+    order = read.result[::-1]
+    wrong = msgspec.structs.replace(read, result=order)
+    assert check_history([*operations[:-1], wrong], Log).verdict == "false"
+
+
 def replace_ledger(ledger: type[OpaqueLedger]) -> Callable[[World], None]:
     def install(world: World) -> None:
         world.make_application = lambda machine: ledger(  # type: ignore[method-assign]
@@ -172,7 +189,8 @@ def test_node_that_takes_back_what_it_showed_is_found() -> None:
 
 def test_answer_that_comes_before_the_item_is_final_is_found() -> None:
     def install(world: World) -> None:
-        clients = world.on_committed[0].__self__  # type: ignore[attr-defined]
+        clients = world.clients
+        assert clients is not None
         send = clients.send
 
         def send_and_believe(request: Any, machine: Any) -> None:
@@ -180,7 +198,7 @@ def test_answer_that_comes_before_the_item_is_final_is_found() -> None:
             if not request.settled and len(clients.requests) % 3 == 0:
                 clients.settle(request, machine, 1)
 
-        clients.send = send_and_believe
+        clients.send = send_and_believe  # type: ignore[method-assign]
 
     # The hook is installed once the clients are there.
     def later(world: World) -> None:

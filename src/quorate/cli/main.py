@@ -39,6 +39,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "shrink": ("shrink:shrink", "Make a failing run small: as few faults as possible."),
         "diagram": ("diagram:diagram", "Draw a run: who said what to whom, when and why."),
         "why": ("why:why", "Say when a run became doomed, and by what."),
+        "history": ("history:history", "Judge what clients were told: is there an order for it?"),
         "scenario": ("scenario:scenario", "List and run known ways in which agreement fails."),
     },
     "Keys and proofs": {

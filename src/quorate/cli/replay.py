@@ -22,6 +22,7 @@ from quorate.cli.target import (
     write_recording,
 )
 from quorate.simulator.causality import list_alarms
+from quorate.simulator.history import encode_events
 from quorate.simulator.listing import format_time, render_text
 from quorate.simulator.plan import MS
 from quorate.simulator.replay import Recording, compare, expect, make_tape, run_until
@@ -45,6 +46,13 @@ EXIT_DIFFERS = 2
     default=None,
     show_default=False,
     help="Keep the run in this file, with all its choices and what came of it.",
+)
+@option(
+    "--history",
+    type=click.Path(dir_okay=False, path_type=Path),
+    default=None,
+    show_default=False,
+    help="Write what clients asked and were told, for `quorate history --model log`.",
 )
 @option("--text", is_flag=True, help="Show every event, with its number and its cause.")
 @option("--all", "whole", is_flag=True, help=f"Show the whole story, not its last {LINES} lines.")
@@ -82,6 +90,7 @@ EXIT_DIFFERS = 2
 def replay(
     target: str,
     record: Path | None,
+    history: Path | None,
     text: bool,
     whole: bool,
     until: str | None,
@@ -105,13 +114,15 @@ def replay(
     quorate replay run.json --text | less         every message
     quorate replay run.json --until 1.5s          what does each validator wait for?
     quorate replay run.json --export-test tests/test_found.py
+    quorate replay 4711 --history clients.jsonl   what clients asked and were told
     """
     found = open_target(target, asked)
     if until is not None:
         return show_moment(found, parse_time(until), text, whole)
     tracer = None if output == "json" else Tracer()
     tape = make_tape(found.recording)
-    outcome = run(found.recording.plan, tape, tracer)
+    worlds: list[World] = []
+    outcome = run(found.recording.plan, tape, tracer, on_world=worlds.append)
     kept = Recording(plan=found.recording.plan, tape=tape.get_values(), expected=expect(outcome))
     if output == "json":
         emit(msgspec.json.format(msgspec.json.encode(outcome)).decode())
@@ -128,6 +139,8 @@ def replay(
     if record is not None:
         write_recording(record, kept)
         say(f"kept in {record}: {get_program()} replay {record}")
+    if history is not None:
+        write_history(history, worlds[0])
     if export_test is not None:
         export(export_test, kept, outcome)
     if output == "text" and outcome.verdict == "false":
@@ -135,6 +148,15 @@ def replay(
     if strict and differing:
         return EXIT_DIFFERS
     return EXIT_CODES[outcome.verdict]
+
+
+def write_history(path: Path, world: World) -> None:
+    """Write what the clients of a run heard as JSON lines."""
+    if world.clients is None:
+        fail("--history: this run had no clients")
+    events = world.clients.list_events()
+    path.write_bytes(b"".join(encode_events(events)))
+    say(f"history in {path}: {get_program()} history {path} --model log")
 
 
 def export(path: Path, kept: Recording, outcome: Outcome) -> None:

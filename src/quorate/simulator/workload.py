@@ -19,7 +19,7 @@ from quorate.ledger.opaque import MEMBER_PREFIX
 from quorate.node.gossip import KNOWN
 from quorate.simulator.applications import EthereumStores
 from quorate.simulator.finality import EXACTLY_ONCE, judge_order, judge_sessions
-from quorate.simulator.history import History
+from quorate.simulator.history import Event, History
 from quorate.simulator.invariants.ledger import watch_ledger
 from quorate.simulator.plan import MS, SECOND
 from quorate.simulator.trace import CLIENT
@@ -128,6 +128,7 @@ class Clients:
         """Whether all items went through clients, or a script gave some to nodes."""
         if isinstance(world.stores, EthereumStores):
             watch_ledger(world, world.stores.list_accounts())
+        world.clients = self
         world.on_committed.append(self.on_committed)
         world.on_end.append(self.judge)
 
@@ -352,6 +353,20 @@ class Clients:
                 world.count(f"requests {outcome}", count)
         if reads:
             world.count("reads", len(reads))
+
+    def list_events(self) -> list[Event]:
+        """Return what clients submitted and heard, and at last the final log, read by nobody else.
+
+        So it stands for itself: as a history of a log (`models.Log`), to be judged by any checker.
+        """
+        items = {request.id for request in self.requests}
+        events = [event for event in self.history.events if event.id in items]
+        ids = {request.identity: request.id for request in self.requests}
+        order = [ids[item] for block in self.index.blocks for item in block if item in ids]
+        now = self.world.now
+        events.append(Event("invoke", now, "the end", "the end", "log", "read"))
+        events.append(Event("ok", now, "the end", result=tuple(order)))
+        return events
 
     def judge_strangers(self, ids: dict[bytes, str]) -> None:
         """Find what is final and was never given to a node."""

@@ -7,7 +7,7 @@ the order of the run.
 
 from collections.abc import Callable
 from heapq import heappop, heappush
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quorate.base.errors import Invalid
 from quorate.base.types import Address, Hash, Height, Nanoseconds
@@ -37,6 +37,9 @@ from quorate.simulator.tracer import Tracer
 from quorate.simulator.verdict import Finding, Verdict
 from quorate.storage.journal import open_journal
 
+if TYPE_CHECKING:
+    from quorate.simulator.workload import Clients
+
 __all__ = ["World"]
 
 MAX_FINDINGS = 16
@@ -61,6 +64,7 @@ class World:
         self.counters: dict[str, int] = {}
         self.sometimes: dict[str, int] = {}
         self.findings: list[Finding] = []
+        self.clients: Clients | None = None
         self.submitted: set[bytes] = set()
         """Items that a client gave to a node; never iterated in an order that matters."""
         # What a bug or a knob may replace, for all machines.
