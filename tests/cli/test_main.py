@@ -188,5 +188,5 @@ def test_unknown_engine_is_refused_before_anything_is_written(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert run(["up", "--engine", "paxos", "--detach"]) == 2
-    assert "'paxos' is not 'tendermint'" in capsys.readouterr().err
+    assert "'paxos' is not one of 'tendermint'" in capsys.readouterr().err
     assert not Path(".quorate").exists()

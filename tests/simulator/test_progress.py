@@ -61,7 +61,9 @@ def test_network_that_still_changes_is_not_judged(monkeypatch: pytest.MonkeyPatc
     assert outcome.findings[0].message.endswith("times without a circle")
 
 
-def test_what_waits_while_others_become_final_is_starved() -> None:
+def test_what_waits_while_others_become_final_is_starved(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "STARVED_NS", 5 * SECOND)
+
     def install(world: World) -> None:
         make = world.make_application
 

@@ -111,9 +111,9 @@ def judge_progress(world: "World", clients: "Clients") -> None:
     target = max(heights) + 1
     live = [m for m in world.machines if m.is_honest and not m.refused]
     seen = -1
-    starvation = Starvation(world, clients, live)
     # A traitor may fill pools for ever; requests of clients must be answered all the same.
     pools = all(m.is_honest for m in world.machines)
+    starvation = Starvation(world, clients, live, pools)
 
     def is_done() -> bool:
         nonlocal seen
@@ -169,8 +169,10 @@ def is_finished(machine: "Machine", target: int, pools: bool) -> bool:
 class Starvation:
     """Notices that heights become final and nobody who waits is served."""
 
-    def __init__(self, world: "World", clients: "Clients", live: list["Machine"]) -> None:
-        self.world, self.clients, self.live = world, clients, live
+    def __init__(
+        self, world: "World", clients: "Clients", live: list["Machine"], pools: bool
+    ) -> None:
+        self.world, self.clients, self.live, self.pools = world, clients, live, pools
         self.found = False
         self.waiting = -1
         self.since: tuple[Nanoseconds, int] = (0, 0)
@@ -179,6 +181,8 @@ class Starvation:
         """Look after an event; return whether this went on for too long."""
         world = self.world
         waiting = len(self.clients.open)
+        if self.pools and not waiting:
+            waiting = int(any(not is_finished(m, 0, pools=True) for m in self.live))
         if waiting != self.waiting:
             self.waiting = waiting
             self.since = (world.now, max(get_height(world, m.index) for m in self.live))
