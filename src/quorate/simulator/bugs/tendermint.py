@@ -119,6 +119,7 @@ register(
         "Cachin, Vukolic 2017; tendermint issues 1047, 9251",
         "progress",
         replace_replica(NeverUnlock),
+        "tendermint",
     ),
     Bug(
         "t1-unlock-without-polka",
@@ -126,6 +127,7 @@ register(
         "Cachin, Vukolic 2017",
         "lock",
         replace_replica(UnlockWithoutPolka),
+        "tendermint",
     ),
     Bug(
         "t2-no-precommit-timeout",
@@ -133,6 +135,7 @@ register(
         "tendermint issue 7900",
         "progress",
         replace_replica(NoPrecommitTimeout),
+        "tendermint",
     ),
     Bug(
         "t3-no-valid-value",
@@ -140,6 +143,7 @@ register(
         "malachite issue 956; IBFT issue 305",
         "valid value",
         replace_replica(NoValidValue),
+        "tendermint",
     ),
     Bug(
         "t4-amnesia",
@@ -147,6 +151,7 @@ register(
         "CometBFT accountability specification, scenarios 3 and 4",
         "lock",
         replace_replica(AmnesiaAfterRestart),
+        "tendermint",
     ),
     Bug(
         "t5-counted-again",
@@ -154,6 +159,7 @@ register(
         "catalogue T5",
         "one accusation",
         replace_replica(CountedAgain),
+        "tendermint",
     ),
     Bug(
         "vote-before-write",
@@ -161,6 +167,7 @@ register(
         "contract of an engine, rule 2",
         "one vote",
         replace_replica(VoteBeforeWrite),
+        "tendermint",
     ),
     Bug(
         "never-in-doubt",
@@ -168,6 +175,7 @@ register(
         "found by seeds",
         "one proposal",
         replace_replica(NeverInDoubt),
+        "tendermint",
     ),
     Bug(
         "small-quorum",
@@ -175,5 +183,6 @@ register(
         "the canary of every campaign",
         "agreement",
         replace_replica(SmallQuorum),
+        "tendermint",
     ),
 )

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from quorate.consensus import ENGINES
 from quorate.crypto.hashes import keccak256
 from quorate.simulator.bugs import BUGS, load
 from quorate.simulator.plan import MemberPlan, Plan, get_profile
@@ -66,21 +67,27 @@ class Control(Struct, frozen=True, kw_only=True):
     """Seeds that failed, or could not be judged."""
 
 
-def make_plan(seed: int, bug: str = "", profile: str = PROFILE) -> Plan:
+def make_plan(seed: int, bug: str = "", profile: str = PROFILE, engine: str = "tendermint") -> Plan:
     """Return the plan of the gate: four equal members and the light application."""
     addresses = sorted(keccak256(b"gate %d" % i)[12:] for i in range(4))
     machines = [MemberPlan(f"validator-{i}", a, 1) for i, a in enumerate(addresses)]
-    return Plan(seed=seed, machines=machines, profile=get_profile(profile), bug=bug)
+    return Plan(seed=seed, machines=machines, profile=get_profile(profile), bug=bug, engine=engine)
 
 
 def hunt(
-    bug: str, start: int, seconds: float = SECONDS, *, max_seeds: int = 1 << 40, shrink: bool = True
+    bug: str,
+    start: int,
+    seconds: float = SECONDS,
+    *,
+    max_seeds: int = 1 << 40,
+    shrink: bool = True,
+    engine: str = "tendermint",
 ) -> Hunt:
     """Run seeds from `start` on until one finds a bug, or until the time is over."""
     begun = time.process_time()
     events = 0
     for seed in range(start, start + max_seeds):
-        plan = make_plan(seed, bug)
+        plan = make_plan(seed, bug, engine=engine)
         outcome = run(plan)
         events += outcome.events
         spent = time.process_time() - begun
@@ -108,13 +115,13 @@ def count_choices(plan: Plan) -> int:
     return progress.faults + progress.choices
 
 
-def control(start: int, seconds: float) -> Control:
+def control(start: int, seconds: float, engine: str = "tendermint") -> Control:
     """Run seeds without a bug for so much time of the processor."""
     begun = time.process_time()
     runs = events = 0
     alarms: list[tuple[int, Finding]] = []
     while time.process_time() - begun < seconds:
-        outcome = run(make_plan(start + runs))
+        outcome = run(make_plan(start + runs, engine=engine))
         runs += 1
         events += outcome.events
         if outcome.verdict != "true":
@@ -129,17 +136,24 @@ def is_passed(hunts: Iterable[Hunt]) -> bool:
 
 
 def check_gate(
-    bugs: Sequence[str], *, jobs: int = 1, seconds: float = SECONDS, shrink: bool = True
+    bugs: Sequence[str],
+    *,
+    jobs: int = 1,
+    seconds: float = SECONDS,
+    shrink: bool = True,
+    engine: str = "tendermint",
 ) -> tuple[list[Hunt], Control]:
     """Hunt each bug in each range and run the control, in `jobs` processes."""
     with ProcessPoolExecutor(jobs) as pool:
         hunts = [
-            pool.submit(hunt, bug, start, seconds, shrink=shrink and start == RANGES[0])
+            pool.submit(
+                hunt, bug, start, seconds, shrink=shrink and start == RANGES[0], engine=engine
+            )
             for bug in bugs
             for start in RANGES
         ]
         controls = [
-            pool.submit(control, CONTROL_START + part * CONTROL_STEP, seconds)
+            pool.submit(control, CONTROL_START + part * CONTROL_STEP, seconds, engine)
             for part in range(CONTROL_PARTS)
         ]
         found = [one.result() for one in hunts]
@@ -152,12 +166,14 @@ def check_gate(
     )
 
 
-def make_table(hunts: Sequence[Hunt], without: Control, seconds: float) -> str:
+def make_table(
+    hunts: Sequence[Hunt], without: Control, seconds: float, engine: str = "tendermint"
+) -> str:
     """Return the page of the documentation."""
     lines = [
-        "# The gate: known bugs, and how soon they are found",
+        f"# The gate: known bugs under {engine}, and how soon they are found",
         "",
-        "Made by `python -m quorate.simulator.campaign.gate --out docs/bug-gate.md`. Each bug of "
+        f"Made by `python -m quorate.simulator.campaign.gate --engine {engine}`. Each bug of "
         "`quorate.simulator.bugs` was put back by name into a network of four validators with the "
         f"light application, and seeds of the `{PROFILE}` profile were run from the beginning of "
         f"three disjoint ranges, for at most {seconds:.0f} seconds of one processor each.",
@@ -192,18 +208,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="quorate.simulator.campaign.gate", description=__doc__)
     parser.add_argument("--jobs", type=int, default=1, help="processes at a time")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="for each bug and range")
-    parser.add_argument("--bugs", nargs="*", default=sorted(BUGS), choices=sorted(BUGS))
+    parser.add_argument("--engine", default="tendermint", choices=list(ENGINES))
+    parser.add_argument(
+        "--bugs", nargs="*", choices=sorted(BUGS), help="by default all it can have"
+    )
     parser.add_argument("--no-shrink", action="store_true", help="leave the last column out")
     parser.add_argument("--out", type=Path, help="write the table here as well")
     options = parser.parse_args(arguments)
+    bugs = options.bugs or sorted(b for b in BUGS if BUGS[b].engine in ("", options.engine))
     hunts, without = check_gate(
-        options.bugs, jobs=options.jobs, seconds=options.seconds, shrink=not options.no_shrink
+        bugs,
+        jobs=options.jobs,
+        seconds=options.seconds,
+        shrink=not options.no_shrink,
+        engine=options.engine,
     )
-    table = make_table(hunts, without, options.seconds)
+    table = make_table(hunts, without, options.seconds, options.engine)
     if options.out is not None:
         options.out.write_text(table)
     print(table)
-    missed = [b for b in options.bugs if not is_passed(h for h in hunts if h.bug == b)]
+    missed = [b for b in bugs if not is_passed(h for h in hunts if h.bug == b)]
     for bug in missed:
         print(f"{bug}: found in fewer than {MIN_FOUND} of {len(RANGES)} ranges", file=sys.stderr)
     return 1 if missed or without.alarms else 0
