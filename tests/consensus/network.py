@@ -318,11 +318,6 @@ class World:
         self.said: dict[tuple[Address, int, int, int], Hash] = {}
         self.cut: dict[tuple[Address, Address], None] = {}
         self.sent: dict[str, int] = {}
-        self.deaf = 0
-        """In a thousand: how many things of a round somebody never hears, whoever relays them."""
-        self.unheard: dict[tuple[object, ...], bool] = {}
-        self.shown: dict[tuple[Address, int, int], Hash] = {}
-        """Which value conspirators showed to whom."""
         self.hears: Callable[[Address, Message], bool] | None = None
         """A script's say in who hears what."""
         self.talk: list[str] | None = None
@@ -396,8 +391,6 @@ class World:
         links, rng = self.links, self.rng
         if (source.me, to) in self.cut:
             return
-        if self.deaf and self.is_unheard(source.me, to, message):
-            return
         if self.hears is not None and not self.hears(to, message):
             return
         for _ in range(1 + (rng.below(1000) < links.dup)):
@@ -408,21 +401,6 @@ class World:
             if rng.below(1000) < links.slow:
                 delay *= 50
             self.later(delay, lambda: self.arrive(source.me, target, data))
-
-    def is_unheard(self, source: Address, to: Address, m: Message) -> bool:
-        """Decide once for each thing and hearer; relays do not help, so locks come to differ."""
-        key: tuple[object, ...]
-        if isinstance(m, Vote):
-            key = (to, m.kind, m.height, m.round, m.voter)
-        elif isinstance(m, Proposal):
-            key = (to, 0, m.height, m.round)
-        elif isinstance(m, Decision):
-            key = (to, 3, m.height, source)
-        else:
-            return False
-        if key not in self.unheard:
-            self.unheard[key] = self.rng.below(1000) < self.deaf
-        return self.unheard[key]
 
     def arrive(self, sender: Address, target: Machine, data: bytes) -> None:
         if target.up and (sender, target.me) not in self.cut:

@@ -4,9 +4,6 @@ from collections.abc import Callable
 
 import pytest
 
-from consensus import mutations
-from consensus.actors import Silent, Turncoat, TwoFaced
-from consensus.chaos import run_seed
 from consensus.network import Fault, World
 from consensus.single import Single
 from quorate.consensus.certificate import NIL, PRECOMMIT, PREVOTE
@@ -15,6 +12,7 @@ from quorate.consensus.membership import ValidatorSet
 from quorate.consensus.replica import Accuse, Decision, Message
 from quorate.consensus.tendermint import Tendermint
 from quorate.consensus.tendermint_types import Proposal, Settings, Vote
+from quorate.simulator.bugs import tendermint as mutations
 
 Scene = Callable[[type[Tendermint]], None]
 
@@ -160,26 +158,9 @@ def test_t1_unlocking_without_a_polka_is_found_as_a_fork() -> None:
         scene_lone_decision(mutations.UnlockWithoutPolka)
 
 
-def find(kind: type[Tendermint], seeds: int, text: str, **options: object) -> None:
-    """Require that some seed shows the bug, and in this way."""
-    for seed in range(seeds):
-        try:
-            run_seed(seed, kind, powers=(1, 1, 1, 1), **options)  # type: ignore[arg-type]
-        except Fault as fault:
-            if text not in str(fault):
-                raise
-            return
-    pytest.fail(f"not found in {seeds} seeds")
-
-
-def test_t2_no_precommit_timeout_is_found_as_a_standstill() -> None:
-    find(mutations.NoPrecommitTimeout, 60, "no progress", actors=(Turncoat,), deaf=350, steps=30)
-
-
 def test_t3_no_valid_value_is_found_as_a_standstill() -> None:
     with pytest.raises(Fault, match="no progress"):
         scene_hidden_lock(mutations.NoValidValue)
-    find(mutations.NoValidValue, 60, "no progress", actors=(Turncoat,), deaf=350, steps=30)
 
 
 def test_t4_amnesia_after_restart_is_found_as_a_fork() -> None:
@@ -200,44 +181,3 @@ def test_t5_offences_counted_twice_or_late_are_found() -> None:
     old = (bytes(20), 1, 0, PREVOTE)
     assert not Single().replica.offences.admit(old, 2 + EVIDENCE_HEIGHTS)
     assert mutations.Forgetful().admit(old, 2 + EVIDENCE_HEIGHTS)
-
-
-def test_vote_before_write_is_found_on_the_wire() -> None:
-    find(mutations.VoteBeforeWrite, 400, "said two things", actors=(), deaf=0)
-
-
-def test_proposing_again_after_a_crash_is_found_on_the_wire() -> None:
-    find(mutations.NeverInDoubt, 400, "said two things of kind 0", actors=(), deaf=0)
-
-
-def test_too_small_quorum_is_found_by_its_certificates() -> None:
-    find(mutations.SmallQuorum, 60, "no proof", actors=())
-
-
-def test_a_third_of_silent_members_stops_three() -> None:
-    """n = 3f: no quorum without the Byzantine one (negative control of liveness)."""
-    world = World(1, (1, 1, 1), machines={2: Silent}).boot()
-    for machine in world.all:
-        machine.give(1)
-    world.run(120)
-    assert world.heights() == [0, 0]
-
-
-def run_heights(world: World, count: int) -> None:
-    for number in range(count):
-        for machine in world.all:
-            machine.give(number)
-        world.run(5)
-
-
-def test_half_of_the_members_in_a_conspiracy_fork_four() -> None:
-    """More than a third lie: agreement must break (negative control of safety)."""
-    world = World(1, machines={2: TwoFaced, 3: TwoFaced}).boot()
-    with pytest.raises(Fault, match="two decisions"):
-        run_heights(world, 10)
-
-
-def test_one_conspirator_forks_nobody() -> None:
-    world = World(1, machines={3: TwoFaced}).boot()
-    run_heights(world, 10)
-    assert min(world.heights()) >= 10

@@ -2,7 +2,6 @@
 
 import pytest
 
-from consensus.chaos import run_seed
 from consensus.network import MS, Links, World
 from consensus.single import OTHER, PAYLOAD, Single, proposals_of, votes_of, wants_of
 from quorate.base.errors import Corrupt
@@ -247,10 +246,6 @@ def test_all_crash_at_once_again_and_again() -> None:
         for machine in world.all:
             machine.boot()
         assert world.run(60, lambda: not any(m.pool for m in world.all))
-
-
-def test_chaos_is_the_same_for_the_same_seed() -> None:
-    assert run_seed(3) == run_seed(3)
 
 
 def test_decision_that_was_not_journaled_is_made_again_from_the_precommits() -> None:

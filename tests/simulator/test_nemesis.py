@@ -1,13 +1,15 @@
 """Who decides which faults happen: styles, casts, settings, and scripts of rounds."""
 
 from collections import Counter
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from quorate.consensus.tendermint_types import Settings as EngineSettings
 from quorate.node.settings import Settings
 from quorate.simulator import knobs
-from quorate.simulator.actors import ACTORS, Actor, Moody
+from quorate.simulator.actors import ACTORS, Actor, Moody, Silent, TwoFaced
 from quorate.simulator.cast import add_twin
 from quorate.simulator.nemesis import ACTS, Nemesis
 from quorate.simulator.plan import PROFILES, Profile, get_profile
@@ -92,16 +94,36 @@ def test_twins_of_one_among_four_fork_nothing(seed: int) -> None:
 
 def test_two_liars_in_a_conspiracy_among_four_fork_the_others() -> None:
     """More than a third lie: agreement must break (negative control of the budget)."""
-    shared: dict[object, object] = {}
+    shared: dict[Any, Any] = {}
 
     def cast_two(world: World) -> None:
         for machine in world.machines[2:]:
-            machine.actor = ACTORS[4](machine, shared)
+            machine.actor = TwoFaced(machine, shared)
 
     found = [
         run(make_plan(seed, duration_ms=4000), on_world=cast_two).get_class() for seed in range(6)
     ]
     assert "agreement" in found
+
+
+def test_a_third_of_silent_members_stops_three() -> None:
+    """n = 3f: there is no quorum without the silent one, so nobody may be blamed for it."""
+
+    def silence_one(world: World) -> None:
+        world.machines[2].actor = Silent(world.machines[2])
+
+    outcome = run(make_plan(1, count=3, duration_ms=1000), on_world=silence_one)
+    assert outcome.heights == [0, 0, 0]
+    assert outcome.counters["runs without a live core"] == 1
+
+
+@pytest.mark.parametrize("powers", [(1,), (1, 1), (3, 1, 1), (5, 3, 2, 2, 1), (1,) * 7])
+def test_any_size_and_weights(powers: tuple[int, ...]) -> None:
+    for seed in range(3):
+        plan = make_plan(seed, "default", len(powers), duration_ms=3000)
+        machines = [replace(m, power=p) for m, p in zip(plan.machines, powers, strict=True)]
+        outcome = run(replace(plan, machines=machines))
+        assert (outcome.verdict, outcome.findings) == ("true", [])
 
 
 def test_knobs_are_legal_settings_of_node_and_engine() -> None:
