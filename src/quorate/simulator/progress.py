@@ -188,7 +188,7 @@ class Starvation:
             self.since = (world.now, max(get_height(world, m.index) for m in self.live))
         time, height = self.since
         self.found = (
-            waiting > 0
+            (waiting > 0 or self.pools)
             and world.now >= time + STARVED_NS
             and all(get_height(world, m.index) >= height + STARVED_HEIGHTS for m in self.live)
         )
