@@ -10,7 +10,6 @@ from quorate.simulator.causality import (
     Causality,
     HybridClock,
     HybridTime,
-    LamportClocks,
     list_alarms,
     run_hybrid_clocks,
 )
@@ -110,19 +109,6 @@ def test_happened_before_is_the_transitive_closure() -> None:
                 assert bool(path) == (before or one == other)
                 for a, b in itertools.pairwise(path):
                     assert a in (causality.previous[b], causality.causes[b])
-
-
-def test_clocks_of_a_run_equal_those_of_its_trace() -> None:
-    trace = [event for event in make_random_trace(Rng(2), 4, 200) if event.machine >= 0]
-    trace = [
-        Happened(event.machine, event.cause if event.cause < number else -1)
-        for number, event in enumerate(trace)
-    ]
-    clocks = LamportClocks(4)
-    times: list[int] = []
-    for event in trace:
-        times.append(clocks.tick(event.machine, times[event.cause] if event.cause >= 0 else 0))
-    assert times == Causality(trace).compute_lamport()
 
 
 def test_a_cut_is_consistent_unless_an_effect_is_in_it_without_its_cause() -> None:

@@ -8,8 +8,8 @@ Sources:
 
 An event follows the one before it on its machine and the one that caused it: the sending of what it
 receives, the setting of its timer, the request whose answer it is. That is the whole partial order.
-Lamport numbers cost an addition and are kept for every event; vector clocks are computed from a
-kept trace when somebody asks.
+Lamport numbers cost an addition, so `tracer` gives one to every event; vector and hybrid clocks are
+computed from a kept trace when somebody asks.
 
 Complexity, for e events and n machines: Lamport numbers O(e); vectors O(e n) time and memory;
 `is_before` O(1) once they are there.
@@ -28,7 +28,6 @@ __all__ = [
     "HybridAlarm",
     "HybridClock",
     "HybridTime",
-    "LamportClocks",
     "Occurrence",
     "list_alarms",
     "run_hybrid_clocks",
@@ -36,24 +35,6 @@ __all__ = [
 
 NOWHERE = -1
 """The machine of events outside the machines, the cause of events without one."""
-
-
-class LamportClocks:
-    """One number a machine, while a run goes on. `tick` is called once for each event."""
-
-    __slots__ = ("times",)
-
-    def __init__(self, machines: int) -> None:
-        self.times = [0] * machines
-
-    def tick(self, machine: int, cause: int = 0) -> int:
-        """Count an event of a machine, caused by one with number `cause` (0: none)."""
-        times = self.times
-        time = times[machine]
-        if cause > time:
-            time = cause
-        times[machine] = time = time + 1
-        return time
 
 
 class Occurrence(Protocol):

@@ -14,8 +14,6 @@ Sources:
   "Another advantage of free choice", PODC 1983: what randomisation gives without synchrony.
 * Dolev, Strong, "Authenticated algorithms for Byzantine agreement", SIAM J. Comput. 12(4), 1983:
   what signatures and synchrony give.
-* Chandra, Toueg, "Unreliable failure detectors for reliable distributed systems", JACM 43(2), 1996:
-  which detectors can exist where.
 * Basu, Charron-Bost, Toueg, "Simulating reliable links with unreliable links in the presence of
   process crashes", WDAG 1996: fair loss costs retransmission and no possibility.
 
@@ -34,11 +32,9 @@ from quorate.base.types import Nanoseconds
 from quorate.simulator.tape import Choices
 
 __all__ = [
-    "DETECTORS",
     "ENGINES",
     "AnyTiming",
     "Asynchronous",
-    "Detectable",
     "Lossy",
     "Needs",
     "PartiallySynchronous",
@@ -57,14 +53,6 @@ MS = 1_000_000
 Synchrony: TypeAlias = Literal["asynchronous", "partial", "synchronous"]
 """From the weakest promise to the strongest; an engine made for one works in all after it."""
 STRENGTH: dict[Synchrony, int] = {"asynchronous": 0, "partial": 1, "synchronous": 2}
-
-Detectable: TypeAlias = Literal["perfect", "eventually perfect", "eventual leader", "none"]
-"""The strongest detector of Chandra and Toueg that some algorithm implements under a model."""
-DETECTORS: dict[Synchrony, Detectable] = {
-    "asynchronous": "none",
-    "partial": "eventually perfect",
-    "synchronous": "perfect",
-}
 
 
 class Timing(Struct, frozen=True, tag_field="model"):
