@@ -1,0 +1,178 @@
+"""How fast does the simulator run, and what does an event cost?
+
+Four validators, whole nodes, simulated signatures, faults and invariants on, one process:
+
+    blocks      the light application with one-second blocks and no clients: virtual over real time
+    clients     the light application under clients
+    seeds       short runs, as campaigns make them: seeds of 10,000 events in an hour of one core
+    ledger      the Ethereum ledger under clients
+
+An event is what the digest counts: a frame that arrives, a timer that falls, a write that becomes
+durable, a call of the application, a final height, a fault. Time is processor time, the best of
+`--runs` runs of the same seeds, without garbage collection as in campaigns. As a yardstick for the
+machine, the time of an event is also given in pops and pushes of a heap of a thousand entries.
+
+    python benchmarks/simulator.py [--seconds 120] [--runs 3] [--seeds 4]
+
+The cost of parts is sampled: the innermost Python function every millisecond of processor time;
+what it calls in C counts as its own.
+"""
+
+import argparse
+import gc
+import heapq
+import signal
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+
+from quorate.crypto.hashes import keccak256  # noqa: E402
+from quorate.simulator.plan import MemberPlan, Plan, get_profile  # noqa: E402
+from quorate.simulator.run import run  # noqa: E402
+
+COUNT = 4
+SEED_EVENTS = 10_000
+SAMPLE_S = 0.001
+HEAP_ENTRIES = 1000
+PARTS = (
+    ("simulator/trace.py", "digest"),
+    ("simulator/world.py", "queue"),
+    ("simulator/machine.py", "machines: timers, disk and lanes of a port"),
+    ("simulator/clock.py", "machines: timers, disk and lanes of a port"),
+    ("simulator/disk.py", "storage"),
+    ("storage/", "storage"),
+    ("simulator/network.py", "network and its choices"),
+    ("simulator/timing.py", "network and its choices"),
+    ("simulator/tape.py", "network and its choices"),
+    ("simulator/invariants/", "invariants"),
+    ("simulator/durability.py", "invariants"),
+    ("simulator/progress.py", "invariants"),
+    ("simulator/keys.py", "engine"),
+    ("simulator/", "faults, clients and the rest"),
+    ("consensus/", "engine"),
+    ("node/", "node"),
+    ("ledger/", "application"),
+    ("crypto/", "engine"),
+)
+"""Files below `quorate/` and what they are a part of; the first that fits counts."""
+
+
+def make_plan(seed: int, **more: Any) -> Plan:
+    """Return a plan of equal members under the default faults."""
+    addresses = sorted(keccak256(b"simulated %d" % i)[12:] for i in range(COUNT))
+    machines = [MemberPlan(f"validator-{i}", a, 1) for i, a in enumerate(addresses)]
+    return Plan(seed=seed, machines=machines, profile=get_profile("default"), **more)
+
+
+class Measured:
+    """What runs of some plans came to: events, virtual seconds, and the least processor seconds."""
+
+    def __init__(self, plans: list[Plan], runs: int) -> None:
+        self.events = 0
+        self.virtual_s = self.real_s = 0.0
+        self.blocks = 0
+        for plan in plans:
+            best = float("inf")
+            for _ in range(runs):
+                gc.collect()
+                began = time.process_time()
+                outcome = run(plan)
+                best = min(best, time.process_time() - began)
+            if outcome.verdict != "true":
+                raise SystemExit(f"seed {plan.seed}: {outcome.verdict}: {outcome.findings}")
+            self.real_s += best
+            self.events += outcome.events
+            self.virtual_s += outcome.time_ns / 1e9
+            self.blocks += sum(outcome.heights)
+
+    @property
+    def event_us(self) -> float:
+        return self.real_s / self.events * 1e6
+
+
+def measure_heap() -> float:
+    """Return the microseconds of a pop and a push, as the queue of a run makes them."""
+    best = float("inf")
+    for _ in range(5):
+        heap = [(i * 7919 % HEAP_ENTRIES, i, None, ()) for i in range(HEAP_ENTRIES)]
+        heapq.heapify(heap)
+        began = time.process_time()
+        for number in range(HEAP_ENTRIES, 100 * HEAP_ENTRIES):
+            at, _, call, arguments = heapq.heappop(heap)
+            heapq.heappush(heap, (at + number * 7919 % HEAP_ENTRIES, number, call, arguments))
+        best = min(best, time.process_time() - began)
+    return best / (99 * HEAP_ENTRIES) * 1e6
+
+
+def sample_parts(plan: Plan) -> Counter[str]:
+    """Run a plan and return how often each part was at work."""
+    seen: Counter[str] = Counter()
+
+    def sample(_: int, frame: FrameType | None) -> None:
+        if frame is not None:
+            seen[frame.f_code.co_filename] += 1
+
+    signal.signal(signal.SIGPROF, sample)
+    signal.setitimer(signal.ITIMER_PROF, SAMPLE_S, SAMPLE_S)
+    try:
+        run(plan)
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+    parts: Counter[str] = Counter()
+    for name, count in seen.items():
+        below = name.rpartition("quorate/")[2]
+        parts[next((p for start, p in PARTS if below.startswith(start)), "the rest")] += count
+    return parts
+
+
+def show(name: str, found: Measured, heap_us: float) -> None:
+    print(
+        f"{name:8} {found.events / found.real_s:>9,.0f} events/s  {found.event_us:6.1f} us each, "
+        f"{found.event_us / heap_us:5.1f} heap turns  "
+        f"{found.virtual_s / found.real_s:>7,.0f} x real time  "
+        f"{found.real_s / max(found.blocks, 1) * 1e6:>6,.0f} us a block and node"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--seconds", type=int, default=120, help="virtual, of each long run")
+    parser.add_argument("--runs", type=int, default=3, help="of each seed; the best one counts")
+    parser.add_argument("--seeds", type=int, default=4)
+    asked = parser.parse_args()
+    duration_ms, seeds = asked.seconds * 1000, range(1, asked.seeds + 1)
+    heap_us = measure_heap()
+    slow: dict[str, Any] = {"node_settings": {"block_time_ms": 1000}, "clients": 0}
+
+    run(make_plan(0, duration_ms=1000))
+    gc.disable()
+    blocks = Measured([make_plan(s, duration_ms=duration_ms, **slow) for s in seeds], asked.runs)
+    show("blocks", blocks, heap_us)
+    clients = Measured([make_plan(s, duration_ms=duration_ms // 4) for s in seeds], asked.runs)
+    show("clients", clients, heap_us)
+    short = Measured([make_plan(s) for s in range(1, 5 * asked.seeds + 1)], 1)
+    show("seeds", short, heap_us)
+    ledger = Measured(
+        [make_plan(s, duration_ms=duration_ms // 8, application="ethereum") for s in seeds],
+        asked.runs,
+    )
+    show("ledger", ledger, heap_us)
+    per_hour = 3600 / (short.event_us * SEED_EVENTS / 1e6)
+    print(f"\nseeds of {SEED_EVENTS:,} events in an hour of one core: {per_hour:,.0f}")
+
+    for name, more in (("blocks", slow), ("ledger", {"application": "ethereum"})):
+        parts = sample_parts(make_plan(1, duration_ms=2 * duration_ms, **more))
+        total = sum(parts.values())
+        print(f"\ncost of each part, {name}")
+        for part, count in parts.most_common():
+            print(f"  {100 * count / total:5.1f} %  {part}")
+
+
+if __name__ == "__main__":
+    main()
