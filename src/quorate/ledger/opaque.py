@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from quorate.base.errors import Invalid, Unavailable
 from quorate.base.types import Address, Hash, Height, Member, Milliseconds
-from quorate.crypto.hashes import HEAD_BYTES, hash_payload, keccak256
+from quorate.crypto.hashes import HEAD_BYTES, keccak256
 from quorate.ledger.application import Executed
 from quorate.ledger.payload import compose, parse_head
 
@@ -205,7 +205,7 @@ class OpaqueLedger:
             self.encoded = (after, _ENCODER.encode(after))
         time = max([previous.timestamp_ms + 1, *[parse_head(p)[1] for p in payloads]])
         block = keccak256(
-            b"".join((parent, parent_envelope, *map(hash_payload, payloads), self.encoded[1]))
+            b"".join((parent, parent_envelope, self.encoded[1], _ENCODER.encode(payloads)))
         )
         executed = Executed(previous.height + 1, block, time, len(fresh), after, skipped)
         self.branches[block] = Branch(executed, parent, list(fresh))

@@ -301,7 +301,8 @@ class Machine:
         node = self.node
         if node is not None:
             world = self.world
-            world.note(TIMER, self.index, timer.height, timer.kind.encode())
+            kind = timer.kind.encode()
+            world.note_event((world.now, TIMER, self.index, timer.height, kind))
             if world.trace is not None:
                 world.trace.on_timer(self, timer, number)
             node.timeout(timer)
@@ -389,7 +390,8 @@ class Machine:
     def on_kept(self, records: list[bytes], done: Callable[[], None]) -> None:
         world = self.world
         self.promises.on_kept()
-        world.note(DISK, self.index, len(records), records[-1] if records else b"")
+        last = records[-1] if records else b""
+        world.note_event((world.now, DISK, self.index, len(records), last))
         for hook in world.on_kept:
             hook(self, records)
         if world.trace is not None:

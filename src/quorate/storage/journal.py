@@ -40,8 +40,8 @@ later crash may dig up.
 """
 
 import struct
-import zlib
 from collections.abc import Iterator
+from zlib import crc32
 
 from msgspec import Struct
 
@@ -138,7 +138,7 @@ class Journal:
         self, disk: Disk, identity: bytes, segment_bytes: int, max_record_bytes: int
     ) -> None:
         self.disk = disk
-        self.seed = zlib.crc32(identity)
+        self.seed = crc32(identity)
         self.segment_bytes, self.max_record_bytes = segment_bytes, max_record_bytes
         self.segments: list[Segment] = []
         self.current: Segment | None = None
@@ -163,16 +163,13 @@ class Journal:
         self.check_records(records)
         self.check_usable()
         parts: list[bytes] = []
-        current, size = self.current, self.size
+        current, size, batch = self.current, self.size, self.batch
         if current is None or (size >= self.segment_bytes and self.batch == self.sequence):
             number = self.number + 1
             current, size = Segment(number, False, f"{number:08}.log"), SEGMENT_HEADER_BYTES
             parts.append(make_segment_header(self.seed, number, self.sequence, 0))
-        sequence, batch = self.sequence, self.batch
-        for record in records:
-            parts += make_record(self.seed, current.number, size, sequence, batch, record)
-            size += RECORD_HEADER_BYTES + len(record)
-            sequence += 1
+        more, size = make_records(self.seed, current.number, size, self.sequence, batch, records)
+        parts += more
         try:
             self.disk.append(current.name, b"".join(parts))
         except OSError as error:
@@ -181,7 +178,8 @@ class Journal:
         if current is not self.current:
             self.segments.append(current)
             self.current, self.number = current, current.number
-        self.size, self.sequence = size, sequence
+        self.size = size
+        self.sequence += len(records)
 
     def sync(self) -> None:
         """Make everything written durable."""
@@ -201,13 +199,8 @@ class Journal:
         self.check_records(records)
         self.check_usable()
         number = self.number + 1
-        size = SEGMENT_HEADER_BYTES
-        parts: list[bytes] = []
-        first = sequence = self.sequence
-        for record in records:
-            parts += make_record(self.seed, number, size, sequence, first, record)
-            size += RECORD_HEADER_BYTES + len(record)
-            sequence += 1
+        first = self.sequence
+        parts, size = make_records(self.seed, number, SEGMENT_HEADER_BYTES, first, first, records)
         if size > MAX_BASE_BYTES:
             raise Invalid(f"journal: a base of {size} bytes, expected at most {MAX_BASE_BYTES}")
         header = make_segment_header(self.seed, number, first, size)
@@ -224,15 +217,14 @@ class Journal:
             raise
         self.segments, self.current, self.size = [segment], segment, size
         self.number = number
-        self.sequence = self.batch = sequence
+        self.sequence = self.batch = first + len(records)
 
     def check_records(self, records: list[bytes]) -> None:
-        for record in records:
-            if len(record) > self.max_record_bytes:
-                raise Invalid(
-                    f"journal: a record of {len(record)} bytes, "
-                    f"expected at most {self.max_record_bytes}"
-                )
+        longest = max(map(len, records), default=0)
+        if longest > self.max_record_bytes:
+            raise Invalid(
+                f"journal: a record of {longest} bytes, expected at most {self.max_record_bytes}"
+            )
 
     def check_usable(self) -> None:
         if self.failed:
@@ -377,7 +369,7 @@ def make_corrupt(segment: Segment, damage: Damage) -> Corrupt:
 
 def make_segment_header(seed: int, number: int, sequence: int, base_end: int) -> bytes:
     header = SEGMENT_HEADER.pack(SEGMENT_MAGIC, VERSION, number, sequence, base_end, seed)
-    return header + CHECK.pack(zlib.crc32(header))
+    return header + CHECK.pack(crc32(header))
 
 
 def parse_segment_header(seed: int, number: int, raw: bytes) -> tuple[int, int] | Damage:
@@ -386,7 +378,7 @@ def parse_segment_header(seed: int, number: int, raw: bytes) -> tuple[int, int] 
         return Damage(0, f"{len(raw)} bytes", f"a header of {SEGMENT_HEADER_BYTES}")
     header = raw[: SEGMENT_HEADER.size]
     (check,) = CHECK.unpack_from(raw, SEGMENT_HEADER.size)
-    expected = zlib.crc32(header)
+    expected = crc32(header)
     if check != expected:
         return Damage(0, f"header check {check:08x}", f"{expected:08x}")
     magic, version, found, sequence, base_end, identity = SEGMENT_HEADER.unpack(header)
@@ -404,20 +396,23 @@ def parse_segment_header(seed: int, number: int, raw: bytes) -> tuple[int, int] 
     return sequence, base_end
 
 
-def make_record(
-    seed: int, number: int, offset: int, sequence: int, batch: int, body: bytes
-) -> tuple[bytes, bytes, bytes]:
-    """Return the parts of a record: header, its check, body."""
-    header = RECORD_HEADER.pack(
-        RECORD_MAGIC,
-        len(body),
-        number,
-        offset,
-        sequence,
-        sequence - batch,
-        zlib.crc32(body, seed),
-    )
-    return header, CHECK.pack(zlib.crc32(header, seed)), body
+def make_records(
+    seed: int, number: int, offset: int, sequence: int, batch: int, bodies: list[bytes]
+) -> tuple[list[bytes], int]:
+    """Return the parts of records that follow each other from an offset of a segment on (header,
+    its check, body), and the offset behind them.
+    """
+    parts: list[bytes] = []
+    for body in bodies:
+        length, back = len(body), sequence - batch
+        body_check = crc32(body, seed)
+        header = RECORD_HEADER.pack(
+            RECORD_MAGIC, length, number, offset, sequence, back, body_check
+        )
+        parts += (header, CHECK.pack(crc32(header, seed)), body)
+        offset += RECORD_HEADER_BYTES + length
+        sequence += 1
+    return parts, offset
 
 
 def parse_record(journal: Journal, number: int, raw: bytes, offset: int) -> Found | Damage:
@@ -427,7 +422,7 @@ def parse_record(journal: Journal, number: int, raw: bytes, offset: int) -> Foun
         return Damage(offset, f"{left} bytes", f"a record header of {RECORD_HEADER_BYTES}")
     header = raw[offset : offset + RECORD_HEADER.size]
     (check,) = CHECK.unpack_from(raw, offset + RECORD_HEADER.size)
-    expected = zlib.crc32(header, journal.seed)
+    expected = crc32(header, journal.seed)
     if check != expected:
         return Damage(offset, f"record header check {check:08x}", f"{expected:08x}")
     _, length, segment, at, sequence, back, body_check = RECORD_HEADER.unpack(header)
@@ -443,7 +438,7 @@ def parse_record(journal: Journal, number: int, raw: bytes, offset: int) -> Foun
         return Damage(offset, f"{left - RECORD_HEADER_BYTES} bytes of body", str(length))
     start = offset + RECORD_HEADER_BYTES
     body = raw[start : start + length]
-    actual = zlib.crc32(body, journal.seed)
+    actual = crc32(body, journal.seed)
     if actual != body_check:
         return Damage(offset, f"body check {actual:08x}", f"{body_check:08x}")
     return Found(offset, sequence, sequence - back, body)

@@ -27,7 +27,7 @@ from quorate.storage.journal import (
     Journal,
     Recovered,
     list_segments,
-    make_record,
+    make_records,
     open_journal,
     parse_segment_header,
     read_segment,
@@ -124,7 +124,8 @@ class Relabelled:
             body = bytes(raw[end - length : end])
             if (zlib.crc32(packed, self.seed), zlib.crc32(body, self.seed)) != (check, body_check):
                 break
-            record = make_record(self.seed, number, offset, sequence, sequence - back, body)
+            first = sequence - back
+            record, _ = make_records(self.seed, number, offset, sequence, first, [body])
             raw[offset:end] = b"".join(record)
             offset, sequence = end, sequence + 1
         return bytes(raw)
