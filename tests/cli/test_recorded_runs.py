@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from quorate.cli.main import run
+from quorate.cli.output import EXIT_USAGE
 from quorate.cli.simulated import Setup, build_plan
 from quorate.simulator.replay import decode_recording
 from quorate.simulator.run import run as run_plan
@@ -163,3 +164,19 @@ def test_replay_tells_of_detectors_and_clocks(capsys: pytest.CaptureFixture[str]
         "\n  clocks: none was ahead" in out
         or "\n  clocks that were ahead by more than 1 ms:" in out
     )
+
+
+def test_replay_shows_what_can_have_led_to_an_event(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["replay", "3", "--faults", "none", "--duration-ms", "1500"]
+    assert run([*words, "--text", "--all"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    final = next(line for line in lines if " final block 1" in line)
+    number = final.split()[0]
+    assert run([*words, "--past", number]) == 0
+    past = capsys.readouterr().out.splitlines()
+    assert past[-1] == final
+    assert 10 < len(past) < len(lines) // 2
+    assert sum("Proposal" in line for line in past) >= 1
+    assert sum("Precommit" in line for line in past) >= 2
+    assert run([*words, "--past", "999999"]) == EXIT_USAGE
+    assert "--past 999999: the run has events 0 to " in capsys.readouterr().err

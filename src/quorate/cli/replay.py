@@ -7,7 +7,7 @@ import click
 import msgspec
 
 from quorate.cli.options import option
-from quorate.cli.output import emit, fail, get_program, say, style
+from quorate.cli.output import EXIT_USAGE, emit, fail, get_program, say, style
 from quorate.cli.regression import write_test
 from quorate.cli.sim_summary import describe_plan
 from quorate.cli.target import (
@@ -21,7 +21,7 @@ from quorate.cli.target import (
     tell,
     write_recording,
 )
-from quorate.simulator.causality import list_alarms
+from quorate.simulator.causality import Causality, list_alarms
 from quorate.simulator.history import encode_events
 from quorate.simulator.listing import format_time, render_text
 from quorate.simulator.plan import MS
@@ -55,6 +55,14 @@ EXIT_DIFFERS = 2
     help="Write what clients asked and were told, for `quorate history --model log`.",
 )
 @option("--text", is_flag=True, help="Show every event, with its number and its cause.")
+@option(
+    "--past",
+    type=click.IntRange(0),
+    default=None,
+    metavar="EVENT",
+    show_default=False,
+    help="Show only what happened before this event, by causality; numbers are those of --text.",
+)
 @option("--all", "whole", is_flag=True, help=f"Show the whole story, not its last {LINES} lines.")
 @option(
     "--until",
@@ -92,6 +100,7 @@ def replay(
     record: Path | None,
     history: Path | None,
     text: bool,
+    past: int | None,
     whole: bool,
     until: str | None,
     export_test: Path | None,
@@ -112,6 +121,7 @@ def replay(
     quorate replay 4711 .quorate --bug t4-amnesia   as `quorate sim` printed it
     quorate replay 4711 --record run.json         keep it: a file for a colleague
     quorate replay run.json --text | less         every message
+    quorate replay run.json --past 4711           what can have led to event 4711?
     quorate replay run.json --until 1.5s          what does each validator wait for?
     quorate replay run.json --export-test tests/test_found.py
     quorate replay 4711 --history clients.jsonl   what clients asked and were told
@@ -127,6 +137,9 @@ def replay(
     if output == "json":
         emit(msgspec.json.format(msgspec.json.encode(outcome)).decode())
     elif tracer is not None:
+        if past is not None:
+            emit(render_past(tracer, past, text))
+            return EXIT_CODES[outcome.verdict]
         show(found, outcome, tracer, text, None if whole else LINES)
         if clock_bound is not None:
             for line in describe_clocks(tracer, clock_bound):
@@ -179,6 +192,15 @@ def show(found: Target, outcome: Outcome, tracer: Tracer, text: bool, limit: int
     emit()
     for line in describe_outcome(outcome, get_names(tracer)):
         emit(line)
+
+
+def render_past(tracer: Tracer, number: int, all_kinds: bool) -> str:
+    """Return the causal past of an event as text, and the event itself."""
+    events = tracer.events
+    if number >= len(events):
+        fail(f"--past {number}: the run has events 0 to {len(events) - 1}", EXIT_USAGE)
+    chosen = [events[i] for i in (*Causality(events).get_past(number), number)]
+    return render_text(chosen, get_names(tracer), all_kinds=all_kinds).rstrip()
 
 
 def describe_clocks(tracer: Tracer, bound_ms: int) -> list[str]:
