@@ -40,6 +40,9 @@ SECONDS = 60.0
 MIN_FOUND = 2
 """In so many ranges a bug must be found."""
 SHRINK_RUNS = 600
+SHRINK_SECONDS = 10.0
+"""Of processor time for making one failing run small; `quorate shrink` takes more and gets further.
+"""
 PROFILE = "default"
 
 
@@ -109,7 +112,13 @@ def hunt(
 def count_choices(plan: Plan) -> int:
     """Return how many faults and other choices are left of a failing run when it is made small."""
     recording, _ = record(plan)
-    shrinker = Shrinker(recording, max_runs=SHRINK_RUNS, fresh=False)
+    end = time.process_time() + SHRINK_SECONDS
+    shrinker = Shrinker(
+        recording,
+        max_runs=SHRINK_RUNS,
+        fresh=False,
+        is_expired=lambda: time.process_time() > end,
+    )
     shrinker.shrink()
     progress = shrinker.get_progress()
     return progress.faults + progress.choices
@@ -156,7 +165,10 @@ def check_gate(
             pool.submit(control, CONTROL_START + part * CONTROL_STEP, seconds, engine)
             for part in range(CONTROL_PARTS)
         ]
-        found = [one.result() for one in hunts]
+        found = []
+        for one in hunts:
+            found.append(one.result())
+            tell(found[-1])
         parts = [one.result() for one in controls]
     return found, Control(
         runs=sum(part.runs for part in parts),
@@ -164,6 +176,12 @@ def check_gate(
         cpu_s=sum(part.cpu_s for part in parts),
         alarms=[alarm for part in parts for alarm in part.alarms],
     )
+
+
+def tell(found: Hunt) -> None:
+    """Say how a hunt went, as soon as it is over."""
+    word = "not found" if found.seed is None else f"seed {found.seed}, {found.property}"
+    print(f"{found.bug}: {word}, {found.cpu_s:.1f} s", file=sys.stderr, flush=True)
 
 
 def make_table(
