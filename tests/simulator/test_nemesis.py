@@ -44,6 +44,7 @@ def test_default_seeds_come_to_rare_states() -> None:
         "value proposed again",
         "accusation",
         "membership changed",
+        "down while catching up",
         "knobs turned",
         "fault round script",
         "fault upgrade",

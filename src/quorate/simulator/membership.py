@@ -33,6 +33,8 @@ class Membership:
         """Items that were submitted: the ledger executes each only once."""
         self.height: Height = 0
         world.on_final.append(self.on_final)
+        if world.plan.profile.membership and world.plan.application == "opaque":
+            world.expect("membership changed")
 
     def on_final(self, machine: "Machine", executed: Executed) -> None:
         """Somebody executed a height: the change may be in force."""

@@ -27,6 +27,7 @@ from quorate.simulator.plan import MS, Profile
 from quorate.simulator.rounds import RoundScript
 
 if TYPE_CHECKING:
+    from quorate.simulator.machine import Machine
     from quorate.simulator.world import World
 
 __all__ = ["ACTS", "STYLES", "Nemesis", "find_role"]
@@ -93,6 +94,16 @@ class Nemesis:
         elif self.style == "siege":
             self.outage_ns *= SIEGE
         self.set_rates(profile)
+        world.on_down.append(self.on_down)
+        if profile.crash and profile.partition:
+            world.expect("down while catching up")
+        if profile.traitors:
+            world.expect("locks split")
+
+    def on_down(self, machine: "Machine") -> None:
+        """A process ends: was it in the middle of something rare?"""
+        if machine.node is not None and machine.node.sync.active:
+            self.world.witness("down while catching up")
 
     def leave_out(self, profile: Profile) -> dict[str, None]:
         """Choose the acts that this seed does without."""
