@@ -37,6 +37,8 @@ from quorate.simulator.tracer import Tracer
 EVERY_S = 0.2
 SAVE_S = 2.0
 LINES = 60
+MAX_STREAMS = 24
+"""That are listed with what is left on them."""
 
 
 @click.command()
@@ -101,6 +103,7 @@ def shrink(
     path = out or make_path(found, target)
     wanted = jobs or count_processors()
     line = Line()
+    say(f"{found.title}: repeated first, then run again and again with less")
     end = time.monotonic() + seconds
     with Workers(wanted) as workers:
         shrinker = Shrinker(
@@ -232,4 +235,6 @@ def list_left(recording: Recording) -> list[str]:
         if chosen:
             more = f" and {len(chosen) - 8} more" if len(chosen) > 8 else ""
             lines.append(f"{name}: {' '.join(chosen[:8])}{more}")
+    if len(lines) > MAX_STREAMS:
+        lines = [*lines[:MAX_STREAMS], f"... and {len(lines) - MAX_STREAMS} more streams"]
     return lines or ["none: it fails without any fault, first come first served"]
