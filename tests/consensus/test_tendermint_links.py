@@ -230,6 +230,32 @@ def test_old_rounds_are_forgotten_but_not_the_valid_one() -> None:
     assert 3 not in one.replica.rounds
 
 
+def test_own_vote_of_a_forgotten_round_counts_when_others_bring_it() -> None:
+    """One of two others has a polka of round 0 that our prevote is part of; the third is silent."""
+    one = Single()
+    value = one.value()
+    one.hear(one.proposal())
+    assert votes_of(one.check()) == [(PREVOTE, 0, value)]
+    one.to_round(KEPT_ROUNDS + 2)
+    assert 0 not in one.replica.rounds
+    round = one.replica.round
+    polka = [one.vote(PREVOTE, who, value) for who in (one.me, *one.others[:2])]
+    one.hear(one.proposal(round=round, valid_round=0, first=0))
+    for vote in polka:
+        one.replica.receive(one.now, one.others[0], vote)
+    assert votes_of(one.take()) == [(PREVOTE, round, value)]
+    assert "duplicate" not in one.replica.dropped
+
+
+def test_own_vote_of_the_current_round_is_never_taken_from_others() -> None:
+    one = Single()
+    forged = one.vote(PREVOTE, one.me, one.value())
+    one.replica.receive(one.now, one.others[0], forged)
+    assert one.replica.dropped == {"duplicate": 1}
+    one.hear(one.proposal())
+    assert votes_of(one.check()) == [(PREVOTE, 0, one.value())]
+
+
 def test_signatures_are_verified_once_and_only_where_they_matter() -> None:
     class Counting(CheapKeys):
         count = 0

@@ -503,7 +503,8 @@ class Tendermint(Heights):
             return
         voter, round = m.voter, m.round
         power = self.validators.powers.get(voter)
-        if power is None or voter == self.me:
+        if power is None or (voter == self.me and round >= self.round):
+            # Our own of a round that is over may have been forgotten, and be needed for its polka.
             self.drop("stranger" if power is None else "duplicate")
             return
         state = self.rounds.get(round) or self.get_round(round)
@@ -520,7 +521,7 @@ class Tendermint(Heights):
                 # It can change nothing any more, so it is not worth verifying.
                 self.drop("late")
                 return
-        elif votes.has(voter, m.value):
+        elif voter == self.me or votes.has(voter, m.value):
             self.drop("duplicate")
             return
         elif not votes.has_room(voter, m.value):
