@@ -31,7 +31,7 @@ def test_storage_bug_is_found_by_what_journals_owe(bug: str) -> None:
 
 def test_faults_of_disks_stop_nodes_and_break_nothing() -> None:
     counters: dict[str, int] = {}
-    for seed in range(12):
+    for seed in range(20):
         outcome = run(make_plan(seed, "disk", duration_ms=6000))
         assert (outcome.verdict, outcome.findings) == ("true", [])
         for name, n in outcome.counters.items():

@@ -43,6 +43,10 @@ class Stores(Protocol):
         """Return the height that the store holds for good."""
         ...
 
+    def forget(self, store: Any, height: Height) -> bool:
+        """Let the store end at this height, as its disk lost the rest; whether that can be done."""
+        ...
+
     def get_final(self, store: Any, height: Height) -> tuple[Hash, list[bytes]] | None:
         """Return (block hash, payloads) of a durable height, None if it is not there."""
         ...
@@ -79,6 +83,10 @@ class OpaqueStores:
 
     def get_height(self, store: OpaqueStore) -> Height:
         return len(store.final) - 1
+
+    def forget(self, store: OpaqueStore, height: Height) -> bool:
+        del store.final[height + 1 :]
+        return True
 
     def get_final(self, store: OpaqueStore, height: Height) -> tuple[Hash, list[bytes]] | None:
         if not 0 <= height < len(store.final):
@@ -126,6 +134,10 @@ class EthereumStores:
 
     def get_height(self, store: Ledger) -> Height:
         return store.durable()
+
+    def forget(self, store: Ledger, height: Height) -> bool:
+        # A store of this kind commits whole heights to LMDB, which the simulator does not model.
+        return False
 
     def get_final(self, store: Ledger, height: Height) -> tuple[Hash, list[bytes]] | None:
         block = store.block(height)

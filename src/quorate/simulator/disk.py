@@ -58,9 +58,11 @@ EFFECTS: dict[str, Effect] = {
     "append error": "stops",
     "full disk": "stops",
     "sync error": "stops",
+    "commit error": "stops",
     "bit rot": "stops",
     "bit rot at the end": "loses",
     "lost sync": "loses",
+    "lost commit": "loses",
     "misdirected write": "loses",
 }
 """What each kind of fault comes to. Rot in what the last sync of a file made durable cannot be told
@@ -72,6 +74,8 @@ OPERATION_OF = {
     "sync error": "sync",
     "lost sync": "sync",
     "misdirected write": "sync",
+    "commit error": "commit",
+    "lost commit": "commit",
 }
 """The faults that befall an operation, and which."""
 
@@ -265,6 +269,17 @@ class SimulatedDisk:
         self.unlink(name)
         self.sync_folder()
 
+    def commit(self, store: str) -> bool:
+        """A database beside the journal syncs what it wrote: return whether it is durable."""
+        kind = self.strike("commit") if self.watched else ""
+        if kind == "commit error":
+            raise self.fail(kind, errno.EIO, store)
+        if self.capacity_bytes and self.get_used() >= self.capacity_bytes:
+            raise self.fail("full disk", errno.ENOSPC, store)
+        if kind == "lost commit":
+            self.on_fault(kind, store)
+        return not kind
+
     # ---- what the operating system offers below
 
     def move(self, old: str, new: str) -> None:
@@ -387,7 +402,7 @@ class SimulatedDisk:
         self.power_until = self.operations + 1 + self.tear.choose(within)
 
     def latency_ns(self, operation: str, size_bytes: int) -> Nanoseconds:
-        """Return how long an operation (`append`, `sync`, `cut`) of this size takes."""
+        """Return how long an operation (`append`, `sync`, `cut`, `commit`) of this size takes."""
         pace = self.pace
         took = pace.append_ns + size_bytes * 1000 // pace.bytes_per_us
         if operation != "append":

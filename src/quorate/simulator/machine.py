@@ -10,6 +10,7 @@ from quorate.base.types import Address, Hash, Height, Milliseconds, Nanoseconds
 from quorate.consensus import ENGINES
 from quorate.consensus.replica import Accuse, Keys, Timer
 from quorate.ledger.application import Application, Executed
+from quorate.node.execution import Outcome
 from quorate.node.node import Node
 from quorate.node.settings import Settings
 from quorate.simulator.clock import Clock
@@ -60,6 +61,8 @@ class Machine:
         self.routes: dict[Address, list[Link]] = {}
         """Where frames for a peer go: to more than one machine if it has twins."""
         self.disk = world.make_disk(self)
+        self.stored: Height = 0
+        """The height up to which the store is really on the disk."""
         self.promises = Promises()
         """What its journal owes."""
         self.store = world.make_store(self)
@@ -181,7 +184,7 @@ class Machine:
         """The machine stops in the middle of an operation of its disk."""
         self.world.fault("crash", self.index, text="in the middle of a write")
         self.end()
-        self.disk.crash(shape)
+        self.lose_cache(shape)
         if self.restart_ns is not None:
             self.world.after(self.restart_ns, self.start)
 
@@ -190,7 +193,14 @@ class Machine:
         if self.node is None and not self.failed:
             return
         self.end()
-        self.disk.crash()
+        self.lose_cache(None)
+
+    def lose_cache(self, shape: Shape | None) -> None:
+        """Journal and store are left as their disk really has them."""
+        self.disk.crash(shape)
+        stores = self.world.stores
+        if stores.get_height(self.store) > self.stored:
+            stores.forget(self.store, self.stored)
 
     def end(self) -> None:
         """The process is gone."""
@@ -402,7 +412,7 @@ class Machine:
         world = self.world
         start = max(self.lanes.get(lane, 0), world.now)
         # The store is durable when a commit returns, and lies on the same disk as the journal.
-        took = self.disk.latency_ns("sync", 0) if lane == "commit" else world.plan.work_ns
+        took = self.disk.latency_ns("commit", 0) if lane == "commit" else world.plan.work_ns
         end = self.lanes[lane] = start + took * self.slowness
         self.later(end - world.now, self.on_work, lane, call, done)
 
@@ -410,7 +420,22 @@ class Machine:
         self.world.note(WORK, self.index, 0, lane.encode())
         if self.world.trace is not None:
             self.world.trace.on_work(self, lane)
-        done(call())
+        if lane == "commit":
+            self.on_commit(call, done)
+        else:
+            done(call())
+
+    def on_commit(self, call: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        """The store writes what is final, over the same disk."""
+        try:
+            is_kept = self.disk.commit("store")
+        except OSError as error:
+            done(Outcome(None, f"cannot write the store: {error}"))
+            return
+        outcome = call()
+        if is_kept:
+            self.stored = self.world.stores.get_height(self.store)
+        done(outcome)
 
     def committed(self, height: Height) -> None:
         self.durable = height

@@ -52,9 +52,24 @@ ACTS = (
 )
 STYLES = ("uniform", "swarm", "swarm", "swarm", "roles", "rounds", "rounds", "storm")
 """As often as they stand here; the siege comes in place of any of them."""
-DISK_ERRORS = ("sync error", "append error", "full disk", "read error", "sync error", "bit rot")
+DISK_ERRORS = (
+    "sync error",
+    "append error",
+    "full disk",
+    "read error",
+    "sync error",
+    "bit rot",
+    "commit error",
+)
 """Kinds of fault that a storage layer notices."""
-DISK_LIES = ("lost sync", "bit rot at the end", "lost sync", "misdirected write", "lost sync")
+DISK_LIES = (
+    "lost sync",
+    "bit rot at the end",
+    "lost commit",
+    "misdirected write",
+    "lost sync",
+    "misdirected write",
+)
 """Kinds of fault that nobody can notice in time."""
 SIEGE = 12
 """How many times as long as usual an act of a siege is."""
