@@ -313,8 +313,10 @@ class Node:
     def on_greeted(self, peer: Peer) -> None:
         self.gossip.welcome(peer)
 
-    def on_height(self) -> None:
-        self.sync.update()
+    def on_height(self, height: Height) -> None:
+        # While nothing is missing, who is no further than we are changes nothing.
+        if height > self.execution.final.height or self.sync.is_busy():
+            self.sync.update()
 
     def on_final(self, executed: Executed) -> None:
         self.follow_members()

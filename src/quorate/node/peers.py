@@ -102,7 +102,7 @@ class Peers:
     """All peers of a node, those without a connection too.
 
     `open_to(address)` says whether somebody may be a peer; `on_greeted` and `on_height` are told of
-    a finished handshake and of any news of a peer's height.
+    a finished handshake and of any news of a peer's height, with it.
     """
 
     __slots__ = (
@@ -134,7 +134,7 @@ class Peers:
         height: Height,
         open_to: Callable[[Address], bool],
         on_greeted: Callable[[Peer], None],
-        on_height: Callable[[], None],
+        on_height: Callable[[Height], None],
     ) -> None:
         self.port, self.settings, self.counters = port, settings, counters
         self.genesis, self.engine, self.software = genesis, engine, software
@@ -226,7 +226,7 @@ class Peers:
             self.finish(peer)
         else:
             self.greet(peer)
-        self.on_height()
+        self.on_height(m.height)
         self.watch()
 
     def finish(self, peer: Peer) -> None:
@@ -272,7 +272,7 @@ class Peers:
         peer.height = m.height
         if m.known != self.height and not (self.tip_set and m.known < self.height):
             self.tell(peer)
-        self.on_height()
+        self.on_height(m.height)
         self.watch()
 
     def tell(self, peer: Peer) -> None:

@@ -111,6 +111,10 @@ class Sync:
         """The height that is being caught up with, if any."""
         return self.peers.get_best_height() if self.active else None
 
+    def is_busy(self) -> bool:
+        """Whether a gap is being closed or watched."""
+        return self.active or self.suspect is not None or bool(self.buffer)
+
     def update(self) -> None:
         """Something changed: peers' heights, the own height, or time."""
         if self.buffer:
