@@ -16,7 +16,7 @@ from quorate.simulator.finality import EXACTLY_ONCE, REAL_TIME, SESSION
 from quorate.simulator.history import encode_events, read_history
 from quorate.simulator.linearizability import check_history
 from quorate.simulator.models import Log
-from quorate.simulator.plan import SECOND
+from quorate.simulator.plan import SECOND, Profile, get_profile
 from quorate.simulator.run import run
 from quorate.simulator.verdict import Outcome
 from quorate.simulator.wallets import ACCOUNTS, FUNDS, Wallet, find_balance_faults, fund
@@ -25,7 +25,9 @@ from quorate.simulator.world import World
 from simulator.networks import make_plan
 
 
-def run_clients(seed: int = 1, profile: str = "none", **more: Any) -> tuple[Outcome, Clients]:
+def run_clients(
+    seed: int = 1, profile: Profile | str = "none", **more: Any
+) -> tuple[Outcome, Clients]:
     """Run a plan; return its outcome and its clients."""
     worlds: list[World] = []
     on_world: Callable[[World], None] | None = more.pop("on_world", None)
@@ -260,3 +262,17 @@ def test_ledger_with_fees_runs_too() -> None:
     outcome, _ = run_clients(application="ethereum", genesis=genesis, duration_ms=1500)
     assert (outcome.verdict, outcome.findings) == ("true", [])
     assert outcome.counters["requests ok"] > 3
+
+
+def test_run_in_which_nobody_is_honest_in_the_end_is_judged_all_the_same() -> None:
+    def on_world(world: World) -> None:
+        def taint() -> None:
+            for machine in world.machines:
+                machine.tainted = True
+
+        world.after(SECOND, taint)
+
+    plan: dict[str, Any] = {"profile": msgspec.structs.replace(get_profile("none"), unbounded=True)}
+    outcome, clients = run_clients(on_world=on_world, duration_ms=2000, **plan)
+    assert outcome.verdict == "true"
+    assert clients.requests

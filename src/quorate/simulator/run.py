@@ -113,7 +113,8 @@ def judge_identity(world: World) -> None:
     """What two stores hold of a height is the same, byte for byte."""
     stores = world.stores
     live = [m for m in world.machines if m.is_honest]
-    for height in range(max(stores.get_height(m.store) for m in live) + 1):
+    highest = max((stores.get_height(m.store) for m in live), default=-1)
+    for height in range(highest + 1):
         found = [stores.get_final(m.store, height) for m in live]
         held = [final for final in found if final is not None]
         if any(final != held[0] for final in held):

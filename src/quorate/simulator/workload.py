@@ -324,6 +324,8 @@ class Clients:
         """Judge the history by the final chain."""
         world = self.world
         honest = [m for m in world.machines if m.is_honest]
+        if not honest:
+            return
         heights = [world.stores.get_height(m.store) for m in honest]
         machine, height = honest[heights.index(max(heights))], max(heights)
         # Read again: a store might have changed what it showed.
