@@ -31,6 +31,7 @@ from quorate.simulator.shrink import (
     Progress,
     Shrinker,
     attempt,
+    count_faults,
 )
 from quorate.simulator.tracer import Tracer
 
@@ -205,7 +206,7 @@ def show(found: Target, shrinker: Shrinker, first: Progress, path: Path) -> None
     recording = shrinker.get_recording()
     tracer = Tracer()
     outcome = replay(recording, tracer)
-    last = shrinker.get_progress()
+    choices = sum(value != 0 for row in (recording.tape or {}).values() for value in row)
     emit(f"{path}: {describe_plan(recording.plan)}")
     emit()
     tell(tracer, LINES)
@@ -215,8 +216,8 @@ def show(found: Target, shrinker: Shrinker, first: Progress, path: Path) -> None
     emit()
     emit(
         f"{found.title} had {first.faults} faults, {first.choices:,} choices and "
-        f"{first.events:,} events; {path} has {last.faults}, {last.choices} and {last.events:,} "
-        f"({shrinker.runs:,} runs)"
+        f"{shrinker.first.outcome.events:,} events; {path} has {count_faults(outcome)}, {choices} and "
+        f"{outcome.events:,} ({shrinker.runs:,} runs)"
     )
     emit("what is left of the choices:")
     for text in list_left(recording):

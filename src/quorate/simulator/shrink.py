@@ -57,6 +57,7 @@ __all__ = [
     "Shrinker",
     "attempt",
     "attempt_all",
+    "count_faults",
     "get_symptom",
 ]
 
@@ -107,10 +108,7 @@ class Attempt(Struct, frozen=True, kw_only=True):
 
     def count_faults(self) -> int:
         """Return how many faults happened, apart from the ends of others."""
-        counters = self.outcome.counters
-        return sum(
-            n for name, n in counters.items() if name.startswith("fault ") and name not in ENDS
-        )
+        return count_faults(self.outcome)
 
 
 class State(Struct, frozen=True, kw_only=True):
@@ -177,6 +175,12 @@ def get_end(plan: Plan) -> Nanoseconds:
     """Return when progress may be expected."""
     promised = None if plan.timing is None else plan.timing.judge_from()
     return max(plan.duration_ms * MS, promised or 0)
+
+
+def count_faults(outcome: Outcome) -> int:
+    """Return how many faults happened, apart from the ends of others."""
+    named = [(name, n) for name, n in outcome.counters.items() if name.startswith("fault ")]
+    return sum(n for name, n in named if name not in ENDS)
 
 
 def get_symptom(outcome: Outcome) -> str:
