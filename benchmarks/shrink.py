@@ -55,10 +55,12 @@ def measure(name: str, seeds: int, runs: int, seconds: float) -> str:
     before = shrinker.get_progress()
     done = shrinker.shrink()
     after = shrinker.get_progress()
+    expected = shrinker.get_recording().expected
+    assert expected is not None
     return (
         f"| `{name}` | {shrinker.symptom.split(':')[0]} "
         f"| {before.faults} + {before.choices:,} | {shrinker.first.outcome.events:,} "
-        f"| {after.faults} + {after.choices} | {after.events:,} | {after.machines} "
+        f"| {after.faults} + {after.choices} | {expected.events:,} | {after.machines} "
         f"| {shrinker.runs:,}{'' if done else ' (budget)'} | {time.monotonic() - begin:.0f} |"
     )
 

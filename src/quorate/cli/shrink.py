@@ -216,8 +216,8 @@ def show(found: Target, shrinker: Shrinker, first: Progress, path: Path) -> None
     emit()
     emit(
         f"{found.title} had {first.faults} faults, {first.choices:,} choices and "
-        f"{shrinker.first.outcome.events:,} events; {path} has {count_faults(outcome)}, {choices} and "
-        f"{outcome.events:,} ({shrinker.runs:,} runs)"
+        f"{shrinker.first.outcome.events:,} events; {path} has {count_faults(outcome)}, "
+        f"{choices} and {outcome.events:,} ({shrinker.runs:,} runs)"
     )
     emit("what is left of the choices:")
     for text in list_left(recording):
