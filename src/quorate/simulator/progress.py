@@ -31,6 +31,7 @@ STILL_TIMEOUTS = 3
 LONGEST_NS: Nanoseconds = 60 * SECOND
 """The longest timeout of an engine that names none."""
 MAX_ROUNDS = 10_000
+SPLIT_VOTES = 20
 STARVED_HEIGHTS = 200
 STARVED_NS: Nanoseconds = 60 * SECOND
 """What waits while so many heights become final in so much time, and nobody is answered, is left
@@ -70,6 +71,17 @@ def compute_tendermint_budget(world: "World", delay_ns: Nanoseconds) -> Nanoseco
     return total if fitting >= 0 else None
 
 
+def compute_raft_budget(world: "World", delay_ns: Nanoseconds) -> Nanoseconds | None:
+    """Return how long an election and two heights take: with random timeouts, a vote that splits
+    so many times in a row is not met.
+    """
+    settings = ENGINES["raft"].settings(**world.engine_settings)
+    election_ns: Nanoseconds = settings.election_ms * MS
+    if election_ns < 4 * delay_ns:
+        return None
+    return SPLIT_VOTES * 2 * election_ns + 8 * delay_ns
+
+
 def find_round(world: "World") -> int:
     """Return the highest round that a machine is in."""
     return max(map(get_round, world.machines), default=0)
@@ -82,6 +94,7 @@ def get_round(machine: "Machine") -> int:
 
 BUDGETS: dict[str, Callable[["World", Nanoseconds], Nanoseconds | None]] = {
     "tendermint": compute_tendermint_budget,
+    "raft": compute_raft_budget,
 }
 """By engine. None means that its timeouts never cover the delays: then nothing can be judged."""
 
