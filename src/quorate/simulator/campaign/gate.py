@@ -39,8 +39,8 @@ CONTROL_STEP = 100_000
 SECONDS = 60.0
 MIN_FOUND = 2
 """In so many ranges a bug must be found."""
-SHRINK_RUNS = 600
-SHRINK_SECONDS = 10.0
+SHRINK_RUNS = 2000
+SHRINK_SECONDS = 30.0
 """Of processor time for making one failing run small; `quorate shrink` takes more and gets further.
 """
 PROFILE = "default"
@@ -116,7 +116,6 @@ def count_choices(plan: Plan) -> int:
     shrinker = Shrinker(
         recording,
         max_runs=SHRINK_RUNS,
-        fresh=False,
         is_expired=lambda: time.process_time() > end,
     )
     shrinker.shrink()
