@@ -1,4 +1,4 @@
-.PHONY: build test lint lock clean
+.PHONY: build test lint lock golden clean
 
 build:  ## make .venv and compile the kernel
 	./quorate version
@@ -16,6 +16,9 @@ lock:  ## refresh the locked Python packages; needs uv
 	uv pip compile pyproject.toml --extra dev --extra clients --extra cluster --extra report \
 	    --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url -q \
 	    -c requirements.lock -o requirements-dev.lock
+
+golden:  ## write down the digests of pinned simulated runs, where they were meant to change
+	PYTHONPATH=src:tests .venv/bin/python -m simulator.golden
 
 clean:  ## remove what a build made; networks stay
 	rm -rf .venv kernel/target src/quorate/_kernel.abi3.so tests/js/node_modules

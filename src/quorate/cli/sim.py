@@ -93,7 +93,7 @@ def sim(
     quorate sim                               a thousand seeds of four validators
     quorate sim .quorate                      the network that `quorate up` made
     quorate sim --minutes 10 --report out     ten minutes, then open out/report.html
-    quorate sim --bug t4-amnesia              what a validator without memory does
+    quorate sim --bug t3-no-valid-value       a known bug put back, and found
     quorate sim --faults network --from 5000 --to 9999
     quorate sim deployment/network.toml --ledger --signatures real --seeds 100
     """
