@@ -40,7 +40,7 @@ def diagram(target: str, out: Path | None, **asked: Any) -> int:
     )
     tracer = Tracer()
     outcome = replay(recording, tracer)
-    write_diagram(path, tracer.events, recording.plan, outcome)
+    write_diagram(path, tracer.events, recording.plan, outcome, tracer.get_operations())
     for words in compare(recording, outcome):
         say(f"not as recorded: {words}")
     for line in describe_outcome(outcome, get_names(tracer)):

@@ -203,7 +203,7 @@ def draw(path: Path, tracer: Tracer, result: Result, *, both: bool) -> None:
     """Write the diagram of one side."""
     side = "with" if result.mitigated else "without"
     page = path.with_name(f"{path.stem}-{side}{path.suffix or '.html'}") if both else path
-    write_diagram(page, tracer.events, tracer.world.plan, result.outcome)
+    write_diagram(page, tracer.events, tracer.world.plan, result.outcome, tracer.get_operations())
     say(f"drawn: {page}")
 
 
