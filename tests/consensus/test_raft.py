@@ -267,6 +267,17 @@ def test_change_of_members_needs_both_majorities() -> None:
     assert raft.role == "leader"
 
 
+def test_no_op_behind_a_committed_payload_needs_no_members_that_are_gone() -> None:
+    """Seed 800060 of five: the no-op of an earlier leader waited for a member that was removed."""
+    seven, eight = bytes([7]) * 20, bytes([8]) * 20
+    raft = start(Ballot(2, bytes(20)), Written(0, [noop(1, 1), noop(2, 2), entry(3, 2)]))
+    raft.know_members(0, [Member(ME, 1), Member(seven, 5), Member(eight, 5)])
+    elect(raft)
+    say(raft, ME, Appended(3, True, 4))
+    effects = say(raft, B, Appended(3, True, 4))
+    assert [e.height for e in effects if type(e) is Deliver] == [1]
+
+
 # ---- decisions of others
 
 

@@ -347,6 +347,10 @@ class Raft(Elections):
         found: dict[Height, int] = {}
         for at in range(self.commit + 1, index + 1):
             found[self.log.get_height(at)] = at
+        if len(found) > 1:
+            # No-ops behind a payload that is committed need no majority of their own: its members
+            # may be gone, and the next payload's majorities hold them as well.
+            found.pop(self.log.get_height(self.commit), None)
         return list(found.items())
 
     def get_holders(self, index: int) -> dict[Address, None]:

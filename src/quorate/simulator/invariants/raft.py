@@ -62,8 +62,8 @@ class RaftRules:
         self.get_members, self.report = get_members, report
         self.members: dict[Address, Durable] = {}
         self.leaders: dict[int, Address] = {}
-        self.entries: dict[tuple[int, int], tuple[bytes, int]] = {}
-        """(index, term) -> hash and height of the entry."""
+        self.entries: dict[tuple[int, int], tuple[bytes, int, bool]] = {}
+        """(index, term) -> hash and height of the entry, and whether it holds a payload."""
         self.committed: dict[int, int] = {}
         """Index -> term of what leaders called committed."""
 
@@ -114,9 +114,13 @@ class RaftRules:
 
     def match(self, who: Address, entry: Entry) -> None:
         """Log matching: the index and the term name the entry."""
-        found = keccak256(entry.envelope + entry.payload)
-        known = self.entries.setdefault((entry.index, entry.term), (found, entry.height))
-        if known != (found, entry.height):
+        found = (
+            keccak256(entry.envelope + entry.payload),
+            entry.height,
+            bool(entry.envelope),
+        )
+        known = self.entries.setdefault((entry.index, entry.term), found)
+        if known != found:
             self.report(
                 "log matching",
                 f"entry {entry.index} of term {entry.term} is of height {entry.height}, "
@@ -145,7 +149,9 @@ class RaftRules:
                 # Below what this member has in its log: decided before it led.
                 return
             self.committed[index] = term
-            self.judge_holders(who, index, term, known[1])
+            if known[2] or index == m.commit:
+                # What lies between is a no-op, which nobody ever delivers.
+                self.judge_holders(who, index, term, known[1])
             index -= 1
 
     def judge_holders(self, who: Address, index: int, term: int, height: Height) -> None:
