@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from quorate.base.types import Nanoseconds
+from quorate.consensus import ENGINES
 from quorate.simulator.budget import Budget
 from quorate.simulator.clock import choose_drift, choose_error
 from quorate.simulator.faults import Faults
@@ -112,7 +113,7 @@ class Nemesis:
         world.on_down.append(self.on_down)
         if profile.crash and profile.partition:
             world.expect("down while catching up")
-        if profile.traitors:
+        if profile.traitors and ENGINES[world.plan.engine].byzantine:
             world.expect("locks split")
 
     def on_down(self, machine: "Machine") -> None:
