@@ -89,7 +89,7 @@ def test_port_in_use_is_named_with_its_option(single: Stage) -> None:
 def test_unknown_engine_is_refused_before_anything_is_written(single: Stage) -> None:
     result = single.up("--engine", "dictator", ok=False)
     assert result.code == 2
-    assert "'dictator' is not 'tendermint'" in result.err
+    assert "'dictator' is not one of 'tendermint', 'raft'" in result.err
     assert not single.folder.exists()
 
 

@@ -19,7 +19,6 @@ def test_default_faults_break_nothing(count: int) -> None:
 @pytest.mark.parametrize(
     ("bug", "count", "properties"),
     [
-        ("r1-old-term", 4, {"commitment", "agreement"}),
         ("r2-vote-not-kept", 3, {"write first", "one vote"}),
         ("r4-truncate", 3, {"commitment", "write first"}),
         ("r5-half", 2, {"commitment", "agreement", "election safety"}),
