@@ -215,6 +215,25 @@ def test_conflict_truncates_and_a_repetition_does_not() -> None:
     assert (get_records(effects), raft.log.last_index) == ([], 3)
 
 
+@pytest.mark.parametrize(
+    "bad",
+    [
+        Entry(1, 1, 1, b"short", PAYLOAD),
+        Entry(1, 1, 2, make_envelope(2, 1), PAYLOAD),
+        Entry(1, 1, 1, make_envelope(2, 1), PAYLOAD),
+        Entry(1, 1, 1, make_envelope(1, 1), PAYLOAD + b"more"),
+        Entry(1, 1, 0, b"", PAYLOAD),
+        Entry(1, 1, 5, b"", b""),
+        Entry(2, 1, 0, b"", b""),
+    ],
+)
+def test_entries_that_no_leader_makes_are_dropped(bad: Entry) -> None:
+    raft = start(Ballot(1, bytes(20)))
+    effects = say(raft, B, Append(1, 0, 0, [bad], 1))
+    assert (get_records(effects), get_sends(effects, Appended)) == ([], [])
+    assert (raft.dropped, raft.log.last_index) == ({"entries": 1}, 0)
+
+
 def test_follower_commits_what_was_compared_only() -> None:
     raft = start(Written(0, [noop(1, 1), entry(2, 1)]))
     effects = say(raft, B, Append(2, 1, 1, [], 5))

@@ -404,6 +404,9 @@ class Raft(Elections):
                 following = max(log.find_first(previous) - 1, log.base_index)
             self.out.append(Send(sender, Appended(self.term, False, following)))
             return
+        if not are_sound(entries, log.get_height(previous)):
+            self.drop("entries")
+            return
         if not self.write(entries):
             return
         matching = previous + len(entries)
@@ -544,3 +547,23 @@ class Raft(Elections):
         TimeoutNow: Elections.on_timeout_now,
         Decision: on_decision,
     }
+
+
+def are_sound(entries: list[Entry], height: Height) -> bool:
+    """Whether entries can follow one whose height is `height`: heights count payloads, and each
+    envelope is one of this engine around the payload beside it.
+    """
+    for entry in entries:
+        height += bool(entry.envelope)
+        if entry.height != height or (entry.payload and not entry.envelope):
+            return False
+        if not entry.envelope:
+            continue
+        try:
+            envelope = decode_envelope(entry.envelope)
+        except Invalid:
+            return False
+        found = (envelope.engine, envelope.height, envelope.round, envelope.payload)
+        if found != (ENGINE, height, entry.term, hash_payload(entry.payload)):
+            return False
+    return True
