@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from quorate.base.types import Address, Height, Member, Nanoseconds
+from quorate.base.types import Address, Hash, Height, Member, Nanoseconds
 from quorate.consensus.replica import (
     Base,
     Broadcast,
@@ -52,7 +52,9 @@ class Lone(Replica):
         if payload and height == self.height:
             self.out.append(Check(height, payload))
 
-    def checked(self, now: Nanoseconds, height: Height, payload: bytes, valid: bool) -> None:
+    def checked(
+        self, now: Nanoseconds, height: Height, payload: bytes, valid: bool, envelope: Hash = b""
+    ) -> None:
         if height == self.height and valid:
             certificate = self.keys.sign(hash_payload(payload))
             self.decide(Decision(height, [payload], certificate))

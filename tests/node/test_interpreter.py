@@ -7,7 +7,7 @@ import pytest
 
 from node.world import CheapKeys, make_address
 from quorate.base.rng import Rng
-from quorate.base.types import Address, Height, Member, Nanoseconds
+from quorate.base.types import Address, Hash, Height, Member, Nanoseconds
 from quorate.consensus.replica import (
     NOTHING,
     Base,
@@ -59,7 +59,9 @@ class Scripted(Replica):
     def start(self, now: Nanoseconds, base: Base, journal: Iterable[Record]) -> None: ...
     def timeout(self, now: Nanoseconds, timer: Timer) -> None: ...
     def submit(self, now: Nanoseconds, height: Height, payload: bytes) -> None: ...
-    def checked(self, now: Nanoseconds, height: Height, payload: bytes, valid: bool) -> None: ...
+    def checked(
+        self, now: Nanoseconds, height: Height, payload: bytes, valid: bool, envelope: Hash = b""
+    ) -> None: ...
     def applied(self, now: Nanoseconds, height: Height, members: list[Member]) -> None: ...
     def get_situation(self, now: Nanoseconds) -> Situation:
         return Situation(1, 0, "", None, "", "", [], None)

@@ -187,7 +187,9 @@ class Raft(Elections):
         )
         self.lead(now, height, encode_envelope(envelope), payload)
 
-    def checked(self, now: Nanoseconds, height: Height, payload: bytes, valid: bool) -> None:
+    def checked(
+        self, now: Nanoseconds, height: Height, payload: bytes, valid: bool, envelope: Hash = b""
+    ) -> None:
         """Never asked for: what a leader proposes is believed, and a divergence shows in the hash
         of the block that the next payload names.
         """

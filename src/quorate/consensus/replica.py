@@ -116,7 +116,8 @@ class Persist(Value, frozen=True, gc=False):
 class Want(Value, frozen=True, gc=False):
     """Ask the application for something to agree on at `height`, answered by `submit`.
 
-    `parent` is the hash of the envelope that was decided at `height - 1`. The answer comes when
+    `parent` is the hash of the envelope that was decided at `height - 1`; for an open engine, of
+    any block of its tree that was found acceptable. The answer comes when
     there is something to agree on, perhaps much later or never; a later `Want` replaces an earlier
     one. With `build=False` the replica only asks to be told that there is something: the answer is
     `submit(now, height, NOTHING)`, and lets a replica that does not propose start its timeouts only
@@ -131,10 +132,17 @@ class Want(Value, frozen=True, gc=False):
 
 
 class Check(Value, frozen=True, gc=False):
-    """Ask the application whether a payload is acceptable at `height`, answered by `checked`."""
+    """Ask the application whether a payload is acceptable at `height`, answered by `checked`.
+
+    Open engines name the block: `envelope` is the hash of its own envelope, `parent` that of its
+    parent's, whose `Check` came earlier (or which is the last final one). Without them the parent
+    is the last final block.
+    """
 
     height: Height
     payload: bytes
+    parent: Hash = b""
+    envelope: Hash = b""
 
 
 class Deliver(Value, frozen=True, gc=False):
@@ -151,7 +159,11 @@ class Deliver(Value, frozen=True, gc=False):
 
 
 class Head(Value, frozen=True, gc=False):
-    """A tentative tip moved, perhaps sideways (open engines): execute it, finality may differ."""
+    """A tentative tip moved: execute it ahead, finality may differ.
+
+    Of an open engine it is what readers see from now on, with all its ancestors, which have been
+    found acceptable by `Check`; it may move sideways, or down, but never below what is final.
+    """
 
     height: Height
     payload: bytes
@@ -264,6 +276,8 @@ class Replica(ABC):
     HANDLERS: ClassVar[dict[type[Message], Callable[[Any, Nanoseconds, Address, Any], None]]]
     ECHO: ClassVar[bool] = True
     """Whether this engine needs the copies of its own broadcasts; without, none may come."""
+    OPEN: ClassVar[bool] = False
+    """Whether blocks may be seen, and abandoned, before they are final."""
 
     def __init__(self, keys: Keys, chain: Hash, rng: Rng) -> None:
         self.me, self.keys, self.chain, self.rng = keys.address, keys, chain, rng
@@ -283,8 +297,14 @@ class Replica(ABC):
         """The answer to `Want(height)`; stale ones are ignored."""
 
     @abstractmethod
-    def checked(self, now: Nanoseconds, height: Height, payload: bytes, valid: bool) -> None:
-        """The answer to `Check`; stale ones are ignored."""
+    def checked(
+        self, now: Nanoseconds, height: Height, payload: bytes, valid: bool, envelope: Hash = b""
+    ) -> None:
+        """The answer to `Check`; stale ones are ignored.
+
+        `envelope` is the effect's: one payload may come in several envelopes, over several parents,
+        and be acceptable in one of them only.
+        """
 
     @abstractmethod
     def applied(self, now: Nanoseconds, height: Height, members: list[Member]) -> None:
@@ -293,6 +313,12 @@ class Replica(ABC):
     @abstractmethod
     def get_situation(self, now: Nanoseconds) -> Situation:
         """Describe the state for people; changes nothing."""
+
+    def get_safe_depth(self) -> int:
+        """How many blocks must lie above one that is called safe, though it is not final (open
+        engines).
+        """
+        return 0
 
     def receive(self, now: Nanoseconds, sender: Address, message: Message) -> None:
         self.HANDLERS[type(message)](self, now, sender, message)

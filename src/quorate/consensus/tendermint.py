@@ -165,7 +165,9 @@ class Tendermint(Heights):
         self.wake(now)
         self.evaluate(now)
 
-    def checked(self, now: Nanoseconds, height: Height, payload: bytes, valid: bool) -> None:
+    def checked(
+        self, now: Nanoseconds, height: Height, payload: bytes, valid: bool, envelope: Hash = b""
+    ) -> None:
         if height != self.height or not self.entered:
             return
         answered = [value for waiting, value in self.pending if waiting == payload]
