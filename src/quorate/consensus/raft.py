@@ -111,6 +111,7 @@ class Raft(Elections):
         TimeoutNow,
     )
     RECORDS: ClassVar[tuple[type[Record], ...]] = (Ballot, Written, Learned)
+    TIMEOUTS: ClassVar[dict[str, Callable[[Any, Nanoseconds], None]]]
 
     # ---- start
 
@@ -535,20 +536,21 @@ class Raft(Elections):
     def get_situation(self, now: Nanoseconds) -> Situation:
         return describe_situation(self)
 
-    TIMEOUTS: ClassVar[dict[str, Callable[[Any, Nanoseconds], None]]] = {
-        "election": Elections.on_timeout_election,
-        "heartbeat": on_timeout_heartbeat,
-        "quorum": on_timeout_quorum,
-    }
 
-    HANDLERS: ClassVar[dict[type[Message], Callable[[Any, Nanoseconds, Address, Any], None]]] = {
-        Append: on_append,
-        Appended: on_appended,
-        RequestVote: Elections.on_request_vote,
-        VoteReply: Elections.on_vote_reply,
-        TimeoutNow: Elections.on_timeout_now,
-        Decision: on_decision,
-    }
+# Tables of functions stand behind their class: inside of it, a compiler may not have made them yet.
+Raft.TIMEOUTS = {
+    "election": Raft.on_timeout_election,
+    "heartbeat": Raft.on_timeout_heartbeat,
+    "quorum": Raft.on_timeout_quorum,
+}
+Raft.HANDLERS = {
+    Append: Raft.on_append,
+    Appended: Raft.on_appended,
+    RequestVote: Raft.on_request_vote,
+    VoteReply: Raft.on_vote_reply,
+    TimeoutNow: Raft.on_timeout_now,
+    Decision: Raft.on_decision,
+}
 
 
 def are_sound(entries: list[Entry], height: Height) -> bool:

@@ -83,7 +83,6 @@ from quorate.consensus.replica import (
     Want,
 )
 from quorate.consensus.tendermint_heights import Heights
-from quorate.consensus.tendermint_links import Links
 from quorate.consensus.tendermint_situation import describe_situation
 from quorate.consensus.tendermint_types import (
     ENGINE,
@@ -110,6 +109,7 @@ class Tendermint(Heights):
     WIRE: ClassVar[tuple[type[Message], ...]] = (Decision, Proposal, Vote, Status)
     RECORDS: ClassVar[tuple[type[Record], ...]] = (Proposed, Voted, Polka, Decided, Entered)
     ECHO: ClassVar[bool] = False
+    TIMEOUTS: ClassVar[dict[str, Callable[[Any, Nanoseconds], None]]]
 
     def __init__(self, keys: Keys, chain: Hash, rng: Rng, settings: Settings | None = None) -> None:
         super().__init__(keys, chain, rng)
@@ -610,17 +610,18 @@ class Tendermint(Heights):
         if self.height in self.sets:
             self.release_decision(now)
 
-    TIMEOUTS: ClassVar[dict[str, Callable[[Any, Nanoseconds], None]]] = {
-        "pace": Heights.on_timeout_pace,
-        "propose": on_timeout_propose,
-        "prevote": on_timeout_prevote,
-        "precommit": on_timeout_precommit,
-        "status": Links.on_timeout_status,
-    }
 
-    HANDLERS: ClassVar[dict[type[Message], Callable[[Any, Nanoseconds, Address, Any], None]]] = {
-        Vote: on_vote,
-        Proposal: on_proposal,
-        Status: Links.on_status,
-        Decision: on_decision,
-    }
+# Tables of functions stand behind their class: inside of it, a compiler may not have made them yet.
+Tendermint.TIMEOUTS = {
+    "pace": Tendermint.on_timeout_pace,
+    "propose": Tendermint.on_timeout_propose,
+    "prevote": Tendermint.on_timeout_prevote,
+    "precommit": Tendermint.on_timeout_precommit,
+    "status": Tendermint.on_timeout_status,
+}
+Tendermint.HANDLERS = {
+    Vote: Tendermint.on_vote,
+    Proposal: Tendermint.on_proposal,
+    Status: Tendermint.on_status,
+    Decision: Tendermint.on_decision,
+}
