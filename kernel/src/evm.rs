@@ -2,7 +2,8 @@
 //!
 //! Blocks follow the Ethereum rules of their fork, with the system calls of EIP-4788 and EIP-2935 where those contracts
 //! exist. Deviations: a transaction that does not apply at its place is skipped instead of making the block invalid; there
-//! are no blobs, withdrawals or consensus-layer requests; the second of a block's timestamp may repeat its parent's.
+//! are no blobs and consensus-layer requests, and no withdrawals but the reward of a block; the second of a block's timestamp
+//! may repeat its parent's.
 
 mod overlay;
 
@@ -12,6 +13,7 @@ use crate::errors::{Error, Result};
 use crate::genesis::{ChainSpec, Fork, Gas, empty_header};
 use crate::ordered_trie::{logs_blooms, ordered_root};
 use crate::payload::Payload;
+use crate::reward::{withdrawals, withdrawals_root};
 use crate::transaction::{self, Envelope, Refusal, Senders, Transaction};
 use crate::types::{Included, Outcome, Parent, StateChanges, StateRead};
 use alloy_consensus::{Header, Receipt, ReceiptEnvelope, ReceiptWithBloom, Transaction as _, TxType};
@@ -19,6 +21,7 @@ use alloy_eips::eip1559::{BaseFeeParams, calc_next_block_base_fee};
 use alloy_eips::eip2718::Encodable2718;
 use alloy_eips::eip2935::HISTORY_STORAGE_ADDRESS;
 use alloy_eips::eip4788::BEACON_ROOTS_ADDRESS;
+use alloy_eips::eip4895::Withdrawal;
 use alloy_primitives::map::AddressSet;
 use alloy_primitives::{Address, B256, Bloom, Bytes, TxKind, U256, keccak256};
 use revm::context::either::Either;
@@ -111,9 +114,10 @@ pub fn execute_block(
     let (timestamp_ms, proposer) = merge_heads(parent, payloads)?;
     let number = parent.header.number + 1;
     let timestamp = timestamp_ms / 1_000;
+    let fork = spec.fork_at(timestamp);
     let block = BlockContext {
         chain_id: spec.chain_id,
-        fork: spec.fork_at(timestamp),
+        fork,
         number,
         beneficiary: proposer,
         timestamp,
@@ -143,12 +147,13 @@ pub fn execute_block(
             },
         }
     }
+    let head = Header { number, beneficiary: proposer, ..empty_header(fork) };
+    let paid = withdrawals(spec, &head);
+    executor.pay(&paid)?;
     let (block, gas_used, changes) = executor.finish();
     let (transactions_root, receipts_root, logs_bloom) = seal(&mut included)?;
     let mut header = Header {
         parent_hash: parent.hash,
-        beneficiary: proposer,
-        number,
         gas_limit: block.gas_limit,
         gas_used,
         timestamp,
@@ -157,8 +162,11 @@ pub fn execute_block(
         transactions_root,
         receipts_root,
         logs_bloom,
-        ..empty_header(block.fork)
+        ..head
     };
+    if !paid.is_empty() {
+        header.withdrawals_root = Some(withdrawals_root(&paid)?);
+    }
     header.parent_beacon_block_root = header.parent_beacon_block_root.map(|_| parent_envelope);
     Ok(Outcome { header, timestamp_ms, included, skipped, changes })
 }
@@ -346,6 +354,16 @@ impl<'a> Executor<'a> {
             effective_gas_price: transaction::effective_price(&tx.envelope, self.block.base_fee),
             created: tx.envelope.is_create().then(|| tx.sender.create(tx.envelope.nonce())),
         }
+    }
+
+    /// EIP-4895: after all transactions, unconditionally.
+    pub fn pay(&mut self, withdrawals: &[Withdrawal]) -> Result<()> {
+        for withdrawal in withdrawals {
+            self.evm.ctx.journal_mut().balance_incr(withdrawal.address, withdrawal.amount_wei())?;
+            let state = self.evm.ctx.journal_mut().finalize();
+            self.evm.ctx.db_mut().commit(state);
+        }
+        Ok(())
     }
 
     /// (block, gas used, net changes)

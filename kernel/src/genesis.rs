@@ -1,8 +1,8 @@
-//! Genesis files: geth's JSON with `config.quorate` = {engine, gas, validators} inside.
+//! Genesis files: geth's JSON with `config.quorate` = {engine, gas, validators, block_reward_gwei} inside.
 //!
 //! Block 0 is post-merge. When the file names no fork after the merge, all up to Osaka hold from the start; otherwise each
-//! holds from the time that the file names. There are no blobs, withdrawals or consensus-layer requests, so those header
-//! fields are the empty ones.
+//! holds from the time that the file names. There are no blobs and consensus-layer requests, and no withdrawals but the
+//! reward of a block (`reward.rs`), so those header fields are the empty ones.
 
 use crate::errors::{Error, Result};
 use crate::types::{Account, AccountChange, StateChanges};
@@ -18,6 +18,8 @@ const MIN_GAS_LIMIT: u64 = 5_000;
 const MAX_GAS_LIMIT: u64 = i64::MAX as u64;
 const MAX_EXTRA_BYTES: usize = 32;
 const MAX_VALIDATORS: usize = 1_024;
+/// A million ether: however long a chain becomes, its sum of money stays below 2^256 wei.
+const MAX_REWARD_GWEI: u64 = 1_000_000_000_000_000;
 
 /// How transactions pay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -44,11 +46,12 @@ struct Quorate {
     engine: String,
     gas: Gas,
     validators: Vec<Validator>,
+    block_reward_gwei: u64,
 }
 
 impl Default for Quorate {
     fn default() -> Self {
-        Quorate { engine: "tendermint".into(), gas: Gas::Fees, validators: Vec::new() }
+        Quorate { engine: "tendermint".into(), gas: Gas::Fees, validators: Vec::new(), block_reward_gwei: 0 }
     }
 }
 
@@ -81,6 +84,8 @@ impl Fork {
 pub struct ChainSpec {
     pub chain_id: u64,
     pub gas: Gas,
+    /// What the proposer of a block is paid, newly made; 0: nothing.
+    pub block_reward_gwei: u64,
     /// From which block timestamp (seconds) a fork holds, in order.
     pub forks: Vec<(Fork, u64)>,
 }
@@ -110,6 +115,15 @@ pub fn parse(json: &[u8]) -> Result<Genesis> {
     let file: alloy_genesis::Genesis = serde_json::from_value(value).map_err(malformed)?;
     let spec = chain_spec(&file.config, quorate)?;
     let header = genesis_header(&file, &spec)?;
+    if spec.block_reward_gwei > MAX_REWARD_GWEI {
+        let found = spec.block_reward_gwei;
+        return Err(Error::invalid(format!("genesis: block_reward_gwei {found}, expected at most {MAX_REWARD_GWEI}")));
+    }
+    if spec.block_reward_gwei > 0 && header.withdrawals_root.is_none() {
+        return Err(Error::invalid(
+            "genesis: block_reward_gwei above 0 without shanghaiTime, expected Shanghai from the start",
+        ));
+    }
     let changes = allocation(file);
     if let Some(bare) = changes.accounts.iter().find(|change| is_bare(change)) {
         return Err(Error::invalid(format!(
@@ -137,7 +151,9 @@ fn normalize(value: &mut serde_json::Value) -> Result<Quorate> {
     match config.remove("quorate") {
         None => Ok(Quorate::default()),
         Some(extras) => serde_json::from_value(extras).map_err(|e| {
-            Error::invalid(format!("genesis: config.quorate: {e}; expected {{engine, gas: fees|free, validators}}"))
+            Error::invalid(format!(
+                "genesis: config.quorate: {e}; expected {{engine, gas: fees|free, validators, block_reward_gwei}}"
+            ))
         }),
     }
 }
@@ -166,7 +182,12 @@ fn chain_spec(config: &ChainConfig, mut quorate: Quorate) -> Result<ChainSpec> {
             u32::MAX
         )));
     }
-    Ok(ChainSpec { chain_id: config.chain_id, gas: quorate.gas, forks: fork_times(config)? })
+    Ok(ChainSpec {
+        chain_id: config.chain_id,
+        gas: quorate.gas,
+        block_reward_gwei: quorate.block_reward_gwei,
+        forks: fork_times(config)?,
+    })
 }
 
 fn fork_times(config: &ChainConfig) -> Result<Vec<(Fork, u64)>> {

@@ -2,10 +2,13 @@
 
 use crate::codec::{StoredReceipt, decode_body, decode_receipts};
 use crate::errors::{Error, Result};
+use crate::genesis::ChainSpec;
+use crate::reward::withdrawals;
 use crate::transaction::decode;
 use crate::types::Stored;
 use alloy_consensus::transaction::Recovered;
 use alloy_consensus::{Header, Transaction as _};
+use alloy_eips::eip4895::Withdrawal;
 use alloy_primitives::{Address, B256, Bytes, Log, U64, U256, keccak256};
 use alloy_rlp::Encodable;
 use alloy_rpc_types_eth::{Header as RpcHeader, Transaction as RpcTransaction, TransactionInfo};
@@ -52,7 +55,7 @@ pub fn header_value(header: &Header, hash: B256) -> Result<Value> {
 }
 
 /// A block with hashes or full transactions.
-pub fn block_value(stored: &Stored, full: bool) -> Result<Value> {
+pub fn block_value(spec: &ChainSpec, stored: &Stored, full: bool) -> Result<Value> {
     let body = decode_body(&stored.body)?;
     let mut value = header_value(&stored.header, stored.hash)?;
     let transactions: Vec<Value> = if full {
@@ -62,24 +65,28 @@ pub fn block_value(stored: &Stored, full: bool) -> Result<Value> {
     } else {
         body.iter().map(|(_, raw)| json!(keccak256(raw))).collect()
     };
+    let paid = withdrawals(spec, &stored.header);
     if let Value::Object(fields) = &mut value {
-        fields.insert("size".into(), json!(U64::from(block_size(&stored.header, &body))));
+        fields.insert("size".into(), json!(U64::from(block_size(&stored.header, &body, &paid))));
         fields.insert("transactions".into(), Value::Array(transactions));
         fields.insert("uncles".into(), json!([]));
         if stored.header.withdrawals_root.is_some() {
-            fields.insert("withdrawals".into(), json!([]));
+            fields.insert("withdrawals".into(), to_value(&paid)?);
         }
     }
     Ok(value)
 }
 
-/// Length of the block's RLP: header, transactions, no uncles, no withdrawals.
-fn block_size(header: &Header, body: &[(Address, Bytes)]) -> u64 {
+/// Length of the block's RLP: header, transactions, no uncles, withdrawals.
+fn block_size(header: &Header, body: &[(Address, Bytes)], withdrawals: &[Withdrawal]) -> u64 {
     let one =
         |raw: &Bytes| if raw.first().is_some_and(|byte| *byte >= 0xc0) { raw.len() } else { raw.as_ref().length() };
     let list = |payload_length: usize| alloy_rlp::Header { list: true, payload_length }.length_with_payload();
     let transactions = list(body.iter().map(|(_, raw)| one(raw)).sum());
-    let withdrawals = usize::from(header.withdrawals_root.is_some());
+    let withdrawals = match header.withdrawals_root {
+        Some(_) => list(withdrawals.iter().map(|one| one.length()).sum()),
+        None => 0,
+    };
     list(header.length() + transactions + 1 + withdrawals) as u64
 }
 

@@ -19,6 +19,7 @@ mod payload;
 mod pool;
 mod pool_face;
 mod queries;
+mod reward;
 mod state;
 #[cfg(test)]
 mod state_bench;

@@ -225,7 +225,7 @@ impl View {
 
     fn block_json<'py>(&self, py: Python<'py>, at: At, full: bool) -> Answer<'py> {
         let past = self.past()?;
-        answer(py, || past.stored_at(at)?.map(|stored| to_bytes(&block_value(&stored, full)?)).transpose())
+        answer(py, || past.stored_at(at)?.map(|stored| to_bytes(&block_value(past.spec(), &stored, full)?)).transpose())
     }
 
     fn header_json<'py>(&self, py: Python<'py>, at: At) -> Answer<'py> {

@@ -72,6 +72,7 @@ def test_validator_contract_and_accounts_are_allocated() -> None:
         ({"members": [Member(A, 1), Member(A, 2)]}, "a validator twice"),
         ({"members": [Member(A, 0)]}, "power 0, expected 1 to"),
         ({"members": [Member(A, 1 << 32)]}, "power 4294967296, expected 1 to"),
+        ({"block_reward_gwei": -1}, "block reward -1 gwei, expected 0 to"),
     ],
 )
 def test_what_no_chain_can_begin_with_is_refused(changes: dict[str, object], message: str) -> None:

@@ -18,6 +18,8 @@ HOST = "127.0.0.1"
 ACCOUNTS = 10
 BALANCE_WEI = 10_000 * 10**18
 MAX_VALIDATORS = 100
+MINED_GWEI = 2 * 10**9
+"""What a block pays where anybody may mine."""
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -79,6 +81,7 @@ def write_genesis(
         balances=balances,
         gas_limit=gas_limit,
         timestamp=int(time.time()),
+        block_reward_gwei=MINED_GWEI if network.engine == "pow" else 0,
     )
     (path / network.genesis).write_bytes(content)
 

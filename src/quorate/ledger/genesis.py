@@ -23,6 +23,7 @@ __all__ = [
     "VALIDATORS",
     "compute_network_id",
     "compute_validator_storage",
+    "get_block_reward",
     "make_genesis",
 ]
 
@@ -30,6 +31,9 @@ VALIDATORS = bytes.fromhex("0000000000000000000000000000000000001000")
 """Where the ledger keeps its validator set."""
 GAS_MODES = ("fees", "free")
 MAX_POWER = (1 << 32) - 1
+GWEI = 10**9
+MAX_REWARD_GWEI = 10**15
+"""A million ether: a longer chain than anybody can make stays below 2^256 wei."""
 SYSTEM_CONTRACTS = {
     # EIP-4788, "Block processing".
     "000f3df6d732807ef1319fb7b8bb8522d0beac02": (
@@ -76,14 +80,25 @@ def make_genesis(
     balances: Mapping[Address, int],
     gas_limit: int,
     timestamp: int,
+    block_reward_gwei: int = 0,
 ) -> bytes:
-    """Return a genesis file; `balances` are wei, `timestamp` is Unix seconds. Raises Invalid."""
+    """Return a genesis file; `balances` are wei, `timestamp` is Unix seconds. Raises Invalid.
+
+    Every block pays `block_reward_gwei` to its proposer, as a withdrawal of EIP-4895.
+    """
     if gas not in GAS_MODES:
         raise Invalid(f"genesis: gas {gas!r}, expected one of {', '.join(GAS_MODES)}")
     validators = [
         {"address": "0x" + member.address.hex(), "power": member.power}
         for member in sorted(members)
     ]
+    if not 0 <= block_reward_gwei <= MAX_REWARD_GWEI:
+        raise Invalid(
+            f"genesis: block reward {block_reward_gwei} gwei, expected 0 to {MAX_REWARD_GWEI}"
+        )
+    rules: dict[str, Any] = {"engine": engine, "gas": gas, "validators": validators}
+    if block_reward_gwei:
+        rules["block_reward_gwei"] = block_reward_gwei
     alloc: dict[str, dict[str, Any]] = {
         address: {"balance": "0x0", "nonce": "0x1", "code": "0x" + code}
         for address, code in SYSTEM_CONTRACTS.items()
@@ -105,7 +120,7 @@ def make_genesis(
             **dict.fromkeys(FORK_BLOCKS, 0),
             "terminalTotalDifficulty": 0,
             **dict.fromkeys(FORK_TIMES, 0),
-            "quorate": {"engine": engine, "gas": gas, "validators": validators},
+            "quorate": rules,
         },
         "nonce": "0x0",
         "timestamp": hex(timestamp),
@@ -128,6 +143,12 @@ def compute_network_id(genesis: bytes, block: Hash) -> Hash:
     config = json.loads(genesis)["config"]
     canonical = json.dumps(config, sort_keys=True, separators=(",", ":"))
     return keccak256(block + keccak256(canonical.encode()))
+
+
+def get_block_reward(genesis: bytes) -> int:
+    """Return the wei that each block of a chain makes for its proposer."""
+    rules = json.loads(genesis)["config"].get("quorate", {})
+    return int(rules.get("block_reward_gwei", 0)) * GWEI
 
 
 def compute_validator_storage(members: Sequence[Member]) -> dict[bytes, bytes]:

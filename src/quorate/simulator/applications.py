@@ -11,7 +11,7 @@ from quorate.base.types import Address, Hash, Height, Member
 from quorate.crypto.hashes import keccak256
 from quorate.ledger.application import Application
 from quorate.ledger.ethereum import EthereumLedger
-from quorate.ledger.genesis import make_genesis
+from quorate.ledger.genesis import get_block_reward, make_genesis
 from quorate.ledger.opaque import OpaqueLedger, OpaqueStore, get_items
 from quorate.ledger.opaque import make_genesis as make_opaque_genesis
 from quorate.simulator.wallets import Wallet, fund
@@ -23,6 +23,9 @@ __all__ = ["EthereumStores", "OpaqueStores", "Stores", "make_stores"]
 
 GAS_LIMIT = 30_000_000
 GENESIS_TIME = 1_600_000_000
+OPEN_ENGINES = frozenset({"pow"})
+"""Engines whose miners are paid."""
+REWARD_GWEI = 2 * 10**9
 
 
 class Stores(Protocol):
@@ -119,8 +122,10 @@ class EthereumStores:
             balances={},
             gas_limit=GAS_LIMIT,
             timestamp=GENESIS_TIME,
+            block_reward_gwei=REWARD_GWEI if plan.engine in OPEN_ENGINES else 0,
         )
         self.genesis = fund(genesis)
+        self.reward = get_block_reward(self.genesis)
         self.wallet = Wallet(self.genesis)
         self.machines = [m.address for m in plan.machines]
         self.chain: Hash = self.make().genesis_hash

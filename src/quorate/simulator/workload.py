@@ -127,7 +127,7 @@ class Clients:
         self.started = False
         """Whether all items went through clients, or a script gave some to nodes."""
         if isinstance(world.stores, EthereumStores):
-            watch_ledger(world, world.stores.list_accounts())
+            watch_ledger(world, world.stores.list_accounts(), world.stores.reward)
         world.clients = self
         world.on_committed.append(self.on_committed)
         world.on_end.append(self.judge)

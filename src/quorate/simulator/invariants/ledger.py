@@ -11,14 +11,15 @@ if TYPE_CHECKING:
 __all__ = ["find_supply_fault", "watch_ledger"]
 
 
-def find_supply_fault(ledger: Ledger, accounts: list[Address]) -> str:
+def find_supply_fault(ledger: Ledger, accounts: list[Address], reward: int = 0) -> str:
     """Return how the sum of balances changed since genesis, or nothing.
 
-    `accounts` are all that may hold money. Fees that are burnt leave; nothing else may.
+    `accounts` are all that may hold money. Every block makes `reward` wei, and fees that are burnt
+    leave; nothing else may.
     """
     view = ledger.view()
     head = view.head()
-    before = sum(view.balance(0, account) for account in accounts)
+    before = reward * head + sum(view.balance(0, account) for account in accounts)
     burnt = 0
     for height in range(1, head + 1):
         block = ledger.block(height)
@@ -30,16 +31,18 @@ def find_supply_fault(ledger: Ledger, accounts: list[Address]) -> str:
     return ""
 
 
-def watch_ledger(world: "World", accounts: list[Address]) -> None:
+def watch_ledger(world: "World", accounts: list[Address], reward: int = 0) -> None:
     """Judge the money and the state of every honest machine at the end of a run."""
 
     def judge() -> None:
+        # Machines that the plan does not name may have proposed as well.
+        owners = list(dict.fromkeys([*accounts, *(m.address for m in world.machines)]))
         roots: dict[int, bytes] = {}
         for machine in world.machines:
             if not machine.is_honest:
                 continue
             ledger = machine.store
-            fault = find_supply_fault(ledger, accounts)
+            fault = find_supply_fault(ledger, owners, reward)
             if fault:
                 world.find("supply", fault, machine)
             for height in range(ledger.durable() + 1):
