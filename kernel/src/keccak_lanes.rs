@@ -17,13 +17,13 @@ pub fn hash_many<'a>(messages: impl ExactSizeIterator<Item = &'a [u8]>, out: &mu
 }
 
 #[cfg(target_arch = "x86_64")]
-mod x86 {
+pub(crate) mod x86 {
     use alloy_primitives::{B256, keccak256};
     use std::arch::x86_64::*;
 
     /// Eight lanes cost about as much as this many single hashes.
     pub const WORTHWHILE: usize = 2;
-    const LANES: usize = 8;
+    pub const LANES: usize = 8;
     /// Bytes that one permutation absorbs, as words.
     const RATE_BYTES: usize = 136;
     const RATE_WORDS: usize = RATE_BYTES / 8;
@@ -138,8 +138,9 @@ mod x86 {
         };
     }
 
+    #[inline]
     #[target_feature(enable = "avx512f")]
-    fn permute(state: &mut [__m512i; 25]) {
+    pub fn permute(state: &mut [__m512i; 25]) {
         const XOR3: i32 = 0x96;
         // a ^ (!b & c)
         const CHI: i32 = 0xd2;

@@ -20,6 +20,7 @@ mod pool;
 mod pool_face;
 mod queries;
 mod reward;
+mod seal;
 mod state;
 #[cfg(test)]
 mod state_bench;
@@ -43,6 +44,7 @@ fn _kernel(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     errors::export(m)?;
     crypto::export(m)?;
+    seal::export(m)?;
     transaction::export(m)?;
     transition::export(m)?;
     trie::export(m)?;

@@ -43,6 +43,13 @@ def recover(digest: bytes, signature: bytes) -> bytes:
 def recover_many(items: list[tuple[bytes, bytes]]) -> list[bytes | None]:
     """`recover` over all cores; None where it would raise."""
 
+# ---- proof of work
+
+def seal(header: bytes, target: bytes, start: int, count: int) -> int | None:
+    """Return the first of `count` nonces from `start` on so that keccak256(keccak256(header) ||
+    nonce as 8 bytes, big-endian), read as a number, is at most the 32-byte target; None: none.
+    """
+
 # ---- Merkle Patricia proofs
 
 def verify_proof(root: bytes, key: bytes, proof: list[bytes]) -> bytes | None:

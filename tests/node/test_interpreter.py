@@ -87,6 +87,8 @@ class Bench:
             deliver=lambda e: note("deliver", e.height),
             head=lambda e: note("head", e.height),
             accuse=lambda e: note("accuse", e.who),
+            recall=lambda e: note("recall", e.first),
+            blame=lambda e: note("blame", e.who),
         )
 
     def note(self, *call: Any) -> None:

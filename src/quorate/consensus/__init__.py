@@ -37,6 +37,8 @@ class Engine(Struct, frozen=True):
     """What an operator has to know before relying on it, one line; empty: nothing beyond that."""
     get_signers: Callable[[bytes], list[Address]]
     """Who stands for a certificate, as far as it says. Raises Invalid."""
+    open: bool = False
+    """Whether members join without asking: anybody may take part, and tips move sideways."""
 
 
 ENGINES: dict[str, Engine] = {

@@ -161,6 +161,40 @@ class Accuse(Value, frozen=True, gc=False):
     evidence: bytes
 
 
+class Seal(Value, frozen=True, gc=False):
+    """Search a nonce for which the work over `header` meets `target`, answered by `sealed`.
+
+    A later `Seal` replaces an earlier one; an empty header ends the search. `height` is for people.
+    """
+
+    height: Height
+    header: bytes
+    target: int
+
+
+class Recall(Value, frozen=True, gc=False):
+    """Send a peer decisions of final heights that only the application still holds.
+
+    The host reads up to `count` of them from `first` on and sends each as a `Decision`, within its
+    own bounds: perhaps fewer, perhaps none. Without `bodies` their payloads are left out.
+    """
+
+    to: Address
+    first: Height
+    count: int
+    bodies: bool
+
+
+class Blame(Value, frozen=True, gc=False):
+    """A peer sent what an honest one never sends; no stranger can verify it. The host keeps score.
+
+    `reason` is a few words, the same for all that is alike.
+    """
+
+    who: Address
+    reason: str
+
+
 Effect: TypeAlias = (
     Send
     | Broadcast
@@ -173,6 +207,9 @@ Effect: TypeAlias = (
     | Head
     | Checkpoint
     | Accuse
+    | Seal
+    | Recall
+    | Blame
 )
 
 NOTHING = b""

@@ -4,8 +4,8 @@ A protocol is a value that takes inputs and appends effects. It knows no clock, 
 thread, event loop or randomness of its own; the host (`quorate.node`) carries the effects out,
 in the real world and in the simulator alike.
 
-Inputs: `start`, `receive`, `timeout`, `submit`, `checked`, `applied`; after each of them, or after
-several, the host calls `take` and carries out the effects in order.
+Inputs: `start`, `receive`, `timeout`, `submit`, `checked`, `applied`, `sealed`; after each of them,
+or after several, the host calls `take` and carries out the effects in order.
 
 1. One input at a time, run to completion: no reentrance, no await, no callback.
 2. Effects happen in list order. Nothing after a `Persist` is visible to anyone before its record is
@@ -24,7 +24,10 @@ several, the host calls `take` and carries out the effects in order.
 8. Slow work is asked for by an effect and answered by a later input, so that it blocks no vote.
 9. Membership comes from the application: `applied(height)` brings the members for `height + 2`. A
    replica does not enter a height whose members it does not know; that also bounds how far
-   agreement runs ahead of execution.
+   agreement runs ahead of execution. An engine of open membership (`OPEN`) gets no members: it
+   delivers what lies deep enough under its tip, and says with `Head` where the tip is.
+10. Unix time matters only to engines of open membership. The host writes it to `wall_ms` before
+   each input, and it may step; what follows from it is never remembered as a fact of a block.
 
 The sets of inputs and effects are closed; the effects are in `effects`, and re-exported here.
 """
@@ -34,12 +37,13 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from quorate.base.rng import Rng
-from quorate.base.types import Address, Hash, Height, Member, Nanoseconds
+from quorate.base.types import Address, Hash, Height, Member, Milliseconds, Nanoseconds
 from quorate.consensus.effects import (
     NOTHING,
     Accuse,
     AddressBytes,
     Base,
+    Blame,
     Broadcast,
     CancelTimer,
     Check,
@@ -52,8 +56,10 @@ from quorate.consensus.effects import (
     HeightNumber,
     Message,
     Persist,
+    Recall,
     Record,
     RoundNumber,
+    Seal,
     Send,
     SetTimer,
     SignatureBytes,
@@ -62,12 +68,14 @@ from quorate.consensus.effects import (
     Value,
     Want,
 )
+from quorate.crypto.hashes import compute_seal
 
 __all__ = [
     "NOTHING",
     "Accuse",
     "AddressBytes",
     "Base",
+    "Blame",
     "Broadcast",
     "CancelTimer",
     "Check",
@@ -81,9 +89,11 @@ __all__ = [
     "Keys",
     "Message",
     "Persist",
+    "Recall",
     "Record",
     "Replica",
     "RoundNumber",
+    "Seal",
     "Send",
     "SetTimer",
     "SignatureBytes",
@@ -110,6 +120,10 @@ class Keys(ABC):
     def verify(self, address: Address, digest: Hash, signature: bytes) -> bool:
         """Whether `signature` over `digest` was made by the key of `address`; never raises."""
 
+    def verify_seal(self, header: bytes, nonce: int, target: int) -> bool:
+        """Whether the work of this nonce over a header meets the target; needs no key."""
+        return compute_seal(header, nonce) <= target
+
 
 class Replica(ABC):
     """One member's part of an engine. See the module's rules; `__init__` has no effect.
@@ -119,7 +133,7 @@ class Replica(ABC):
     that every signature covers.
     """
 
-    __slots__ = ("chain", "dropped", "keys", "me", "out", "rng")
+    __slots__ = ("chain", "dropped", "keys", "me", "out", "rng", "wall_ms")
 
     WIRE: ClassVar[tuple[type[Message], ...]]
     """The messages of this engine, `Decision` among them."""
@@ -128,12 +142,16 @@ class Replica(ABC):
     ECHO: ClassVar[bool] = True
     """Whether this engine needs the copies of its own broadcasts; without, none may come."""
     OPEN: ClassVar[bool] = False
-    """Whether blocks may be seen, and abandoned, before they are final."""
+    """Whether anybody may take part without being a member: blocks form a tree, and may be seen,
+    and abandoned, before they are final.
+    """
 
     def __init__(self, keys: Keys, chain: Hash, rng: Rng) -> None:
         self.me, self.keys, self.chain, self.rng = keys.address, keys, chain, rng
         self.out: list[Effect] = []
         self.dropped: dict[str, int] = {}
+        self.wall_ms: Milliseconds = 0
+        """Unix time at the current input, told to open engines only."""
 
     @abstractmethod
     def start(self, now: Nanoseconds, base: Base, journal: Iterable[Record]) -> None:
@@ -159,7 +177,10 @@ class Replica(ABC):
 
     @abstractmethod
     def applied(self, now: Nanoseconds, height: Height, members: list[Member]) -> None:
-        """The application executed `height`; `members` hold at `height + 2`."""
+        """The application executed `height`; `members` hold at `height + 2`.
+
+        Open engines: `height` is the last final one, and there are no members.
+        """
 
     @abstractmethod
     def get_situation(self, now: Nanoseconds) -> Situation:
@@ -170,6 +191,14 @@ class Replica(ABC):
         engines).
         """
         return 0
+
+    def get_target(self) -> Height | None:
+        """The height that is being caught up with, as far as the engine itself knows of one."""
+        return None
+
+    def sealed(self, now: Nanoseconds, header: bytes, nonce: int) -> None:
+        """The answer to `Seal`; stale ones are ignored."""
+        return
 
     def receive(self, now: Nanoseconds, sender: Address, message: Message) -> None:
         self.HANDLERS[type(message)](self, now, sender, message)

@@ -1,9 +1,9 @@
 """Hashes of what is agreed on."""
 
 from quorate._kernel import keccak256
-from quorate.base.types import Hash
+from quorate.base.types import Hash, Milliseconds
 
-__all__ = ["HEAD_BYTES", "hash_payload", "keccak256"]
+__all__ = ["HEAD_BYTES", "compute_seal", "hash_payload", "keccak256", "read_timestamp"]
 
 HEAD_BYTES = 64
 """The part of a payload that can be shown without the rest."""
@@ -12,3 +12,13 @@ HEAD_BYTES = 64
 def hash_payload(payload: bytes) -> Hash:
     """Return `keccak256(head || keccak256(body))` of payload bytes; the head is the first 64."""
     return keccak256(payload[:HEAD_BYTES] + keccak256(payload[HEAD_BYTES:]))
+
+
+def read_timestamp(payload: bytes) -> Milliseconds:
+    """Return the time that a payload's head names (`quorate.ledger.payload` has the layout)."""
+    return int.from_bytes(payload[4:12], "big")
+
+
+def compute_seal(header: bytes, nonce: int) -> int:
+    """Return the number that a proof of work compares with its target."""
+    return int.from_bytes(keccak256(keccak256(header) + nonce.to_bytes(8, "big")), "big")

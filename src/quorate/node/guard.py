@@ -27,6 +27,7 @@ class GuardedPort:
         "port",
         "send",
         "set_timer",
+        "stop_sealing",
         "stopped",
         "wall_ms",
     )
@@ -36,6 +37,7 @@ class GuardedPort:
     send: Callable[[Address, bytes], None]
     set_timer: Callable[[Timer, Nanoseconds], None]
     cancel_timer: Callable[[Timer], None]
+    stop_sealing: Callable[[], None]
     committed: Callable[[Height], None]
     admitted: Callable[[list[Hash]], None]
     disconnect: Callable[[Address, str], None]
@@ -47,12 +49,16 @@ class GuardedPort:
         self.set_timer, self.cancel_timer = port.set_timer, port.cancel_timer
         self.committed, self.admitted = port.committed, port.admitted
         self.disconnect, self.log = port.disconnect, port.log
+        self.stop_sealing = port.stop_sealing
 
     def append(self, records: list[bytes], done: Callable[[], None]) -> None:
         self.port.append(records, lambda: self.run("append", done))
 
     def cut(self, records: list[bytes], done: Callable[[], None]) -> None:
         self.port.cut(records, lambda: self.run("cut", done))
+
+    def seal(self, header: bytes, target: int, done: Callable[[int], None]) -> None:
+        self.port.seal(header, target, lambda nonce: self.run("seal", done, nonce))
 
     def work(self, lane: str, call: Callable[[], T], done: Callable[[T], None]) -> None:
         self.port.work(lane, call, lambda result: self.run(lane, done, result))

@@ -15,10 +15,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from quorate.base.types import Address, Height, Member, Nanoseconds
+from quorate.base.types import Address, Hash, Height, Member, Nanoseconds
 from quorate.consensus.replica import (
     Accuse,
     Base,
+    Blame,
     Broadcast,
     CancelTimer,
     Check,
@@ -28,8 +29,10 @@ from quorate.consensus.replica import (
     Head,
     Message,
     Persist,
+    Recall,
     Record,
     Replica,
+    Seal,
     Send,
     SetTimer,
     Timer,
@@ -56,8 +59,8 @@ class Pending:
 class Interpreter:
     """Feeds inputs to a replica and carries out its effects.
 
-    `send` and `broadcast` take encoded frames for other members; `want`, `check`, `deliver`, `head`
-    and `accuse` are told of those effects when their turn comes.
+    `send` and `broadcast` take encoded frames for other members; `want`, `check`, `deliver`,
+    `head`, `accuse`, `recall` and `blame` are told of those effects when their turn comes.
     """
 
     __slots__ = (
@@ -70,6 +73,7 @@ class Interpreter:
         "flushing",
         "looped",
         "me",
+        "open",
         "pending",
         "port",
         "records",
@@ -93,9 +97,12 @@ class Interpreter:
         deliver: Callable[[Deliver], None],
         head: Callable[[Head], None],
         accuse: Callable[[Accuse], None],
+        recall: Callable[[Recall], None],
+        blame: Callable[[Blame], None],
     ) -> None:
         self.replica, self.port, self.me, self.echo = replica, port, replica.me, replica.ECHO
         self.send, self.broadcast = send, broadcast
+        self.open = replica.OPEN
         self.waiting: deque[Effect] = deque()
         self.looped: deque[Message] = deque()
         """What the replica sent to itself."""
@@ -122,42 +129,57 @@ class Interpreter:
             Head: head,
             Checkpoint: self.on_checkpoint,
             Accuse: accuse,
+            Seal: self.on_seal,
+            Recall: recall,
+            Blame: blame,
         }
 
     # ---- inputs; each is run to completion, then its effects are carried out
 
     def start(self, base: Base, journal: list[Record]) -> None:
         self.durable = base.height
-        self.replica.start(self.port.now(), base, journal)
+        self.replica.start(self.tell_time(), base, journal)
         self.flush()
 
     def receive(self, now: Nanoseconds, sender: Address, message: Message) -> None:
         replica = self.replica
+        if self.open:
+            replica.wall_ms = self.port.wall_ms()
         replica.receive(now, sender, message)
         # Most messages lead to nothing, and what waited before them still waits.
         if replica.out:
             self.flush()
 
     def timeout(self, timer: Timer) -> None:
-        self.replica.timeout(self.port.now(), timer)
+        self.replica.timeout(self.tell_time(), timer)
         self.flush()
 
     def submit(self, height: Height, payload: bytes) -> None:
-        self.replica.submit(self.port.now(), height, payload)
+        self.replica.submit(self.tell_time(), height, payload)
         self.flush()
 
-    def checked(self, height: Height, payload: bytes, valid: bool) -> None:
-        self.replica.checked(self.port.now(), height, payload, valid)
+    def checked(self, height: Height, payload: bytes, valid: bool, envelope: Hash = b"") -> None:
+        self.replica.checked(self.tell_time(), height, payload, valid, envelope)
         self.flush()
 
     def applied(self, height: Height, members: list[Member]) -> None:
-        self.replica.applied(self.port.now(), height, members)
+        self.replica.applied(self.tell_time(), height, members)
         self.flush()
+
+    def sealed(self, header: bytes, nonce: int) -> None:
+        self.replica.sealed(self.tell_time(), header, nonce)
+        self.flush()
+
+    def tell_time(self) -> Nanoseconds:
+        """Return the time of an input, after telling an open engine what the wall clock says."""
+        if self.open:
+            self.replica.wall_ms = self.port.wall_ms()
+        return self.port.now()
 
     def offer(self, sender: Address, message: Message, height: Height) -> bool:
         """`receive`, and return whether the replica delivers `height` because of it."""
         self.collect()
-        self.replica.receive(self.port.now(), sender, message)
+        self.replica.receive(self.tell_time(), sender, message)
         delivers = any(type(e) is Deliver and e.height == height for e in self.replica.out)
         self.flush()
         return delivers
@@ -173,6 +195,8 @@ class Interpreter:
         self.stopped = True
         self.waiting.clear()
         self.looped.clear()
+        if self.open:
+            self.port.stop_sealing()
 
     # ---- effects
 
@@ -204,7 +228,7 @@ class Interpreter:
                         continue
                 if not self.looped:
                     break
-                replica.receive(self.port.now(), self.me, self.looped.popleft())
+                replica.receive(self.tell_time(), self.me, self.looped.popleft())
             if self.pending and not self.appending and not self.stopped:
                 self.cut()
         finally:
@@ -272,6 +296,13 @@ class Interpreter:
 
     def on_cancel_timer(self, effect: CancelTimer) -> None:
         self.port.cancel_timer(effect.timer)
+
+    def on_seal(self, effect: Seal) -> None:
+        header = effect.header
+        if header:
+            self.port.seal(header, effect.target, lambda nonce: self.sealed(header, nonce))
+        else:
+            self.port.stop_sealing()
 
     def on_checkpoint(self, effect: Checkpoint) -> None:
         pending = Pending(effect.height, [encode(r) for r in effect.records], len(self.tail))

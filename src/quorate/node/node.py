@@ -17,7 +17,7 @@ from msgspec import MsgspecError
 
 from quorate.base.errors import Corrupt
 from quorate.base.types import Address, Hash, Height, Member
-from quorate.consensus.replica import Accuse, Base, Replica, Timer
+from quorate.consensus.replica import Accuse, Base, Blame, Recall, Replica, Timer
 from quorate.ledger.application import Application, Executed
 from quorate.node.execution import WANT_TIMER, Execution
 from quorate.node.gossip import AGAIN_TIMER, GOSSIP_TIMER, Gossip
@@ -109,6 +109,8 @@ class Node:
             deliver=self.execution.on_deliver,
             head=self.execution.on_head,
             accuse=self.on_accuse,
+            recall=self.on_recall,
+            blame=self.on_blame,
         )
         self.execution.interpreter = self.interpreter
         self.gossip = Gossip(
@@ -335,6 +337,17 @@ class Node:
         self.accusations.append(effect)
         del self.accusations[:-MAX_ACCUSATIONS]
 
+    def on_recall(self, effect: Recall) -> None:
+        peer = self.peers.connected.get(effect.to)
+        if peer is not None:
+            self.sync.serve(peer, effect.first, effect.count, bodies=effect.bodies, singly=True)
+
+    def on_blame(self, effect: Blame) -> None:
+        """An engine holds something against a peer that it cannot prove to others."""
+        peer = self.peers.known.get(effect.who)
+        if peer is not None and peer.connected:
+            self.peers.blame(peer, effect.reason)
+
     def follow_members(self) -> None:
         """Read who agrees on the height after the final one."""
         members = self.application.members(self.execution.final.height + 1)
@@ -347,7 +360,9 @@ class Node:
         return address in self.configured or address in self.members
 
     def is_complete(self) -> bool:
-        """Whether every other member is connected."""
+        """Whether every other member is connected; where anybody may join, one never knows."""
+        if self.replica.OPEN:
+            return False
         connected = self.peers.connected
         return all(a in connected or a == self.me for a in self.members)
 

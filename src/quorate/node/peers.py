@@ -204,6 +204,11 @@ class Peers:
         if peer.malformed >= self.settings.peer_malformed:
             self.refuse(peer, f"{peer.malformed} malformed frames, the last one: {problem}")
 
+    def blame(self, peer: Peer, reason: str) -> None:
+        """The engine says that a peer sent what no honest one sends."""
+        self.count("peers_blamed")
+        self.malform(peer, reason)
+
     # ---- handshake
 
     def greet(self, peer: Peer) -> None:

@@ -49,6 +49,17 @@ class Port(Protocol):
         """
         ...
 
+    def seal(self, header: bytes, target: int, done: Callable[[int], None]) -> None:
+        """Search a nonce with `crypto.hashes.compute_seal(header, nonce) <= target`; `done(nonce)`.
+
+        Replaces a search that is under way, whose `done` is then not called any more.
+        """
+        ...
+
+    def stop_sealing(self) -> None:
+        """End the search that is under way, if any; its `done` is then not called any more."""
+        ...
+
     def work(self, lane: str, call: Callable[[], T], done: Callable[[T], None]) -> None:
         """Run a slow call off the loop; it never raises.
 

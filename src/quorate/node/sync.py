@@ -109,6 +109,8 @@ class Sync:
 
     def get_target(self) -> Height | None:
         """The height that is being caught up with, if any."""
+        if self.interpreter.replica.OPEN:
+            return self.interpreter.replica.get_target()
         return self.peers.get_best_height() if self.active else None
 
     def is_busy(self) -> bool:
@@ -117,6 +119,9 @@ class Sync:
 
     def update(self) -> None:
         """Something changed: peers' heights, the own height, or time."""
+        if self.interpreter.replica.OPEN:
+            # Heights say nothing where work counts: such an engine finds what it misses itself.
+            return
         if self.buffer:
             self.feed()
         best = self.peers.get_best_height()
@@ -307,6 +312,10 @@ class Sync:
     # ---- answering
 
     def on_get_decisions(self, peer: Peer, m: GetDecisions) -> None:
+        self.serve(peer, m.first, m.count, bodies=True, singly=False)
+
+    def serve(self, peer: Peer, first: Height, count: int, *, bodies: bool, singly: bool) -> None:
+        """Read decisions and send them, in one frame or (to an engine that asked) one by one."""
         if peer.serving >= self.settings.serve_requests:
             self.peers.strike(peer, "requests")
             return
@@ -317,12 +326,12 @@ class Sync:
         def read() -> list[Decision]:
             decisions: list[Decision] = []
             size = 0
-            for height in range(m.first, m.first + m.count):
+            for height in range(first, first + count):
                 found = application.decision(height)
                 if found is None or size >= limit:
                     break
                 _, certificate, payloads = found
-                decision = Decision(height, payloads, certificate)
+                decision = Decision(height, payloads if bodies else [], certificate)
                 decisions.append(decision)
                 size += compute_size(decision)
             return decisions
@@ -330,13 +339,18 @@ class Sync:
         self.port.work(
             "read",
             guard("cannot read decisions", read),
-            lambda outcome: self.on_read(peer, m.first, outcome),
+            lambda outcome: self.on_read(peer, first, outcome, singly),
         )
 
-    def on_read(self, peer: Peer, first: Height, outcome: Outcome[list[Decision]]) -> None:
+    def on_read(
+        self, peer: Peer, first: Height, outcome: Outcome[list[Decision]], singly: bool
+    ) -> None:
         peer.serving -= 1
         if outcome.value is None:
             self.execution.fail(outcome.error or "")
+        elif peer.greeted and singly:
+            for decision in outcome.value:
+                self.port.send(peer.address, encode(decision))
         elif peer.greeted:
             self.port.send(peer.address, encode(Decisions(first, outcome.value)))
 

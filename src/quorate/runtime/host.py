@@ -15,6 +15,7 @@ from quorate.base.types import Address, Hash, Height, Milliseconds, Nanoseconds
 from quorate.consensus.replica import Timer
 from quorate.node.node import Node
 from quorate.runtime.lanes import Lane
+from quorate.runtime.sealing import Sealer
 
 __all__ = ["Host", "HostEvents", "JournalFile"]
 
@@ -51,7 +52,14 @@ class HostEvents(Protocol):
 class Host:
     """Implements `quorate.node.port.Port`. `attach` the node before anything else is called."""
 
-    def __init__(self, journal: JournalFile, events: HostEvents) -> None:
+    def __init__(
+        self,
+        journal: JournalFile,
+        events: HostEvents,
+        *,
+        mining_threads: int = 1,
+        hashes_per_second: int = 0,
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self.journal, self.events = journal, events
         self.node: Node | None = None
@@ -66,6 +74,9 @@ class Host:
         self._timers: dict[Timer, asyncio.TimerHandle | asyncio.Handle] = {}
         self._lanes = {name: Lane(name, self.loop, self.on_error) for name in LANES}
         self._journal_lane = Lane("journal", self.loop, self.on_error)
+        self.sealer = Sealer(
+            self.loop, self.on_error, threads=mining_threads, hashes_per_second=hashes_per_second
+        )
         self._usual_ns = 0.0
         """How long recent syncs took, a moving average."""
         self._closed = False
@@ -129,6 +140,12 @@ class Host:
         shown = min(spent, 8 * FAST_SYNC_NS)
         self._usual_ns += (shown - self._usual_ns) / SYNC_WEIGHT
 
+    def seal(self, header: bytes, target: int, done: Callable[[int], None]) -> None:
+        self.sealer.seal(header, target, done)
+
+    def stop_sealing(self) -> None:
+        self.sealer.stop()
+
     def work(self, lane: str, call: Callable[[], T], done: Callable[[T], None]) -> None:
         self._lanes[lane].put(call, done)
 
@@ -168,6 +185,7 @@ class Host:
         Returns whether all ended in time. Their results still reach the loop.
         """
         self._closed = True
+        self.sealer.close()
         for handle in self._timers.values():
             handle.cancel()
         self._timers.clear()
