@@ -50,7 +50,8 @@ def test_half_of_the_power_always_wins() -> None:
 @pytest.mark.parametrize("share_permille", [100, 250, 400])
 def test_races_follow_the_exact_law(share_permille: int) -> None:
     for point in measure_curve(share_permille, [0, 1, 3, 6], races=1000, seed=3):
-        assert point.low - 0.01 <= point.exact <= point.high + 0.01
+        four_sigma = 4 * (point.exact * (1 - point.exact) / point.races) ** 0.5
+        assert abs(point.rate - point.exact) <= four_sigma + 1 / point.races
         assert 0 <= point.low <= point.rate <= point.high <= 1
 
 
