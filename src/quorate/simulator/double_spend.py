@@ -151,7 +151,9 @@ def compute_interval(successes: int, trials: int) -> tuple[float, float]:
     middle = rate + z2 / (2 * trials)
     spread = Z_95 * (rate * (1 - rate) / trials + z2 / (4 * trials * trials)) ** 0.5
     scale = 1 + z2 / trials
-    return max((middle - spread) / scale, 0.0), min((middle + spread) / scale, 1.0)
+    # Rounding must not leave the rate itself outside.
+    low, high = (middle - spread) / scale, (middle + spread) / scale
+    return min(max(low, 0.0), rate), max(min(high, 1.0), rate)
 
 
 def check_share(share: float) -> float:
