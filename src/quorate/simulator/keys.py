@@ -6,7 +6,7 @@ of ours, and none does. Real secp256k1 keys (`quorate.consensus.keys`) fit in th
 
 from quorate.base.types import Address, Hash
 from quorate.consensus.replica import Keys
-from quorate.simulator.sealing import make_nonce
+from quorate.simulator.sealing import make_token
 
 __all__ = ["SimulatedKeys"]
 
@@ -26,4 +26,4 @@ class SimulatedKeys(Keys):
         return signature == address + digest + FILLER
 
     def verify_seal(self, header: bytes, nonce: int, target: int) -> bool:
-        return nonce == make_nonce(header)
+        return nonce == make_token(header, target)

@@ -17,7 +17,7 @@ from quorate.simulator.clock import Clock
 from quorate.simulator.disk import EFFECTS, PowerCut, Shape
 from quorate.simulator.durability import Promises
 from quorate.simulator.plan import MemberPlan
-from quorate.simulator.sealing import DRAWS, compute_delay, make_nonce
+from quorate.simulator.sealing import Rig
 from quorate.simulator.trace import DISK, FAULT, FINAL, TIMER, WORK
 from quorate.storage.journal import Journal, Recovered
 
@@ -31,8 +31,6 @@ __all__ = ["Machine", "SimulatedNode"]
 T = TypeVar("T")
 
 SEGMENT_BYTES = 1 << 14
-HASHES_PER_SECOND = 1 << 20
-"""Of a machine that mines."""
 
 
 class SimulatedNode(Node):
@@ -79,9 +77,7 @@ class Machine:
         self.timers: dict[Timer, tuple[int, Nanoseconds]] = {}
         """The number in the queue of each timer that runs, and when it falls by our own clock."""
         self.lanes: dict[str, Nanoseconds] = {}
-        self.search = 0
-        """The search for a nonce that counts; earlier ones were replaced."""
-        self.hashes_per_second = HASHES_PER_SECOND
+        self.rig = Rig(self)
         self.paused = False
         self.backlog: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         """What came while it was paused."""
@@ -217,6 +213,7 @@ class Machine:
             hook(self)
         if self.node is not None:
             self.node.stop()
+        self.rig.stop()
         self.node = self.journal = None
         self.timers, self.lanes, self.backlog = {}, {}, []
         self.paused = False
@@ -415,18 +412,10 @@ class Machine:
         done()
 
     def seal(self, header: bytes, target: int, done: Callable[[int], None]) -> None:
-        """Find a nonce after a time that the tape draws: a try is a lottery without memory."""
-        self.search = search = self.search + 1
-        draw = self.world.tape.stream(f"seal {self.index}").choose(DRAWS)
-        delay = compute_delay(draw, target, self.hashes_per_second)
-        self.later(delay, self.on_sealed, search, header, done)
-
-    def on_sealed(self, search: int, header: bytes, done: Callable[[int], None]) -> None:
-        if search == self.search:
-            done(make_nonce(header))
+        self.rig.seal(header, target, done)
 
     def stop_sealing(self) -> None:
-        self.search += 1
+        self.rig.stop()
 
     def work(self, lane: str, call: Callable[[], T], done: Callable[[T], None]) -> None:
         world = self.world
