@@ -13,7 +13,7 @@ from quorate.simulator.causality import (
     list_alarms,
     run_hybrid_clocks,
 )
-from quorate.simulator.clock import MS, Step
+from quorate.simulator.clock_errors import MS, Step
 from quorate.simulator.faults import Faults
 from quorate.simulator.run import run
 from quorate.simulator.tracer import Tracer

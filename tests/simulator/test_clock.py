@@ -5,13 +5,11 @@ import math
 import pytest
 
 from quorate.base.rng import Rng
-from quorate.simulator.clock import (
-    MAX_DRIFT_PPM,
+from quorate.simulator.clock import MAX_DRIFT_PPM, START_MS, Clock
+from quorate.simulator.clock_errors import (
     MS,
     SECOND,
-    START_MS,
     Backwards,
-    Clock,
     ClockError,
     Drift,
     Frozen,

@@ -1,7 +1,8 @@
 """A machine lives by its own clocks: timers, time and wall time."""
 
 from quorate.consensus.replica import Timer
-from quorate.simulator.clock import START_MS, Frozen
+from quorate.simulator.clock import START_MS
+from quorate.simulator.clock_errors import Frozen
 from quorate.simulator.faults import Faults
 from quorate.simulator.plan import MS, Profile
 from quorate.simulator.run import run

@@ -8,11 +8,11 @@ import pytest
 from quorate.base.errors import Corrupt, Invalid, Unavailable
 from quorate.simulator.disk import PowerCut, Shape, SimulatedDisk
 from quorate.simulator.tape import Replayed
+from quorate.storage.contents import Recovered
 from quorate.storage.journal import (
     RECORD_HEADER_BYTES,
     SEGMENT_HEADER_BYTES,
     Journal,
-    Recovered,
     open_journal,
 )
 

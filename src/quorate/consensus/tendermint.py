@@ -83,6 +83,7 @@ from quorate.consensus.replica import (
     Want,
 )
 from quorate.consensus.tendermint_heights import Heights
+from quorate.consensus.tendermint_rounds import Round, Verified
 from quorate.consensus.tendermint_situation import describe_situation
 from quorate.consensus.tendermint_types import (
     ENGINE,
@@ -91,10 +92,8 @@ from quorate.consensus.tendermint_types import (
     Polka,
     Proposal,
     Proposed,
-    Round,
     Settings,
     Status,
-    Verified,
     Vote,
     Voted,
 )

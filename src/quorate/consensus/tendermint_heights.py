@@ -29,6 +29,7 @@ from quorate.consensus.replica import (
     Record,
 )
 from quorate.consensus.tendermint_links import Links
+from quorate.consensus.tendermint_rounds import Round
 from quorate.consensus.tendermint_types import (
     MILLISECOND,
     Decided,
@@ -36,7 +37,6 @@ from quorate.consensus.tendermint_types import (
     Polka,
     Proposal,
     Proposed,
-    Round,
     Vote,
     Voted,
 )

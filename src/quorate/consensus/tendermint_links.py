@@ -36,6 +36,7 @@ from quorate.consensus.replica import (
     SetTimer,
     Timer,
 )
+from quorate.consensus.tendermint_rounds import Round, Verified
 from quorate.consensus.tendermint_types import (
     ENGINE,
     HELD_PER_SENDER,
@@ -46,10 +47,8 @@ from quorate.consensus.tendermint_types import (
     STATUS_ROUNDS,
     Held,
     Proposal,
-    Round,
     Settings,
     Status,
-    Verified,
     Vote,
 )
 

@@ -5,9 +5,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from quorate.base.errors import Invalid
-from quorate.base.types import Address, Hash
 from quorate.consensus.certificate import ENVELOPE_BYTES, PRECOMMIT, PREVOTE
-from quorate.consensus.quorum import VoteSet
 from quorate.consensus.replica import (
     AddressBytes,
     HashBytes,
@@ -35,8 +33,6 @@ STATUS_PEERS = 3
 STATUS_ROUNDS = 4
 MAX_PROPOSALS = 3
 """Different proposals of one proposer in one round that are kept, all but one as evidence."""
-VERIFIED = 4096
-"""Signatures that are remembered as verified."""
 MAX_PAYLOAD_BYTES = 32 << 20
 
 
@@ -170,57 +166,3 @@ class Entered(Record, frozen=True, array_like=True, gc=False, tag=5):
     height: HeightNumber
     round: RoundNumber
     votes: list[Vote]
-
-
-class Round:
-    """What is known of one round of the current height."""
-
-    __slots__ = (
-        "digests",
-        "polka",
-        "precommit_timeout",
-        "precommits",
-        "prevote_timeout",
-        "prevotes",
-        "proposal",
-        "proposals",
-    )
-
-    def __init__(self, total: int) -> None:
-        self.proposal: tuple[Hash, Proposal] | None = None
-        """The first proposal and the hash of its envelope."""
-        self.proposals: dict[Hash, Proposal] = {}
-        """All of them, by envelope hash; more than one convicts the proposer."""
-        self.prevotes: VoteSet[Vote] = VoteSet(total)
-        self.precommits: VoteSet[Vote] = VoteSet(total)
-        self.digests: dict[tuple[int, Hash], Hash] = {}
-        """What good votes signed, by kind and value: it is the same for all voters."""
-        self.polka = False
-        """Whether L36 was done."""
-        self.prevote_timeout = False
-        """Whether L34 was done."""
-        self.precommit_timeout = False
-        """Whether L47 was done."""
-
-    def get_votes(self, kind: int) -> VoteSet[Vote]:
-        return self.prevotes if kind == PREVOTE else self.precommits
-
-
-class Verified:
-    """Signatures that were found good, so that none is verified twice. Holds `VERIFIED` of them."""
-
-    __slots__ = ("_known",)
-
-    def __init__(self) -> None:
-        self._known: dict[bytes, tuple[Address, Hash]] = {}
-
-    def has(self, address: Address, digest: Hash, signature: bytes) -> bool:
-        return self._known.get(signature) == (address, digest)
-
-    def add(self, address: Address, digest: Hash, signature: bytes) -> None:
-        known = self._known
-        if len(known) >= VERIFIED:
-            # The oldest half goes, since signatures matter for a height or two.
-            for old in list(known)[: VERIFIED // 2]:
-                del known[old]
-        known[signature] = (address, digest)

@@ -29,8 +29,6 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Literal
 
-from msgspec import Struct
-
 from quorate.base.errors import Invalid
 from quorate.base.rng import Rng
 from quorate.base.types import Nanoseconds
@@ -89,15 +87,22 @@ class PowerCut(Exception):
     """The machine stopped in the middle of an operation of its disk."""
 
 
-class Pace(Struct, frozen=True, kw_only=True):
-    """How long operations take."""
+class Pace:
+    """How long operations take; `stall_permille` of them take `stall_factor` times as long."""
 
-    append_ns: Nanoseconds = 2_000
-    sync_ns: Nanoseconds = 500_000
-    bytes_per_us: int = 500
-    stall_permille: int = 0
-    """Operations that take `stall_factor` times as long."""
-    stall_factor: int = 200
+    __slots__ = ("append_ns", "bytes_per_us", "stall_factor", "stall_permille", "sync_ns")
+
+    def __init__(
+        self,
+        *,
+        append_ns: Nanoseconds = 2_000,
+        sync_ns: Nanoseconds = 500_000,
+        bytes_per_us: int = 500,
+        stall_permille: int = 0,
+        stall_factor: int = 200,
+    ) -> None:
+        self.append_ns, self.sync_ns, self.bytes_per_us = append_ns, sync_ns, bytes_per_us
+        self.stall_permille, self.stall_factor = stall_permille, stall_factor
 
 
 class File:
@@ -123,20 +128,22 @@ class File:
         return other
 
 
-class Entry(Struct):
+class Entry:
     """A change of the folder that is not durable: the file is now called `name`, or nothing."""
 
-    name: str
-    file: File | None
-    old: str = ""
+    __slots__ = ("file", "name", "old")
+
+    def __init__(self, name: str, file: File | None, old: str = "") -> None:
+        self.name, self.file, self.old = name, file, old
 
 
-class Script(Struct):
+class Script:
     """A fault to come: at the n-th operation of its kind from now, for so many operations."""
 
-    kind: str
-    nth: int
-    times: int
+    __slots__ = ("kind", "nth", "times")
+
+    def __init__(self, kind: str, nth: int, times: int) -> None:
+        self.kind, self.nth, self.times = kind, nth, times
 
 
 class SimulatedDisk:

@@ -6,7 +6,7 @@ from quorate.base.rng import Rng
 from quorate.base.types import Milliseconds, Nanoseconds
 from quorate.node.settings import Settings
 from quorate.simulator.budget import Budget
-from quorate.simulator.clock import ClockError, Step
+from quorate.simulator.clock_errors import ClockError, Step
 from quorate.simulator.disk import EFFECTS
 from quorate.simulator.network import Link
 from quorate.simulator.plan import MS

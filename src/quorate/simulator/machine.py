@@ -19,7 +19,8 @@ from quorate.simulator.durability import Promises
 from quorate.simulator.plan import MemberPlan
 from quorate.simulator.sealing import Rig
 from quorate.simulator.trace import DISK, FAULT, FINAL, TIMER, WORK
-from quorate.storage.journal import Journal, Recovered
+from quorate.storage.contents import Recovered
+from quorate.storage.journal import Journal
 
 if TYPE_CHECKING:
     from quorate.simulator.actors import Actor

@@ -15,12 +15,12 @@ No single way of breaking things finds everything, so each seed draws one of sev
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from quorate.base.types import Nanoseconds
 from quorate.consensus import ENGINES
 from quorate.simulator.budget import Budget
-from quorate.simulator.clock import choose_drift, choose_error
+from quorate.simulator.clock_errors import choose_drift, choose_error
 from quorate.simulator.faults import Faults
 from quorate.simulator.knobs import choose_node_settings
 from quorate.simulator.membership import Membership
@@ -78,6 +78,9 @@ SIEGE = 12
 
 class Nemesis:
     """Acts by the profile's weights until it is told to stop."""
+
+    DO: ClassVar[dict[str, Callable[["Nemesis", int, int, int], None]]]
+    """By the names of a profile's weights."""
 
     def __init__(
         self, world: "World", faults: Faults, budget: Budget, until_ns: Nanoseconds
@@ -268,24 +271,25 @@ class Nemesis:
         self.faults.hear_by(script)
         self.world.after(length, self.faults.hear_all, script)
 
-    DO: dict[str, Callable[["Nemesis", int, int, int], None]] = {  # noqa: RUF012  (never changed)
-        "partition": do_partition,
-        "isolate": do_isolate,
-        "one_way": do_one_way,
-        "swizzle": do_swizzle,
-        "priority": do_priority,
-        "rounds": do_rounds,
-        "crash": do_crash,
-        "crash_at_sync": do_crash_at_sync,
-        "crash_all": do_crash_all,
-        "pause": do_pause,
-        "slow": do_slow,
-        "clock": do_clock,
-        "disk": do_disk,
-        "lie": do_lie,
-        "membership": do_membership,
-        "upgrade": do_upgrade,
-    }
+
+Nemesis.DO = {
+    "partition": Nemesis.do_partition,
+    "isolate": Nemesis.do_isolate,
+    "one_way": Nemesis.do_one_way,
+    "swizzle": Nemesis.do_swizzle,
+    "priority": Nemesis.do_priority,
+    "rounds": Nemesis.do_rounds,
+    "crash": Nemesis.do_crash,
+    "crash_at_sync": Nemesis.do_crash_at_sync,
+    "crash_all": Nemesis.do_crash_all,
+    "pause": Nemesis.do_pause,
+    "slow": Nemesis.do_slow,
+    "clock": Nemesis.do_clock,
+    "disk": Nemesis.do_disk,
+    "lie": Nemesis.do_lie,
+    "membership": Nemesis.do_membership,
+    "upgrade": Nemesis.do_upgrade,
+}
 
 
 def find_role(world: "World", role: int) -> int | None:

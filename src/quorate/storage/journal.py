@@ -43,9 +43,8 @@ import struct
 from collections.abc import Iterator
 from zlib import crc32
 
-from msgspec import Struct
-
 from quorate.base.errors import Corrupt, Invalid, Unavailable
+from quorate.storage.contents import Contents, Damage, Found, Recovered, Segment
 from quorate.storage.disk import Disk
 
 VERSION = 1
@@ -59,59 +58,6 @@ RECORD_HEADER_BYTES = RECORD_HEADER.size + CHECK.size
 DEFAULT_SEGMENT_BYTES = 16 << 20
 DEFAULT_RECORD_BYTES = 64 << 20
 MAX_BASE_BYTES = (1 << 32) - 1
-
-
-class Recovered(Struct, frozen=True):
-    """What `open_journal` found."""
-
-    records: list[bytes]
-    notes: list[str]
-    """What was cut off or removed, one line each for people; empty after a clean stop."""
-
-
-class Segment(Struct, frozen=True):
-    """A file of the journal, as its name says."""
-
-    number: int
-    base: bool
-    name: str
-
-
-class Found(Struct, frozen=True):
-    """A good record in a segment."""
-
-    offset: int
-    sequence: int
-    batch: int
-    """The sequence of the first record of its append."""
-    body: bytes
-
-    @property
-    def end(self) -> int:
-        return self.offset + RECORD_HEADER_BYTES + len(self.body)
-
-
-class Damage(Struct, frozen=True):
-    """Where a segment stops making sense, and why."""
-
-    offset: int
-    found: str
-    expected: str
-
-
-class Contents(Struct, frozen=True):
-    """What a segment holds."""
-
-    bodies: list[bytes]
-    """Of the good records from the start."""
-    end: int
-    """Of the last of them, in bytes."""
-    sequence: int
-    """Of the record that would follow."""
-    base_end: int
-    """Where the base ends, 0 if it is none."""
-    damage: Damage | None
-    """Why the reading stopped before the end of the file."""
 
 
 class Journal:
@@ -441,4 +387,4 @@ def parse_record(journal: Journal, number: int, raw: bytes, offset: int) -> Foun
     actual = crc32(body, journal.seed)
     if actual != body_check:
         return Damage(offset, f"body check {actual:08x}", f"{body_check:08x}")
-    return Found(offset, sequence, sequence - back, body)
+    return Found(offset, sequence, sequence - back, body, offset + RECORD_HEADER_BYTES + length)

@@ -16,6 +16,7 @@ from quorate.base.errors import Corrupt
 from quorate.ledger.application import Executed
 from quorate.simulator.bugs import Bug, register
 from quorate.simulator.disk import SimulatedDisk
+from quorate.storage.contents import Recovered
 from quorate.storage.disk import Disk
 from quorate.storage.journal import (
     CHECK,
@@ -25,7 +26,6 @@ from quorate.storage.journal import (
     RECORD_HEADER_BYTES,
     SEGMENT_HEADER_BYTES,
     Journal,
-    Recovered,
     list_segments,
     make_records,
     open_journal,

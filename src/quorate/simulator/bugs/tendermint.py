@@ -4,7 +4,8 @@ from quorate.base.types import Hash, Nanoseconds
 from quorate.consensus.certificate import NIL, PREVOTE
 from quorate.consensus.evidence import Offence, Offences
 from quorate.consensus.tendermint import Tendermint
-from quorate.consensus.tendermint_types import Polka, Proposal, Round, Vote
+from quorate.consensus.tendermint_rounds import Round
+from quorate.consensus.tendermint_types import Polka, Proposal, Vote
 from quorate.simulator.bugs import Bug, register, replace_replica
 
 

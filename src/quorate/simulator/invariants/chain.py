@@ -15,7 +15,7 @@ Report = Callable[[str, str, Address], None]
 """Called with a property that does not hold, what was found and expected, and whose it is."""
 Verify = Callable[[Address, Hash, bytes], bool]
 
-ENVELOPE = slice(1, 181)
+ENVELOPE_AT, ENVELOPE_END = 1, 181
 SIGNATURES_AT = 191
 SIGNATURE_BYTES = 85
 
@@ -42,7 +42,7 @@ def find_certificate_fault(
 
     Counts: the signatures are of different members, which hold more than two thirds of the power.
     """
-    envelope = certificate[ENVELOPE]
+    envelope = certificate[ENVELOPE_AT:ENVELOPE_END]
     if len(certificate) < SIGNATURES_AT or certificate[0] != 1:
         return f"{len(certificate)} bytes, expected a certificate of version 1"
     found = int.from_bytes(envelope[16:24], "big")
@@ -165,7 +165,7 @@ class Chain:
         fault = find_certificate_fault(
             certificate, self.chain, height, parent, payloads, members, self.verify
         )
-        if not fault and keccak256(certificate[ENVELOPE]) != envelope:
+        if not fault and keccak256(certificate[ENVELOPE_AT:ENVELOPE_END]) != envelope:
             fault = f"it proves another envelope than 0x{envelope.hex()}"
         if fault:
             self.report("certificate", f"height {height}: {fault}", who)

@@ -19,7 +19,8 @@ from quorate.consensus.certificate import (
 )
 from quorate.consensus.replica import Decision, Keys, Replica
 from quorate.consensus.tendermint import Tendermint
-from quorate.consensus.tendermint_types import KEPT_ROUNDS, ROUNDS_AHEAD, Proposal, Round, Vote
+from quorate.consensus.tendermint_rounds import Round
+from quorate.consensus.tendermint_types import KEPT_ROUNDS, ROUNDS_AHEAD, Proposal, Vote
 from quorate.node.wire import Tip
 from quorate.simulator.bugs.tendermint import UnlockWithoutPolka
 from quorate.simulator.plan import MS, SECOND

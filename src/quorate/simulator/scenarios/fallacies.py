@@ -11,7 +11,8 @@ from quorate.base.types import Address, Hash, Nanoseconds
 from quorate.consensus.quorum import VoteSet
 from quorate.consensus.replica import Send
 from quorate.consensus.tendermint import Tendermint
-from quorate.consensus.tendermint_types import Proposal, Round, Vote
+from quorate.consensus.tendermint_rounds import Round
+from quorate.consensus.tendermint_types import Proposal, Vote
 from quorate.simulator.keys import SimulatedKeys
 from quorate.simulator.plan import MS, SECOND, Profile
 from quorate.simulator.scenarios.liars import Forger
