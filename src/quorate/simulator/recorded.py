@@ -31,7 +31,13 @@ from quorate.consensus.tendermint_types import (
     Voted,
 )
 from quorate.crypto.hashes import keccak256
-from quorate.simulator.invariants.chain import ENVELOPE, Chain, Verify, compute_statement
+from quorate.simulator.invariants.chain import (
+    ENVELOPE_AT,
+    ENVELOPE_END,
+    Chain,
+    Verify,
+    compute_statement,
+)
 from quorate.simulator.invariants.tendermint import TendermintRules
 
 __all__ = ["Decision", "Judged", "Recorded", "RecordedJudge"]
@@ -188,7 +194,7 @@ class RecordedJudge:
 
     def judge_decision(self, who: Address, record: Decided) -> None:
         """A journal's decision is the one of the stores, or at least that of other journals."""
-        envelope = keccak256(record.certificate[ENVELOPE])
+        envelope = keccak256(record.certificate[ENVELOPE_AT:ENVELOPE_END])
         known = self.chain.envelopes.setdefault(record.height, envelope)
         if known != envelope:
             self.report(
@@ -251,7 +257,7 @@ def get_envelope(record: Record) -> bytes:
     """Return the envelope that a record is about, nothing if it tells of none."""
     if isinstance(record, Proposed):
         return record.proposal.envelope
-    return record.certificate[ENVELOPE] if isinstance(record, Decided) else b""
+    return record.certificate[ENVELOPE_AT:ENVELOPE_END] if isinstance(record, Decided) else b""
 
 
 def get_height(record: Record) -> Height:
