@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from quorate.consensus.replica import Decision, Message
+from quorate.node.places import Place
 
 VERSION = 1
 """Of this protocol; nodes of different versions do not talk."""
@@ -20,6 +21,8 @@ MAX_COUNT = 1024
 """Decisions in one request."""
 MAX_ITEMS = 1 << 16
 """Transactions in one frame."""
+MAX_PLACES = 250
+"""Addresses in one list of peers."""
 
 Hash32: TypeAlias = Annotated[bytes, Meta(min_length=32, max_length=32)]
 HeightField: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_HEIGHT)]
@@ -66,8 +69,46 @@ class Transactions(Struct, frozen=True, array_like=True, gc=False, tag=104):
     relay: bool
 
 
-NodeMessage: TypeAlias = Hello | Tip | GetDecisions | Decisions | Transactions
-NODE_MESSAGES: tuple[type[Struct], ...] = (Hello, Tip, GetDecisions, Decisions, Transactions)
+class Here(Struct, frozen=True, array_like=True, gc=False, tag=105):
+    """Where the sender listens, said once in a network whose membership is open.
+
+    An empty host: the one that the receiver sees the connection come from.
+    """
+
+    host: Annotated[bytes, Meta(max_length=16)]
+    port: Annotated[int, Meta(ge=1, le=65535)]
+
+
+class GetPeers(Struct, frozen=True, array_like=True, gc=False, tag=106):
+    """Ask for addresses of peers, in a network whose membership is open."""
+
+
+class Told(Struct, frozen=True, array_like=True, gc=False):
+    """An address, and how many minutes ago it was known to be there."""
+
+    place: Place
+    age_minutes: Annotated[int, Meta(ge=0, le=1 << 20)]
+
+
+class PeerList(Struct, frozen=True, array_like=True, gc=False, tag=107):
+    """The answer to `GetPeers`, perhaps empty."""
+
+    places: Annotated[list[Told], Meta(max_length=MAX_PLACES)]
+
+
+NodeMessage: TypeAlias = (
+    Hello | Tip | GetDecisions | Decisions | Transactions | Here | GetPeers | PeerList
+)
+NODE_MESSAGES: tuple[type[Struct], ...] = (
+    Hello,
+    Tip,
+    GetDecisions,
+    Decisions,
+    Transactions,
+    Here,
+    GetPeers,
+    PeerList,
+)
 
 _ENCODER = msgspec.msgpack.Encoder()
 
