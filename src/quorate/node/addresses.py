@@ -302,9 +302,7 @@ class AddressBook:
                 return found
         return None
 
-    def choose_of(
-        self, table: Table, now_s: int, accepts: Callable[[Place], bool]
-    ) -> Place | None:
+    def choose_of(self, table: Table, now_s: int, accepts: Callable[[Place], bool]) -> Place | None:
         """Look through the buckets in a random order for an address that may be dialled."""
         for bucket in self.shuffle(table.filled)[:MAX_LOOKED]:
             entries = [

@@ -94,6 +94,7 @@ class Gossip:
         "execution",
         "is_complete",
         "judging",
+        "on_fresh",
         "outgoing",
         "peers",
         "port",
@@ -118,6 +119,8 @@ class Gossip:
         self.application, self.peers, self.execution = application, peers, execution
         self.is_complete = is_complete
         """Whether this node is connected to every other member."""
+        self.on_fresh: Callable[[Address], None] | None = None
+        """Where membership is open: told who brought what was then admitted."""
         self.seen = Seen(settings.seen_transactions, settings.seen_bytes)
         self.arrived: list[Batch] = []
         self.arrived_bytes = 0
@@ -225,6 +228,9 @@ class Gossip:
         if batch.done is not None:
             batch.done(results)
             return
+        admitted = any(error is None for _, error in results)
+        if admitted and self.on_fresh is not None and batch.source is not None:
+            self.on_fresh(batch.source)
         for item, (_, error) in zip(batch.items, results, strict=True):
             if error is not None and error != KNOWN:
                 self.seen.forget(item)

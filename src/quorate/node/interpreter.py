@@ -43,6 +43,8 @@ from quorate.node.wire import encode
 
 MAX_CHECKPOINTS = 4
 """Checkpoints that wait for the store; a newer one then replaces the newest."""
+NEWS = (Check, Deliver)
+"""Effects of a message that brought a block which was not known before."""
 
 
 class Pending:
@@ -73,6 +75,7 @@ class Interpreter:
         "flushing",
         "looped",
         "me",
+        "on_news",
         "open",
         "pending",
         "port",
@@ -103,6 +106,8 @@ class Interpreter:
         self.replica, self.port, self.me, self.echo = replica, port, replica.me, replica.ECHO
         self.send, self.broadcast = send, broadcast
         self.open = replica.OPEN
+        self.on_news: Callable[[Address], None] | None = None
+        """Where membership is open: told who sent what led to a new block."""
         self.waiting: deque[Effect] = deque()
         self.looped: deque[Message] = deque()
         """What the replica sent to itself."""
@@ -148,6 +153,8 @@ class Interpreter:
         replica.receive(now, sender, message)
         # Most messages lead to nothing, and what waited before them still waits.
         if replica.out:
+            if self.on_news is not None and any(type(e) in NEWS for e in replica.out):
+                self.on_news(sender)
             self.flush()
 
     def timeout(self, timer: Timer) -> None:

@@ -8,6 +8,7 @@ and answers what the node asks of its `Port`. Calls never overlap. The parts:
     gossip        transactions of clients and peers
     sync          closing gaps of heights, serving those who have one
     peers         handshake, heights, bounds
+    discovery     in open networks: addresses, slots, bans
 """
 
 from collections.abc import Callable
@@ -19,20 +20,25 @@ from quorate.base.errors import Corrupt
 from quorate.base.types import Address, Hash, Height, Member
 from quorate.consensus.replica import Accuse, Base, Blame, Recall, Replica, Timer
 from quorate.ledger.application import Application, Executed
+from quorate.node.discovery import DISCOVERY_TIMER, Discovery, Meeting, Open
 from quorate.node.execution import WANT_TIMER, Execution
 from quorate.node.gossip import AGAIN_TIMER, GOSSIP_TIMER, Gossip
 from quorate.node.guard import GuardedPort
 from quorate.node.interpreter import Interpreter
 from quorate.node.peers import HELLO_TIMER, TIP_TIMER, Peer, Peers
+from quorate.node.places import Place
 from quorate.node.port import Port
 from quorate.node.settings import Settings
 from quorate.node.stall import explain
-from quorate.node.status import NodeStatus
+from quorate.node.status import NodeStatus, PeerStatus
 from quorate.node.sync import SYNC_TIMER, Sync
 from quorate.node.wire import (
     Decisions,
     GetDecisions,
+    GetPeers,
     Hello,
+    Here,
+    PeerList,
     Tip,
     Transactions,
     make_decoder,
@@ -47,7 +53,7 @@ class Node:
     """One node of a network.
 
     `engine` is the engine's name, `peers` the configured ones beside the members, `software` what
-    this node tells others about itself.
+    this node tells others about itself. With `open`, peers are not configured but found.
     """
 
     def __init__(
@@ -60,6 +66,7 @@ class Node:
         engine: str,
         peers: list[Address],
         software: str,
+        open: Open | None = None,
     ) -> None:
         self.port = GuardedPort(port)
         self.replica, self.application, self.settings = replica, application, settings
@@ -131,7 +138,10 @@ class Node:
             self.execution,
             self.interpreter,
         )
+        self.discovery: Discovery | None = None
         self.wire_up()
+        if open is not None:
+            self.open_up(open)
 
     def wire_up(self) -> None:
         """Say which part takes which message and which timer."""
@@ -151,19 +161,42 @@ class Node:
             AGAIN_TIMER: self.gossip.on_again_timer,
         }
 
+    def open_up(self, open: Open) -> None:
+        """Let strangers in."""
+        self.discovery = discovery = Discovery(
+            self.port, self.peers, self.counters, self.application.genesis, open
+        )
+        self.peers.on_blamed, self.peers.on_foreign = discovery.blame, discovery.on_foreign
+        self.gossip.on_fresh = discovery.on_items
+        self.interpreter.on_news = discovery.on_block
+        self.timers[DISCOVERY_TIMER] = discovery.on_timer
+        self.handlers |= {
+            Here: discovery.on_here,
+            GetPeers: discovery.on_get_peers,
+            PeerList: discovery.on_peer_list,
+        }
+
     # ---- calls of the world
 
     def start(self, journal: list[bytes]) -> None:
         """Begin from the application's durable state and the journal's records."""
         self.port.run("start", self.on_start, journal)
 
-    def connected(self, peer: Address) -> None:
-        """A link to a peer is up, and the peer has proved this identity."""
-        self.port.run("connected", self.peers.connect, peer)
+    def connected(self, peer: Address, meeting: Meeting | None = None) -> None:
+        """A link to a peer is up, and the peer has proved this identity.
+
+        In open networks `meeting` says how it came about.
+        """
+        self.port.run("connected", self.on_connected, peer, meeting)
+
+    def undialled(self, place: Place, reason: str, found: Address | None = None) -> None:
+        """In open networks: an attempt came to nothing; `found` is who answered, if anybody."""
+        if self.discovery is not None:
+            self.port.run("undialled", self.discovery.on_undialled, place, reason, found)
 
     def disconnected(self, peer: Address) -> None:
         """The link to a peer is down."""
-        self.port.run("disconnected", self.peers.disconnect, peer)
+        self.port.run("disconnected", self.on_disconnected, peer)
 
     def received(self, peer: Address, frame: bytes) -> None:
         """A frame came from a connected peer."""
@@ -225,13 +258,19 @@ class Node:
                 max_uncommitted=self.settings.max_uncommitted,
             ),
             next_timeout_ms=None if due is None else max(due[1] - now, 0) // 1_000_000,
-            peers=self.peers.get_status(),
+            peers=self.get_peers(),
             validators=self.application.members(execution.final.height + 1),
             pool_ready=ready,
             pool_queued=queued,
             pool_bytes=size,
             counters=self.get_counters(),
+            bans=[] if self.discovery is None else self.discovery.get_bans(),
+            known_addresses=0 if self.discovery is None else len(self.discovery.book.entries),
         )
+
+    def get_peers(self) -> list[PeerStatus]:
+        peers = self.peers.get_status()
+        return peers if self.discovery is None else [self.discovery.describe(p) for p in peers]
 
     def get_counters(self) -> dict[str, int]:
         """What was counted since the start, the engine's drops among it."""
@@ -241,6 +280,16 @@ class Node:
         return counters
 
     # ---- inputs
+
+    def on_connected(self, peer: Address, meeting: Meeting | None) -> None:
+        discovery = self.discovery
+        if discovery is None or (meeting and discovery.on_connected(peer, meeting)):
+            self.peers.connect(peer)
+
+    def on_disconnected(self, peer: Address) -> None:
+        self.peers.disconnect(peer)
+        if self.discovery is not None:
+            self.discovery.on_disconnected(peer)
 
     def on_start(self, journal: list[bytes]) -> None:
         execution = self.execution
@@ -269,6 +318,8 @@ class Node:
             # The journal was cut at a height that this store no longer has, so what this member
             # voted for since then is not known: going on could mean to vote twice.
             self.fail(f"{error}: the store ends at height {height} and is older than the journal")
+        if self.discovery is not None and not self.failed:
+            self.discovery.start()
 
     def on_frame(self, address: Address, frame: bytes) -> None:
         peer = self.peers.known.get(address)
@@ -313,6 +364,8 @@ class Node:
             send(address, frame)
 
     def on_greeted(self, peer: Peer) -> None:
+        if self.discovery is not None:
+            self.discovery.on_greeted(peer.address)
         self.gossip.welcome(peer)
 
     def on_height(self, height: Height) -> None:
@@ -356,7 +409,9 @@ class Node:
             self.members = [m.address for m in members]
 
     def is_open_to(self, address: Address) -> bool:
-        """Only members and configured peers are talked to."""
+        """Only members and configured peers are talked to, unless membership is open."""
+        if self.discovery is not None:
+            return True
         return address in self.configured or address in self.members
 
     def is_complete(self) -> bool:

@@ -25,6 +25,8 @@ TIP_TIMER = Timer("node.tip")
 HELLO_AGAIN: Nanoseconds = SECOND
 AT_ONCE: Nanoseconds = 2 * SECOND
 """How much an allowance permits at once: what it earns in this time."""
+STRIKE_POINTS, MALFORMED_POINTS = 1, 20
+"""Where membership is open: of the points that a ban takes, `standing.BAN_POINTS`."""
 STRIKES_FADE: Nanoseconds = 10 * SECOND
 """After this long without one, strikes are forgotten."""
 
@@ -112,6 +114,8 @@ class Peers:
         "genesis",
         "height",
         "known",
+        "on_blamed",
+        "on_foreign",
         "on_greeted",
         "on_height",
         "open_to",
@@ -141,6 +145,10 @@ class Peers:
         self.height = height
         """This node's own final height."""
         self.open_to, self.on_greeted, self.on_height = open_to, on_greeted, on_height
+        self.on_blamed: Callable[[Peer, int, str], None] | None = None
+        """In open networks: who keeps the score, told of each fault with its points."""
+        self.on_foreign: Callable[[Address], None] | None = None
+        """In open networks: told of peers that are of another network."""
         self.known: dict[Address, Peer] = {}
         self.connected: dict[Address, Peer] = {}
         """Greeted peers only, in order of connection."""
@@ -169,6 +177,9 @@ class Peers:
         peer.connected = peer.greeted = False
         peer.left_at = self.port.now()
         self.connected.pop(address, None)
+        if self.on_blamed is not None:
+            # Strangers without number: what there is to remember, discovery remembers.
+            del self.known[address]
 
     def get(self, address: Address) -> Peer:
         peer = self.known.get(address)
@@ -181,7 +192,7 @@ class Peers:
         peer.refused = reason
         self.count("peers_refused")
         self.port.log("warning", "peer refused", peer=f"0x{peer.address.hex()}", reason=reason)
-        if self.open_to(peer.address):
+        if self.on_blamed is not None or self.open_to(peer.address):
             self.disconnect(peer.address)
         else:
             self.known.pop(peer.address, None)
@@ -194,14 +205,18 @@ class Peers:
             peer.strikes = 0
         peer.strikes, peer.struck_at = peer.strikes + 1, now
         self.count(f"dropped_{what}")
-        if peer.strikes >= self.settings.peer_strikes:
+        if self.on_blamed is not None:
+            self.on_blamed(peer, STRIKE_POINTS, what)
+        elif peer.strikes >= self.settings.peer_strikes:
             self.refuse(peer, f"{peer.strikes} frames over its bounds, the last one: {what}")
 
     def malform(self, peer: Peer, problem: str) -> None:
         """A frame was not what the protocol allows."""
         peer.malformed += 1
         self.count("dropped_malformed")
-        if peer.malformed >= self.settings.peer_malformed:
+        if self.on_blamed is not None:
+            self.on_blamed(peer, MALFORMED_POINTS, problem)
+        elif peer.malformed >= self.settings.peer_malformed:
             self.refuse(peer, f"{peer.malformed} malformed frames, the last one: {problem}")
 
     def blame(self, peer: Peer, reason: str) -> None:
@@ -218,6 +233,8 @@ class Peers:
     def on_hello(self, peer: Peer, m: Hello) -> None:
         problem = self.judge_hello(m)
         if problem:
+            if self.on_foreign is not None:
+                self.on_foreign(peer.address)
             self.refuse(peer, problem)
             return
         peer.refused = ""

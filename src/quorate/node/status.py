@@ -13,6 +13,23 @@ class PeerStatus(Struct, frozen=True):
     """The last it told; 0 before."""
     last_heard_ms: Milliseconds | None
     """How long ago anything came from it; None: never."""
+    at: str = ""
+    """In open networks: where it listens, or where it comes from."""
+    direction: str = ""
+    """In open networks: outbound (we dialled), inbound, or feeler."""
+    points: int = 0
+    """What it did wrong lately; 100 are a ban."""
+    up_ms: Milliseconds = 0
+    """How long it has been connected, in open networks."""
+
+
+class BanStatus(Struct, frozen=True):
+    """Somebody who is not talked to."""
+
+    who: str
+    """0x and an identity, or an address."""
+    ends_in_s: int
+    reason: str
 
 
 class NodeStatus(Struct, frozen=True):
@@ -40,3 +57,6 @@ class NodeStatus(Struct, frozen=True):
     pool_bytes: int
     counters: dict[str, int]
     """Messages, bytes, drops by reason, rounds, accusations and so on, since the start."""
+    bans: list[BanStatus] = []
+    known_addresses: int = 0
+    """In open networks: of others that could be dialled."""

@@ -1,0 +1,730 @@
+"""Whom a node of an open network is connected to, and how it finds out whom it could be.
+
+Anybody may join such a network with a key that he made up, so names protect nothing. What is scarce
+are address ranges, time and useful work, and the rules here lean on those alone:
+
+* Outgoing connections (`outbound`) are chosen from the address book at random, each in another
+  range; who comes in is never counted among them. Whoever holds fewer ranges than there are slots
+  therefore cannot hold all of them.
+* Anchors: two of the last outgoing connections are tried first after a restart.
+* A feeler every now and then dials an address that was only told, or one whose place in the book
+  another claims, finishes the handshake and leaves again. It stays if it brought a block that was
+  news: it then replaces the outgoing connection that has been useless for longest, so two halves of
+  a network that were apart find each other although the slots of both are full.
+* Connections that come in are bounded, also for each range, before anything is computed for them.
+  When all are taken, `slots` says who gives up his.
+* Lists of addresses are taken only when asked for, and one at a time.
+* Misbehaviour makes points that fade; enough of them are a ban (`standing`).
+
+Bitcoin Core's `net` and `net_processing` are the model. Not here: connections that carry blocks
+alone, and addresses that are passed on unasked.
+"""
+
+from typing import Protocol
+
+from msgspec import Struct
+
+from quorate.base.errors import Invalid
+from quorate.base.rng import Rng
+from quorate.base.types import Address, Hash, Milliseconds, Nanoseconds
+from quorate.consensus.replica import Timer
+from quorate.node.addresses import AddressBook, Entry
+from quorate.node.peer_file import MAX_ANCHORS, Kept, KeptEntry, encode_kept
+from quorate.node.peers import SECOND, Peer, Peers
+from quorate.node.places import (
+    UNUSABLE,
+    Place,
+    Range,
+    format_host,
+    get_range,
+    get_reach,
+    get_site,
+    may_tell,
+    parse_host,
+)
+from quorate.node.port import Port
+from quorate.node.slots import Guest, choose_victim
+from quorate.node.standing import Standing
+from quorate.node.status import BanStatus, PeerStatus
+from quorate.node.wire import MAX_PLACES, GetPeers, Here, PeerList, Told, encode
+
+__all__ = ["DISCOVERY_TIMER", "Bootnode", "Discovery", "Doors", "Meeting", "Open", "OpenSettings"]
+
+DISCOVERY_TIMER = Timer("node.discovery")
+MILLISECOND: Nanoseconds = 1_000_000
+FIRST_TICK: Nanoseconds = 250 * MILLISECOND
+LONGEST_TICK: Nanoseconds = 30 * SECOND
+"""Between two looks while there is nobody to dial although slots are free."""
+BOOT_PAUSE: Nanoseconds = SECOND
+LONGEST_BOOT_PAUSE: Nanoseconds = 300 * SECOND
+MAX_OWN = 16
+"""Places that turned out to be ourselves."""
+PENALTY_S = 7200
+"""What is told counts as older than its teller says (as in Bitcoin Core)."""
+
+OUTBOUND, FEELER, INBOUND = "outbound", "feeler", "inbound"
+
+
+class OpenSettings(Struct, frozen=True, kw_only=True):
+    """Local settings of a node in an open network."""
+
+    outbound: int = 8
+    """Connections that this node keeps up itself, each to another range."""
+    inbound: int = 32
+    inbound_per_range: int = 4
+    """Of those, from one range (16 bits of an IPv4 address, 32 of an IPv6 one)."""
+    range_limits: bool = True
+    """Whether ranges count at all: not where all nodes share a host or a site."""
+    max_dials: int = 4
+    """Attempts at a time."""
+    handshake_ms: Milliseconds = 10_000
+    feeler_ms: Milliseconds = 120_000
+    feeler_stay_ms: Milliseconds = 10_000
+    """How long a feeler has to prove useful."""
+    ask_ms: Milliseconds = 300_000
+    """Each outgoing connection is asked for addresses so often."""
+    ask_hungry_ms: Milliseconds = 15_000
+    """The same while slots are free."""
+    told_again_ms: Milliseconds = 10_000
+    """So long the same addresses are told to all who ask."""
+    keep_ms: Milliseconds = 60_000
+    """The file of addresses is written at most this often."""
+    ban_s: int = 86_400
+
+
+class Bootnode(Struct, frozen=True):
+    """Where a node that knows nobody begins."""
+
+    place: Place
+    key: bytes = b""
+    """Its identity, 20 bytes; empty: whoever answers there."""
+
+
+class Meeting(Struct, frozen=True):
+    """How a connection came about: where its other end is, and the place if we dialled it."""
+
+    host: bytes
+    port: int
+    dialled: Place | None
+
+
+class Doors(Protocol):
+    """What discovery needs of its world beyond `Port`."""
+
+    def dial(self, place: Place, key: bytes) -> None:
+        """Try to connect, within a bounded time; answered by `connected` or `undialled`, once.
+
+        `key`: the identity that is expected there, empty: anybody's.
+        """
+        ...
+
+    def keep_peers(self, data: bytes) -> None:
+        """Write what is known, in place of what was written before; `Open.kept` after a restart."""
+        ...
+
+
+class Open(Struct):
+    """What a node of an open network is told of it."""
+
+    doors: Doors
+    settings: OpenSettings
+    me: Address
+    """Its identity among peers, which its certificate proves."""
+    secret: bytes
+    """32 bytes that nobody can guess."""
+    rng: Rng
+    bootnodes: list[Bootnode]
+    here: Here | None
+    """Where it says that it listens; None: it does not say."""
+    kept: Kept | None
+
+
+class Dial:
+    """An attempt that is under way."""
+
+    __slots__ = ("kind", "since")
+
+    def __init__(self, kind: str, since: Nanoseconds) -> None:
+        self.kind, self.since = kind, since
+
+
+class Contact:
+    """A connection that is up; times are of the port's clock, 0: never."""
+
+    __slots__ = (
+        "answered_at",
+        "ask_at",
+        "asked",
+        "block_at",
+        "greeted",
+        "host",
+        "item_at",
+        "kind",
+        "peer",
+        "place",
+        "port",
+        "since",
+        "told_here",
+    )
+
+    def __init__(self, peer: Address, meeting: Meeting, kind: str, now: Nanoseconds) -> None:
+        self.peer, self.kind, self.since = peer, kind, now
+        self.host, self.port = meeting.host, meeting.port
+        self.place = meeting.dialled
+        """Where it listens, as far as that is known."""
+        self.greeted = self.asked = self.told_here = False
+        self.answered_at = self.block_at = self.item_at = self.ask_at = 0
+
+
+class Discovery:
+    """The address book, the slots, and the standing of peers of one node."""
+
+    def __init__(
+        self, port: Port, peers: Peers, counters: dict[str, int], genesis: Hash, plan: Open
+    ) -> None:
+        self.port, self.peers, self.counters, self.genesis = port, peers, counters, genesis
+        self.doors, self.settings, self.me = plan.doors, plan.settings, plan.me
+        self.secret, self.rng, self.here = plan.secret, plan.rng, plan.here
+        self.bootnodes = plan.bootnodes
+        self.keys = {boot.place: boot.key for boot in plan.bootnodes}
+        self.own: dict[Place, None] = {}
+        self.standing = Standing()
+        self.contacts: dict[Address, Contact] = {}
+        self.dialling: dict[Place, Dial] = {}
+        self.door: dict[Range, int] = {}
+        """Connections that came in from each range, those that are not greeted yet too."""
+        self.anchors: list[Place] = []
+        self.sample: tuple[Nanoseconds, list[Entry]] | None = None
+        self.boot_at: Nanoseconds = 0
+        self.boot_pause = BOOT_PAUSE
+        self.pause = FIRST_TICK
+        self.feeler_at: Nanoseconds = 0
+        self.keep_at: Nanoseconds = 0
+        self.dirty = False
+        self.tick_at: Nanoseconds = 0
+        self.book = AddressBook(plan.secret, plan.rng)
+        if plan.kept is not None:
+            self.load(plan.kept)
+
+    # ---- life
+
+    def start(self) -> None:
+        """Begin to look for peers."""
+        now = self.port.now()
+        self.feeler_at = now + self.draw_pause(self.settings.feeler_ms)
+        self.keep_at = now + self.settings.keep_ms * MILLISECOND
+        self.wake(0)
+
+    def load(self, kept: Kept) -> None:
+        """Take over what a file held."""
+        now_s = self.get_wall_s()
+        self.secret = kept.secret
+        self.book = AddressBook(kept.secret, self.rng)
+        for found in kept.entries:
+            if get_reach(found.place.host) == UNUSABLE:
+                continue
+            entry = Entry(found.place, found.source, found.seen_at)
+            entry.good_at, entry.failures, entry.tried = found.good_at, found.failures, found.tried
+            self.book.restore(entry, found.buckets, now_s)
+        self.anchors = list(kept.anchors)
+        for ban in kept.bans:
+            if ban.until_s > now_s:
+                self.standing.ban(ban.who, ban.until_s, ban.reason)
+
+    def encode(self) -> bytes:
+        """Return what is to be kept."""
+        entries = [
+            KeptEntry(e.place, e.source, e.seen_at, e.good_at, e.failures, e.tried, e.buckets)
+            for e in self.book.entries.values()
+        ]
+        outbound = [c for c in self.contacts.values() if c.kind == OUTBOUND and c.greeted]
+        outbound.sort(key=lambda c: (c.since, c.peer))
+        anchors = [c.place for c in outbound if c.place is not None][:MAX_ANCHORS]
+        bans = list(self.standing.bans.values())
+        return encode_kept(
+            Kept(self.genesis, self.secret, entries, anchors or self.anchors[:MAX_ANCHORS], bans)
+        )
+
+    def keep(self) -> None:
+        self.dirty = False
+        self.keep_at = self.port.now() + self.settings.keep_ms * MILLISECOND
+        self.doors.keep_peers(self.encode())
+
+    # ---- connections that come in
+
+    def admit(self, host: bytes) -> str | None:
+        """Why a connection from a host is not to be answered; None if it is.
+
+        Asked before anything is computed for it. Each that is admitted is to be released when it
+        has ended.
+        """
+        if self.is_banned(host=host):
+            return "banned"
+        where = get_range(host)
+        count = self.door.get(where, 0)
+        if self.settings.range_limits and count >= self.settings.inbound_per_range:
+            self.count("refused_range")
+            return "its range has all connections that one may have"
+        self.door[where] = count + 1
+        return None
+
+    def release(self, host: bytes) -> None:
+        """A connection that was admitted has ended."""
+        where = get_range(host)
+        count = self.door.get(where, 0) - 1
+        if count > 0:
+            self.door[where] = count
+        else:
+            self.door.pop(where, None)
+
+    # ---- what the world tells
+
+    def on_connected(self, peer: Address, meeting: Meeting) -> bool:
+        """A link is up; whether it may stay."""
+        now = self.port.now()
+        dial = None if meeting.dialled is None else self.dialling.pop(meeting.dialled, None)
+        kind = INBOUND if meeting.dialled is None else OUTBOUND if dial is None else dial.kind
+        problem = self.judge(peer, meeting, kind)
+        if problem:
+            self.count("peers_unwanted")
+            self.port.disconnect(peer, problem)
+            return False
+        self.contacts[peer] = Contact(peer, meeting, kind, now)
+        self.wake(self.settings.handshake_ms * MILLISECOND)
+        return True
+
+    def judge(self, peer: Address, meeting: Meeting, kind: str) -> str | None:
+        """Why a connection may not stay; None if it may."""
+        if peer == self.me:
+            return "a connection to ourselves"
+        if self.is_banned(peer, meeting.host):
+            return "banned"
+        if kind == OUTBOUND and len(self.get_outbound()) >= self.settings.outbound:
+            return "all outgoing connections are there already"
+        if kind == INBOUND:
+            return self.make_room()
+        return None
+
+    def make_room(self) -> str | None:
+        """See that one more connection may come in; why not, if it may not."""
+        guests = [
+            Guest(c.peer, get_range(c.host), c.since, c.block_at, c.item_at)
+            for c in self.contacts.values()
+            if c.kind == INBOUND
+        ]
+        if len(guests) < self.settings.inbound:
+            return None
+        victim = choose_victim(guests, self.settings.inbound, self.secret)
+        if victim is None:
+            self.count("refused_full")
+            return "all connections are taken"
+        self.count("evicted")
+        self.end(victim, "its place is needed for another")
+        return None
+
+    def on_disconnected(self, peer: Address) -> None:
+        """A link is down."""
+        contact = self.contacts.pop(peer, None)
+        if contact is None:
+            return
+        if not contact.greeted and contact.place is not None and contact.kind != INBOUND:
+            self.book.on_failure(contact.place, self.get_wall_s())
+        if contact.kind == OUTBOUND:
+            self.hurry()
+
+    def on_undialled(self, place: Place, reason: str, found: Address | None = None) -> None:
+        """An attempt came to nothing; `found` is who answered, if somebody did."""
+        self.dialling.pop(place, None)
+        now_s = self.get_wall_s()
+        contact = None if found is None else self.contacts.get(found)
+        if found == self.me:
+            self.own[place] = None
+            if len(self.own) > MAX_OWN:
+                del self.own[next(iter(self.own))]
+            self.book.forget(place)
+        elif contact is not None:
+            # Connected already, the other way round: now it is known where it listens.
+            contact.place = place
+            if contact.greeted:
+                self.book.on_good(place, now_s)
+        else:
+            self.count("dials_failed")
+            self.book.on_failure(place, now_s)
+        self.wake(FIRST_TICK)
+
+    def on_greeted(self, peer: Address) -> None:
+        """Both sides have said `Hello`, and belong to the same network."""
+        contact = self.contacts.get(peer)
+        if contact is None or contact.greeted:
+            return
+        now, now_s = self.port.now(), self.get_wall_s()
+        contact.greeted = True
+        if contact.kind != INBOUND and contact.place is not None:
+            if contact.place not in self.book.entries:
+                self.book.add(contact.place, contact.host, now_s, now_s)
+            self.book.on_good(contact.place, now_s)
+            self.dirty = True
+        if contact.kind == FEELER:
+            self.wake(self.settings.feeler_stay_ms * MILLISECOND)
+        if self.here is not None:
+            self.port.send(peer, encode(self.here))
+        if contact.kind != INBOUND:
+            self.ask(contact, now)
+        self.boot_pause = BOOT_PAUSE
+        self.hurry()
+
+    def on_foreign(self, peer: Address) -> None:
+        """It belongs to another network, or speaks another protocol."""
+        contact = self.contacts.get(peer)
+        if contact is not None and contact.kind != INBOUND and contact.place is not None:
+            self.book.forget(contact.place)
+
+    # ---- messages
+
+    def on_here(self, peer: Peer, m: Here) -> None:
+        contact = self.contacts.get(peer.address)
+        if contact is None or contact.told_here:
+            self.count("dropped_here")
+            return
+        contact.told_here = True
+        host = m.host or contact.host
+        if not may_tell(contact.host, host) or (contact.kind != INBOUND and not m.host):
+            return
+        now_s = self.get_wall_s()
+        place = Place(host, m.port)
+        if contact.place is None:
+            contact.place = place
+        if place not in self.own and self.book.add(place, contact.host, now_s, now_s):
+            self.learned()
+
+    def on_get_peers(self, peer: Peer, m: GetPeers) -> None:
+        contact = self.contacts.get(peer.address)
+        now = self.port.now()
+        if contact is None:
+            return
+        # Half the time in which an honest peer asks again, since frames come early and late.
+        if contact.answered_at and now - contact.answered_at < (
+            self.settings.ask_hungry_ms * MILLISECOND // 2
+        ):
+            self.peers.strike(peer, "requests")
+            return
+        contact.answered_at = now
+        now_s = self.get_wall_s()
+        told = [
+            Told(entry.place, max(now_s - entry.seen_at, 0) // 60)
+            for entry in self.get_sample(now, now_s)
+            if may_tell(contact.host, entry.place.host) and entry.place != contact.place
+        ]
+        self.count("peers_told", len(told))
+        self.port.send(peer.address, encode(PeerList(told)))
+
+    def get_sample(self, now: Nanoseconds, now_s: int) -> list[Entry]:
+        """Return the addresses that all who ask in a while are told, lest many connections read
+        the whole book.
+        """
+        if self.sample is None or now - self.sample[0] > self.settings.told_again_ms * MILLISECOND:
+            self.sample = (now, self.book.sample(MAX_PLACES, now_s))
+        return self.sample[1]
+
+    def on_peer_list(self, peer: Peer, m: PeerList) -> None:
+        contact = self.contacts.get(peer.address)
+        if contact is None or not contact.asked:
+            self.peers.strike(peer, "unasked_peers")
+            return
+        contact.asked = False
+        now_s = self.get_wall_s()
+        fresh = 0
+        for told in m.places:
+            place = told.place
+            if place in self.own or not may_tell(contact.host, place.host):
+                continue
+            seen_s = now_s - told.age_minutes * 60 - PENALTY_S
+            fresh += self.book.add(place, contact.host, seen_s, now_s)
+        self.count("peers_learned", fresh)
+        if fresh:
+            self.learned()
+
+    def learned(self) -> None:
+        self.dirty = True
+        self.hurry()
+
+    def ask(self, contact: Contact, now: Nanoseconds) -> None:
+        hungry = len(self.get_outbound()) < self.settings.outbound
+        pause_ms = self.settings.ask_hungry_ms if hungry else self.settings.ask_ms
+        # Never sooner than the setting says: the other side counts.
+        contact.ask_at = now + pause_ms * MILLISECOND + self.draw_pause(pause_ms // 2)
+        contact.asked = True
+        self.port.send(contact.peer, encode(GetPeers()))
+
+    # ---- use
+
+    def on_block(self, peer: Address) -> None:
+        """A peer brought a block that was new here and whose work is there."""
+        contact = self.contacts.get(peer)
+        if contact is not None:
+            contact.block_at = self.port.now()
+            if contact.kind == FEELER and contact.greeted:
+                self.promote(contact)
+
+    def on_items(self, peer: Address) -> None:
+        """A peer brought transactions that were new here."""
+        contact = self.contacts.get(peer)
+        if contact is not None:
+            contact.item_at = self.port.now()
+
+    def promote(self, feeler: Contact) -> None:
+        """Keep a feeler that proved useful, in place of the most useless outgoing connection."""
+        outbound = self.get_outbound()
+        where = get_range(feeler.host)
+        same = [c for c in outbound if get_range(c.host) == where]
+        if len(outbound) >= self.settings.outbound or (self.settings.range_limits and same):
+            pool = same if self.settings.range_limits and same else outbound
+            worst = min(pool, key=lambda c: (c.block_at, -c.since, c.peer))
+            self.end(worst.peer, "another is more useful")
+        feeler.kind = OUTBOUND
+        self.count("feelers_kept")
+
+    # ---- what peers do wrong
+
+    def blame(self, peer: Peer, points: int, what: str) -> None:
+        """A peer broke a rule; enough of it is a ban."""
+        contact = self.contacts.get(peer.address)
+        if contact is None:
+            return
+        now = self.port.now()
+        whom = [peer.address]
+        if self.settings.range_limits:
+            whom.append(get_site(contact.host))
+        enough = [self.standing.blame(who, points, now) for who in whom]
+        if any(enough):
+            self.count("bans")
+            until_s = self.get_wall_s() + self.settings.ban_s
+            for who in whom:
+                self.standing.ban(who, until_s, what)
+            self.port.log("warning", "peer banned", peer=f"0x{peer.address.hex()}", reason=what)
+            self.end(peer.address, f"banned: {what}")
+            self.keep()
+
+    def ban(self, who: str, seconds: int, reason: str) -> None:
+        """Ban an address or an identity by hand. Raises Invalid."""
+        name = parse_who(who)
+        self.standing.ban(name, self.get_wall_s() + seconds, reason)
+        for contact in list(self.contacts.values()):
+            if self.is_banned(contact.peer) or get_site(contact.host) == name:
+                self.end(contact.peer, f"banned: {reason}")
+        self.keep()
+
+    def unban(self, who: str) -> bool:
+        """End a ban; whether there was one. Raises Invalid."""
+        lifted = self.standing.lift(parse_who(who))
+        self.keep()
+        return lifted
+
+    def is_banned(self, peer: Address | None = None, host: bytes | None = None) -> bool:
+        now_s = self.get_wall_s()
+        if peer is not None and self.standing.is_banned(peer, now_s):
+            return True
+        return host is not None and self.standing.is_banned(get_site(host), now_s)
+
+    def end(self, peer: Address, reason: str) -> None:
+        """End a connection and forget it at once."""
+        self.on_disconnected(peer)
+        self.peers.disconnect(peer)
+        self.port.disconnect(peer, reason)
+
+    # ---- time
+
+    def wake(self, delay: Nanoseconds) -> None:
+        """Look around after a delay, or sooner if that was due already."""
+        at = self.port.now() + delay
+        if not self.tick_at or at < self.tick_at:
+            self.tick_at = at
+            self.port.set_timer(DISCOVERY_TIMER, max(delay, MILLISECOND))
+
+    def hurry(self) -> None:
+        """There is something new to try."""
+        self.pause = FIRST_TICK
+        self.wake(FIRST_TICK)
+
+    def on_timer(self) -> None:
+        now = self.port.now()
+        self.tick_at = 0
+        self.expire(now)
+        dialled = self.dial_outbound(now)
+        if not dialled and now >= self.feeler_at:
+            self.feeler_at = now + self.draw_pause(self.settings.feeler_ms)
+            self.dial_feeler(now)
+        for contact in self.contacts.values():
+            if contact.kind == OUTBOUND and contact.greeted and now >= contact.ask_at:
+                self.ask(contact, now)
+        if self.dirty and now >= self.keep_at:
+            self.keep()
+        self.pause = FIRST_TICK if dialled else min(2 * self.pause, LONGEST_TICK)
+        self.wake(self.compute_delay(now))
+
+    def compute_delay(self, now: Nanoseconds) -> Nanoseconds:
+        """Return how long there is nothing to do."""
+        due = [self.feeler_at]
+        if self.dirty:
+            due.append(self.keep_at)
+        if len(self.get_outbound()) < self.settings.outbound:
+            due.append(now + self.pause)
+        handshake = self.settings.handshake_ms * MILLISECOND
+        for contact in self.contacts.values():
+            if not contact.greeted:
+                due.append(contact.since + handshake)
+            elif contact.kind == FEELER:
+                due.append(contact.since + self.settings.feeler_stay_ms * MILLISECOND)
+            elif contact.kind == OUTBOUND:
+                due.append(contact.ask_at)
+        return max(min(due) - now, FIRST_TICK)
+
+    def expire(self, now: Nanoseconds) -> None:
+        """End what has taken too long."""
+        handshake = self.settings.handshake_ms * MILLISECOND
+        stay = self.settings.feeler_stay_ms * MILLISECOND
+        for contact in list(self.contacts.values()):
+            if not contact.greeted and now - contact.since >= handshake:
+                self.end(contact.peer, "it did not say hello")
+            elif contact.kind == FEELER and now - contact.since >= stay:
+                self.end(contact.peer, "it was only looked at")
+
+    # ---- dialling
+
+    def dial_outbound(self, now: Nanoseconds) -> bool:
+        """Fill free slots; whether anything was dialled."""
+        dialled = False
+        while True:
+            pending = [d for d in self.dialling.values() if d.kind == OUTBOUND]
+            wanted = self.settings.outbound - len(self.get_outbound()) - len(pending)
+            if wanted <= 0 or len(self.dialling) >= self.settings.max_dials:
+                return dialled
+            place = self.choose(now)
+            if place is None:
+                return dialled
+            self.dial(place, OUTBOUND, now)
+            dialled = True
+
+    def choose(self, now: Nanoseconds) -> Place | None:
+        """Return whom to dial next for a slot."""
+        while self.anchors:
+            anchor = self.anchors.pop(0)
+            if self.accepts(anchor):
+                return anchor
+        if not self.boot_at and self.bootnodes:
+            # One at every start: a book that lies would otherwise be all that is ever asked.
+            boot = self.choose_bootnode(now)
+            if boot is not None:
+                return boot
+        place = self.book.choose(self.get_wall_s(), self.accepts)
+        if place is None and now >= self.boot_at:
+            return self.choose_bootnode(now)
+        return place
+
+    def choose_bootnode(self, now: Nanoseconds) -> Place | None:
+        """Return a bootnode that is no peer yet; each time after a longer pause."""
+        places = [boot.place for boot in self.bootnodes if self.is_free(boot.place)]
+        self.boot_at = now + self.boot_pause + self.draw_pause(1000)
+        self.boot_pause = min(2 * self.boot_pause, LONGEST_BOOT_PAUSE)
+        return places[self.rng.below(len(places))] if places else None
+
+    def dial_feeler(self, now: Nanoseconds) -> None:
+        """Look whether somebody is there, for the book's sake."""
+        if any(dial.kind == FEELER for dial in self.dialling.values()):
+            return
+        now_s = self.get_wall_s()
+        place = self.book.get_contested(now_s)
+        if place is not None and not self.is_free(place):
+            # It is a peer just now, so it is there.
+            self.book.on_good(place, now_s)
+            place = None
+        if place is None:
+            place = self.book.choose(now_s, self.is_free, untried=True)
+        if place is None:
+            # Everything was tried once; what others are connected to may still be another half.
+            place = self.book.choose(now_s, self.is_free)
+        if place is not None:
+            self.count("feelers")
+            self.dial(place, FEELER, now)
+
+    def dial(self, place: Place, kind: str, now: Nanoseconds) -> None:
+        self.count("dials")
+        self.dialling[place] = Dial(kind, now)
+        self.book.on_attempt(place, self.get_wall_s())
+        self.doors.dial(place, self.keys.get(place, b""))
+
+    def accepts(self, place: Place) -> bool:
+        """Whether a place may be dialled for a slot: also its range must be free."""
+        if not self.is_free(place):
+            return False
+        if not self.settings.range_limits:
+            return True
+        where = get_range(place.host)
+        taken = [c.host for c in self.get_outbound()]
+        taken += [p.host for p, dial in self.dialling.items() if dial.kind == OUTBOUND]
+        return all(get_range(host) != where for host in taken)
+
+    def is_free(self, place: Place) -> bool:
+        """Whether a place is neither ourselves, nor a peer, nor being dialled, nor banned."""
+        if place in self.own or place in self.dialling or self.is_banned(host=place.host):
+            return False
+        return all(contact.place != place for contact in self.contacts.values())
+
+    # ---- small things
+
+    def get_outbound(self) -> list[Contact]:
+        return [c for c in self.contacts.values() if c.kind == OUTBOUND]
+
+    def get_wall_s(self) -> int:
+        return self.port.wall_ms() // 1000
+
+    def draw_pause(self, milliseconds: Milliseconds) -> Nanoseconds:
+        """Return a half to three halves of a time, so that nodes do not act in step."""
+        return (milliseconds // 2 + self.rng.below(milliseconds + 1)) * MILLISECOND
+
+    def describe(self, status: PeerStatus) -> PeerStatus:
+        """Return a peer's status with what is known here."""
+        contact = self.contacts.get(status.address)
+        if contact is None:
+            return status
+        points = self.standing.get_points(contact.peer, self.port.now())
+        return PeerStatus(
+            status.address,
+            status.connected,
+            status.height,
+            status.last_heard_ms,
+            at=str(contact.place or Place(contact.host, max(contact.port, 1))),
+            direction=contact.kind,
+            points=points,
+            up_ms=(self.port.now() - contact.since) // MILLISECOND,
+        )
+
+    def get_bans(self) -> list[BanStatus]:
+        """Return the bans that hold, the one that ends first at the head."""
+        now_s = self.get_wall_s()
+        bans = [ban for ban in self.standing.bans.values() if ban.until_s > now_s]
+        bans.sort(key=lambda ban: (ban.until_s, ban.who))
+        return [BanStatus(format_who(b.who), b.until_s - now_s, b.reason) for b in bans]
+
+    def count(self, name: str, n: int = 1) -> None:
+        self.counters[name] = self.counters.get(name, 0) + n
+
+
+def parse_who(text: str) -> bytes:
+    """Return an identity (0x and 40 digits) or the site of an address. Raises Invalid."""
+    if text.startswith("0x"):
+        try:
+            name = bytes.fromhex(text[2:])
+        except ValueError:
+            name = b""
+        if len(name) != 20:
+            raise Invalid(f"{text}: not an identity, expected 0x and 40 hexadecimal digits")
+        return name
+    return get_site(parse_host(text))
+
+
+def format_who(who: bytes) -> str:
+    """Return what `parse_who` reads."""
+    if len(who) == 20:
+        return "0x" + who.hex()
+    return format_host(who if len(who) == 4 else who + bytes(8))
