@@ -112,7 +112,8 @@ def test_the_book_is_bounded_whatever_is_told() -> None:
             book.on_good(place, NOW)
         elif rng.below(4) == 0:
             book.on_failure(place, NOW)
-    assert book.new.size <= NEW_BUCKETS * SLOTS and book.tried.size <= TRIED_BUCKETS * SLOTS
+    assert book.new.size <= NEW_BUCKETS * SLOTS
+    assert book.tried.size <= TRIED_BUCKETS * SLOTS
     assert len(book.contested) <= 10
     check(book)
 
@@ -125,7 +126,8 @@ def check(book: AddressBook) -> None:
         assert table.size == sum(map(len, table.buckets))
         for bucket, slots in enumerate(table.buckets):
             for slot, entry in slots.items():
-                assert 0 <= slot < SLOTS and entry.tried == tried
+                assert 0 <= slot < SLOTS
+                assert entry.tried == tried
                 found.setdefault(entry.place, []).append(bucket)
     assert {p: sorted(e.buckets) for p, e in book.entries.items()} == {
         p: sorted(b) for p, b in found.items()
@@ -175,7 +177,8 @@ def test_the_holder_of_a_tried_slot_is_tested_before_it_is_evicted() -> None:
     holder, newcomer = fill_one_slot(book)
     assert book.get_contested(NOW) == holder
     book.on_good(holder, NOW)
-    assert not book.contested and book.entries[holder].tried
+    assert not book.contested
+    assert book.entries[holder].tried
     assert not book.entries[newcomer].tried
     book.on_good(newcomer, NOW)
     book.on_failure(holder, NOW)
@@ -234,7 +237,9 @@ def test_forgotten_addresses_leave_no_trace() -> None:
     assert any(len(entry.buckets) > 1 for entry in book.entries.values())
     for place in places:
         book.forget(place)
-    assert not book.entries and not book.new.size and not book.tried.size
+    assert not book.entries
+    assert not book.new.size
+    assert not book.tried.size
     check(book)
 
 
@@ -302,7 +307,9 @@ def test_points_fade_and_enough_of_them_at_a_time_are_a_ban() -> None:
     standing.blame(b"a", 80, 0)
     points = [standing.get_points(b"a", i * HALF_LIFE // 4) for i in range(13)]
     assert points == sorted(points, reverse=True)
-    assert points[0] == 80 and points[4] == 40 and points[8] == 20
+    assert points[0] == 80
+    assert points[4] == 40
+    assert points[8] == 20
     # One fault in each half-life is never enough.
     assert not any(standing.blame(b"b", 20, i * HALF_LIFE) for i in range(1000))
 
@@ -325,5 +332,6 @@ def test_bans_end_and_can_be_lifted() -> None:
     assert standing.is_banned(b"a", NOW + 9)
     assert not standing.is_banned(b"a", NOW + 10)
     standing.ban(b"b", NOW + 10, "flood")
-    assert standing.lift(b"b") and not standing.lift(b"b")
+    assert standing.lift(b"b")
+    assert not standing.lift(b"b")
     assert not standing.is_banned(b"b", NOW)

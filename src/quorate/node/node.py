@@ -20,7 +20,8 @@ from quorate.base.errors import Corrupt
 from quorate.base.types import Address, Hash, Height, Member
 from quorate.consensus.replica import Accuse, Base, Blame, Recall, Replica, Timer
 from quorate.ledger.application import Application, Executed
-from quorate.node.discovery import DISCOVERY_TIMER, Discovery, Meeting, Open
+from quorate.node.contacts import Meeting, Open
+from quorate.node.discovery import DISCOVERY_TIMER, Discovery
 from quorate.node.execution import WANT_TIMER, Execution
 from quorate.node.gossip import AGAIN_TIMER, GOSSIP_TIMER, Gossip
 from quorate.node.guard import GuardedPort
@@ -33,6 +34,7 @@ from quorate.node.stall import explain
 from quorate.node.status import NodeStatus, PeerStatus
 from quorate.node.sync import SYNC_TIMER, Sync
 from quorate.node.wire import (
+    OPEN_MESSAGES,
     Decisions,
     GetDecisions,
     GetPeers,
@@ -77,7 +79,8 @@ class Node:
         self.started = False
         self.counters: dict[str, int] = {}
         self.accusations: list[Accuse] = []
-        self.decode = make_decoder(type(replica).WIRE).decode
+        messages = type(replica).WIRE if open is None else (*type(replica).WIRE, *OPEN_MESSAGES)
+        self.decode = make_decoder(messages).decode
         self.max_frame_bytes = settings.max_frame_bytes
         self.max_waiting = settings.max_waiting_effects
         self.records = make_record_decoder(type(replica).RECORDS)

@@ -7,9 +7,11 @@ what `BAN_POINTS` come to. It lasts across restarts; points do not.
 
 from msgspec import Struct
 
+from quorate.base.errors import Invalid
 from quorate.base.types import Nanoseconds
+from quorate.node.places import format_host, get_site, parse_host
 
-__all__ = ["BAN_POINTS", "MAX_BANS", "Ban", "Standing"]
+__all__ = ["BAN_POINTS", "MAX_BANS", "Ban", "Standing", "format_who", "parse_who"]
 
 BAN_POINTS = 100
 HALF_LIFE: Nanoseconds = 600 * 1_000_000_000
@@ -19,7 +21,7 @@ FINE = 1000
 MAX_KNOWN = 4096
 """Keys and sites with points; who was heard of longest ago makes room."""
 MAX_BANS = 4096
-"""The one that ends first makes room."""
+"""The oldest makes room."""
 
 
 class Ban(Struct, frozen=True, array_like=True):
@@ -74,8 +76,7 @@ class Standing:
         self.bans[who] = Ban(who, until_s, reason)
         self.points.pop(who, None)
         if len(self.bans) > MAX_BANS:
-            first = min(self.bans.values(), key=lambda ban: (ban.until_s, ban.who))
-            del self.bans[first.who]
+            del self.bans[next(iter(self.bans))]
 
     def lift(self, who: bytes) -> bool:
         """End a ban, and forget the points; whether there was one."""
@@ -90,3 +91,23 @@ class Standing:
             del self.bans[who]
             return False
         return True
+
+
+def parse_who(text: str) -> bytes:
+    """Return an identity (0x and 40 digits) or the site of an address. Raises Invalid."""
+    if text.startswith("0x"):
+        try:
+            name = bytes.fromhex(text[2:])
+        except ValueError:
+            name = b""
+        if len(name) != 20:
+            raise Invalid(f"{text}: not an identity, expected 0x and 40 hexadecimal digits")
+        return name
+    return get_site(parse_host(text))
+
+
+def format_who(who: bytes) -> str:
+    """Return what `parse_who` reads."""
+    if len(who) == 20:
+        return "0x" + who.hex()
+    return format_host(who if len(who) == 4 else who + bytes(8))

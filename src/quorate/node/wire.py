@@ -96,19 +96,10 @@ class PeerList(Struct, frozen=True, array_like=True, gc=False, tag=107):
     places: Annotated[list[Told], Meta(max_length=MAX_PLACES)]
 
 
-NodeMessage: TypeAlias = (
-    Hello | Tip | GetDecisions | Decisions | Transactions | Here | GetPeers | PeerList
-)
-NODE_MESSAGES: tuple[type[Struct], ...] = (
-    Hello,
-    Tip,
-    GetDecisions,
-    Decisions,
-    Transactions,
-    Here,
-    GetPeers,
-    PeerList,
-)
+NodeMessage: TypeAlias = Hello | Tip | GetDecisions | Decisions | Transactions
+NODE_MESSAGES: tuple[type[Struct], ...] = (Hello, Tip, GetDecisions, Decisions, Transactions)
+OPEN_MESSAGES: tuple[type[Any], ...] = (Here, GetPeers, PeerList)
+"""Said besides in networks whose membership is open; malformed in others."""
 
 _ENCODER = msgspec.msgpack.Encoder()
 

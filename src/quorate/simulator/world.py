@@ -18,6 +18,7 @@ from quorate.ledger.application import Application, Executed
 from quorate.node.settings import Settings
 from quorate.node.wire import (
     NODE_MESSAGES,
+    OPEN_MESSAGES,
     get_kinds,
     get_tag,
     make_decoder,
@@ -94,8 +95,8 @@ class World:
         self.on_started: list[Callable[[Machine], None]] = []
         """When the node has read what it kept, and heard from nobody yet."""
         self.on_final: list[Callable[[Machine, Executed], None]] = []
-        self.decode = make_decoder(engine.wire).decode
-        self.message_kinds = get_kinds((*engine.wire, *NODE_MESSAGES))
+        self.decode = make_decoder((*engine.wire, *OPEN_MESSAGES)).decode
+        self.message_kinds = get_kinds((*engine.wire, *NODE_MESSAGES, *OPEN_MESSAGES))
         self.record_kinds = get_kinds(engine.records)
         self.decode_record = make_record_decoder(engine.records).decode
         if plan.bug:
