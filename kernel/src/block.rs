@@ -8,12 +8,14 @@
 //! 1 decision  envelope hash (32), length of the certificate (4), certificate, then per payload length (4), payload
 //! 2 body      `codec::encode_body`
 //! 3 receipts  `codec::encode_receipts`
+//! 4 extra     ommers and withdrawals of an imported block, where it has any
 //! ```
 //!
 //! The last key of the table tells the durable height. Table `Index`: hash of a transaction or a block -> height (8) and
 //! index of the transaction (4), or all ones for the block itself.
 
 use crate::errors::{Error, Result};
+use crate::import::Extra;
 use crate::state::Root;
 use crate::store::{Snapshot, Table, required};
 use crate::trie_node::{NodeId, Reader};
@@ -25,6 +27,7 @@ pub const HEAD: u8 = 0;
 pub const DECISION: u8 = 1;
 pub const BODY: u8 = 2;
 pub const RECEIPTS: u8 = 3;
+pub const EXTRA: u8 = 4;
 
 /// In place of an index: the block itself.
 const THE_BLOCK: u32 = u32::MAX;
@@ -146,6 +149,12 @@ pub fn decision(snapshot: &Snapshot, height: u64) -> Result<Option<Decision>> {
 pub fn part(snapshot: &Snapshot, height: u64, kind: u8) -> Result<Bytes> {
     let record = snapshot.get(Table::Blocks, &key(height, kind))?;
     Ok(required(record, || format!("height {height}: part {kind} of the block"))?.into_bytes())
+}
+
+/// What an imported block holds beside its transactions; what follows from the rules of our own chains is not stored.
+pub fn extra(snapshot: &Snapshot, height: u64) -> Result<Option<Extra>> {
+    let record = snapshot.get(Table::Blocks, &key(height, EXTRA))?;
+    record.map(|record| Extra::decode(&record)).transpose()
 }
 
 pub fn index_value(height: u64, index: Option<u32>) -> Bytes {

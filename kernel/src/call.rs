@@ -341,14 +341,19 @@ fn block_context(
     let timestamp = changes.time.unwrap_or(header.timestamp);
     BlockContext {
         chain_id: spec.chain_id,
-        fork: spec.fork_at(timestamp),
+        fork: match header.difficulty.is_zero() {
+            true => spec.fork_at(timestamp),
+            false => spec.schedule.fork_before_merge(header.number),
+        },
         number: changes.number.map_or(header.number, |number| number.saturating_to()),
         beneficiary: changes.coinbase.unwrap_or(header.beneficiary),
         timestamp,
         gas_limit: changes.gas_limit.unwrap_or(header.gas_limit),
         base_fee: changes.base_fee.map_or(header.base_fee_per_gas.unwrap_or_default(), |fee| fee.saturating_to()),
+        difficulty: header.difficulty,
         prevrandao: changes.random.unwrap_or(header.mix_hash),
-        excess_blob_gas: 0,
+        excess_blob_gas: header.excess_blob_gas.unwrap_or_default(),
+        blobs: spec.schedule.blobs_at(timestamp),
     }
 }
 

@@ -5,15 +5,17 @@
 //! ```text
 //! body      per transaction: sender (20), length (4), transaction as received (EIP-2718)
 //! receipts  per transaction: type (1), status (1), cumulative gas (8), gas (8), price per gas (16), address of the
-//!           contract that it created (flag 1, 20), length (4), logs (RLP)
+//!           contract that it created (flag 1, 20), length (4), logs (RLP); with status 2 (imported ones of before
+//!           Byzantium) the root of the state after it (32)
 //! ```
 
 use crate::errors::{Error, Result};
 use crate::types::Included;
-use alloy_consensus::{Receipt, ReceiptEnvelope, ReceiptWithBloom, TxType};
-use alloy_primitives::{Address, Bytes, Log, logs_bloom};
+use alloy_consensus::{Eip658Value, Receipt, ReceiptEnvelope, ReceiptWithBloom, TxType};
+use alloy_primitives::{Address, B256, Bytes, Log, logs_bloom};
 use alloy_rlp::Encodable;
 
+const POST_STATE: u8 = 2;
 const BODY_HEAD: usize = 20 + 4;
 const RECEIPT_HEAD: usize = 1 + 1 + 8 + 8 + 16 + 21 + 4;
 
@@ -63,7 +65,11 @@ pub fn encode_receipts(included: &[Included]) -> Vec<u8> {
         // A list even where it is empty, so that nothing depends on how many there are.
         item.receipt.logs().to_vec().encode(&mut logs);
         out.push(item.receipt.tx_type() as u8);
-        out.push(u8::from(item.receipt.status()));
+        let status = item.receipt.as_receipt().map(|receipt| receipt.status);
+        out.push(match status {
+            Some(Eip658Value::PostState(_)) => POST_STATE,
+            _ => u8::from(item.receipt.status()),
+        });
         out.extend_from_slice(&item.receipt.cumulative_gas_used().to_be_bytes());
         out.extend_from_slice(&item.gas_used.to_be_bytes());
         out.extend_from_slice(&item.effective_gas_price.to_be_bytes());
@@ -71,6 +77,9 @@ pub fn encode_receipts(included: &[Included]) -> Vec<u8> {
         out.extend_from_slice(item.created.unwrap_or_default().as_slice());
         out.extend_from_slice(&(logs.len() as u32).to_be_bytes());
         out.extend_from_slice(&logs);
+        if let Some(Eip658Value::PostState(root)) = status {
+            out.extend_from_slice(root.as_slice());
+        }
     }
     out
 }
@@ -87,7 +96,11 @@ pub fn decode_receipts(receipts: &[u8]) -> Result<Vec<StoredReceipt>> {
         let length = u32::from_be_bytes(std::array::from_fn(|i| head[55 + i])) as usize;
         let logs = <Vec<Log> as alloy_rlp::Decodable>::decode(&mut take(&mut rest, length)?)
             .map_err(|e| Error::corrupt(format!("receipts: logs are not RLP: {e}")))?;
-        let receipt = Receipt { status: (head[1] == 1).into(), cumulative_gas_used: number(2), logs };
+        let status = match head[1] {
+            POST_STATE => Eip658Value::PostState(B256::from_slice(take(&mut rest, 32)?)),
+            status => (status == 1).into(),
+        };
+        let receipt = Receipt { status, cumulative_gas_used: number(2), logs };
         let receipt = envelope(head[0], receipt)?;
         decoded.push(StoredReceipt { receipt, gas_used: number(10), effective_gas_price, created });
     }
@@ -98,7 +111,7 @@ fn envelope(kind: u8, receipt: Receipt) -> Result<ReceiptEnvelope> {
     let logs_bloom = logs_bloom(&receipt.logs);
     let receipt = ReceiptWithBloom { receipt, logs_bloom };
     let kind = TxType::try_from(kind)
-        .map_err(|_| Error::corrupt(format!("receipts: transaction type {kind}, expected 0, 1, 2 or 4")))?;
+        .map_err(|_| Error::corrupt(format!("receipts: transaction type {kind}, expected 0 to 4")))?;
     Ok(match kind {
         TxType::Legacy => ReceiptEnvelope::Legacy(receipt),
         TxType::Eip2930 => ReceiptEnvelope::Eip2930(receipt),
@@ -121,7 +134,6 @@ fn too_short(what: &str, length: usize) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloy_primitives::B256;
 
     fn included(logs: Vec<Log>, created: Option<Address>) -> Included {
         let receipt = Receipt { status: true.into(), cumulative_gas_used: 7, logs };

@@ -17,11 +17,12 @@ use crate::reward::{withdrawals, withdrawals_root};
 use crate::transaction::{self, Envelope, Refusal, Senders, Transaction};
 use crate::types::{Included, Outcome, Parent, StateChanges, StateRead};
 use alloy_consensus::{Header, Receipt, ReceiptEnvelope, ReceiptWithBloom, Transaction as _, TxType};
-use alloy_eips::eip1559::{BaseFeeParams, calc_next_block_base_fee};
+use alloy_eips::eip1559::{BaseFeeParams, INITIAL_BASE_FEE, calc_next_block_base_fee};
 use alloy_eips::eip2718::Encodable2718;
 use alloy_eips::eip2935::HISTORY_STORAGE_ADDRESS;
 use alloy_eips::eip4788::BEACON_ROOTS_ADDRESS;
 use alloy_eips::eip4895::Withdrawal;
+use alloy_eips::eip7840::BlobParams;
 use alloy_primitives::map::AddressSet;
 use alloy_primitives::{Address, B256, Bloom, Bytes, TxKind, U256, keccak256};
 use revm::context::either::Either;
@@ -29,7 +30,6 @@ use revm::context::result::{EVMError, ExecutionResult, InvalidTransaction};
 use revm::context::{BlockEnv, CfgEnv, Context, ContextTr, JournalTr, TxEnv};
 use revm::context_interface::block::BlobExcessGasAndPrice;
 use revm::handler::{MainnetContext, MainnetEvm};
-use revm::primitives::hardfork::SpecId;
 use revm::{ExecuteEvm, MainBuilder, SystemCallEvm};
 
 /// EIP-7934: a block's RLP is at most 10 MiB less 2 MiB of margin.
@@ -49,25 +49,18 @@ pub struct BlockContext {
     pub timestamp: u64,
     pub gas_limit: u64,
     pub base_fee: u64,
+    /// Zero after the merge.
+    pub difficulty: U256,
     pub prevrandao: B256,
     pub excess_blob_gas: u64,
-}
-
-pub fn spec_id(fork: Fork) -> SpecId {
-    match fork {
-        Fork::Paris => SpecId::MERGE,
-        Fork::Shanghai => SpecId::SHANGHAI,
-        Fork::Cancun => SpecId::CANCUN,
-        Fork::Prague => SpecId::PRAGUE,
-        Fork::Osaka => SpecId::OSAKA,
-    }
+    pub blobs: BlobParams,
 }
 
 pub type Evm<'a> = MainnetEvm<MainnetContext<Overlay<'a>>>;
 
 /// A machine for one block; `configure` may relax its rules (calls).
 pub fn build_evm<'a>(block: &BlockContext, overlay: Overlay<'a>, configure: impl FnOnce(&mut CfgEnv)) -> Evm<'a> {
-    let spec = spec_id(block.fork);
+    let spec = block.fork.spec_id();
     let mut cfg = CfgEnv::new_with_spec(spec).with_chain_id(block.chain_id);
     configure(&mut cfg);
     let env = BlockEnv {
@@ -76,9 +69,12 @@ pub fn build_evm<'a>(block: &BlockContext, overlay: Overlay<'a>, configure: impl
         timestamp: U256::from(block.timestamp),
         gas_limit: block.gas_limit,
         basefee: block.base_fee,
-        difficulty: U256::ZERO,
-        prevrandao: Some(block.prevrandao),
-        blob_excess_gas_and_price: Some(BlobExcessGasAndPrice::new_with_spec(block.excess_blob_gas, spec)),
+        difficulty: block.difficulty,
+        prevrandao: (block.fork >= Fork::Paris).then_some(block.prevrandao),
+        blob_excess_gas_and_price: Some(BlobExcessGasAndPrice {
+            excess_blob_gas: block.excess_blob_gas,
+            blob_gasprice: block.blobs.calc_blob_fee(block.excess_blob_gas),
+        }),
         slot_num: 0,
     };
     let context: MainnetContext<Overlay<'a>> = Context::new(overlay, spec);
@@ -89,6 +85,7 @@ pub fn build_evm<'a>(block: &BlockContext, overlay: Overlay<'a>, configure: impl
 pub fn next_base_fee(spec: &ChainSpec, parent: &Header) -> u64 {
     match spec.gas {
         Gas::Free => 0,
+        Gas::Fees if parent.base_fee_per_gas.is_none() => INITIAL_BASE_FEE,
         Gas::Fees => calc_next_block_base_fee(
             parent.gas_used,
             parent.gas_limit,
@@ -111,6 +108,12 @@ pub fn execute_block(
     parent_envelope: B256,
     senders: &Senders,
 ) -> Result<Outcome> {
+    if !parent.header.difficulty.is_zero() {
+        let (number, hash) = (parent.header.number, parent.hash);
+        return Err(Error::invalid(format!(
+            "block {number} ({hash}): before the merge, expected the last imported one"
+        )));
+    }
     let (timestamp_ms, proposer) = merge_heads(parent, payloads)?;
     let number = parent.header.number + 1;
     let timestamp = timestamp_ms / 1_000;
@@ -123,8 +126,10 @@ pub fn execute_block(
         timestamp,
         gas_limit: parent.header.gas_limit,
         base_fee: next_base_fee(spec, parent.header),
+        difficulty: U256::ZERO,
         prevrandao: keccak256(parent_envelope),
-        excess_blob_gas: 0,
+        excess_blob_gas: spec.schedule.next_excess_blob_gas(timestamp, parent.header),
+        blobs: spec.schedule.blobs_at(timestamp),
     };
     let raws: Vec<Bytes> = payloads.iter().flat_map(|payload| payload.transactions.iter().cloned()).collect();
     let opened = senders.open_all(&raws);
@@ -164,11 +169,12 @@ pub fn execute_block(
         logs_bloom,
         ..head
     };
+    header.excess_blob_gas = header.excess_blob_gas.map(|_| block.excess_blob_gas);
     if !paid.is_empty() {
         header.withdrawals_root = Some(withdrawals_root(&paid)?);
     }
     header.parent_beacon_block_root = header.parent_beacon_block_root.map(|_| parent_envelope);
-    Ok(Outcome { header, timestamp_ms, included, skipped, changes })
+    Ok(Outcome { header, timestamp_ms, included, skipped, changes, extra: Bytes::new() })
 }
 
 /// Judge whether `payload` may follow `parent` without executing it: parent hash, timestamp, decodable transactions with
@@ -251,7 +257,7 @@ fn collect_addresses(opened: &[Opened]) -> Vec<Address> {
 const SEAL_IN_PARALLEL_FROM: usize = 64;
 
 /// Blooms, and the roots of transactions and receipts.
-fn seal(included: &mut [Included]) -> Result<(B256, B256, Bloom)> {
+pub fn seal(included: &mut [Included]) -> Result<(B256, B256, Bloom)> {
     let blooms = logs_blooms(included.iter().map(|item| item.receipt.logs()));
     let mut bloom = Bloom::ZERO;
     for (item, logs_bloom) in included.iter_mut().zip(blooms) {
@@ -299,13 +305,31 @@ impl<'a> Executor<'a> {
     }
 
     fn system_call(&mut self, contract: Address, input: B256) -> Result<()> {
-        if !self.evm.ctx.db_mut().has_code(contract)? {
-            return Ok(());
-        }
-        let outcome = self.evm.system_call(contract, input.into()).map_err(fatal)?;
         // A system contract that reverts leaves no trace; the chain goes on (EIP-4788 says the same of a missing one).
+        self.call_system(contract, input.into()).map(|_| ())
+    }
+
+    /// Call a contract as the system does, without gas or receipt: its output, or None where there is no code.
+    pub fn call_system(&mut self, contract: Address, input: Bytes) -> Result<Option<Bytes>> {
+        if !self.evm.ctx.db_mut().has_code(contract)? {
+            return Ok(None);
+        }
+        let outcome = self.evm.system_call(contract, input).map_err(fatal)?;
         self.evm.ctx.db_mut().commit(outcome.state);
+        Ok(Some(outcome.result.into_output().unwrap_or_default()))
+    }
+
+    /// Make money and give it to somebody.
+    pub fn credit(&mut self, address: Address, wei: U256) -> Result<()> {
+        self.evm.ctx.journal_mut().balance_incr(address, wei)?;
+        let state = self.evm.ctx.journal_mut().finalize();
+        self.evm.ctx.db_mut().commit(state);
         Ok(())
+    }
+
+    /// The net changes so far.
+    pub fn changes(&self) -> StateChanges {
+        self.evm.ctx.journaled_state.database.changes()
     }
 
     /// Execute one transaction, or say why it does not apply here. Raises only what the state raises.
@@ -358,17 +382,12 @@ impl<'a> Executor<'a> {
 
     /// EIP-4895: after all transactions, unconditionally.
     pub fn pay(&mut self, withdrawals: &[Withdrawal]) -> Result<()> {
-        for withdrawal in withdrawals {
-            self.evm.ctx.journal_mut().balance_incr(withdrawal.address, withdrawal.amount_wei())?;
-            let state = self.evm.ctx.journal_mut().finalize();
-            self.evm.ctx.db_mut().commit(state);
-        }
-        Ok(())
+        withdrawals.iter().try_for_each(|withdrawal| self.credit(withdrawal.address, withdrawal.amount_wei()))
     }
 
     /// (block, gas used, net changes)
     pub fn finish(self) -> (BlockContext, u64, StateChanges) {
-        (self.block, self.gas_used, self.evm.ctx.journaled_state.database.into_changes())
+        (self.block, self.gas_used, self.evm.ctx.journaled_state.database.changes())
     }
 }
 
@@ -387,8 +406,8 @@ pub fn tx_env(tx: &Transaction) -> TxEnv {
         chain_id: envelope.chain_id(),
         access_list: envelope.access_list().cloned().unwrap_or_default(),
         gas_priority_fee: envelope.max_priority_fee_per_gas(),
-        blob_hashes: Vec::new(),
-        max_fee_per_blob_gas: 0,
+        blob_hashes: envelope.blob_versioned_hashes().unwrap_or_default().to_vec(),
+        max_fee_per_blob_gas: envelope.max_fee_per_blob_gas().unwrap_or_default(),
         authorization_list: envelope
             .authorization_list()
             .unwrap_or_default()

@@ -1,10 +1,12 @@
 //! Genesis files: geth's JSON with `config.quorate` = {engine, gas, validators, block_reward_gwei} inside.
 //!
-//! Block 0 is post-merge. When the file names no fork after the merge, all up to Osaka hold from the start; otherwise each
-//! holds from the time that the file names. There are no blobs and consensus-layer requests, and no withdrawals but the
-//! reward of a block (`reward.rs`), so those header fields are the empty ones.
+//! Block 0 is post-merge, unless the file names a terminal total difficulty: then the chain is one of Ethereum's own, whose
+//! blocks can be imported. When the file names no fork after the merge, all up to Osaka hold from the start; otherwise each
+//! holds from the time that the file names. The only withdrawal of a block of ours is its reward (`reward.rs`).
 
 use crate::errors::{Error, Result};
+pub use crate::rules::Fork;
+use crate::rules::Schedule;
 use crate::types::{Account, AccountChange, StateChanges};
 use alloy_consensus::Header;
 use alloy_consensus::constants::{EMPTY_OMMER_ROOT_HASH, EMPTY_ROOT_HASH, EMPTY_WITHDRAWALS, KECCAK_EMPTY};
@@ -14,8 +16,8 @@ use alloy_genesis::ChainConfig;
 use alloy_primitives::{Address, B64, B256, Bytes, U256, keccak256};
 use serde::Deserialize;
 
-const MIN_GAS_LIMIT: u64 = 5_000;
-const MAX_GAS_LIMIT: u64 = i64::MAX as u64;
+pub const MIN_GAS_LIMIT: u64 = 5_000;
+pub const MAX_GAS_LIMIT: u64 = i64::MAX as u64;
 const MAX_EXTRA_BYTES: usize = 32;
 const MAX_VALIDATORS: usize = 1_024;
 /// A million ether: however long a chain becomes, its sum of money stays below 2^256 wei.
@@ -55,30 +57,6 @@ impl Default for Quorate {
     }
 }
 
-/// Rules of Ethereum, oldest first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fork {
-    Paris,
-    Shanghai,
-    Cancun,
-    Prague,
-    Osaka,
-}
-
-impl Fork {
-    /// A fork by its name. Raises Invalid.
-    pub fn parse(name: &str) -> Result<Fork> {
-        match name {
-            "Paris" | "Merge" => Ok(Fork::Paris),
-            "Shanghai" => Ok(Fork::Shanghai),
-            "Cancun" => Ok(Fork::Cancun),
-            "Prague" => Ok(Fork::Prague),
-            "Osaka" => Ok(Fork::Osaka),
-            other => Err(Error::invalid(format!("fork {other}, expected Paris, Shanghai, Cancun, Prague or Osaka"))),
-        }
-    }
-}
-
 /// What holds for every block of a chain.
 #[derive(Debug, Clone)]
 pub struct ChainSpec {
@@ -86,14 +64,13 @@ pub struct ChainSpec {
     pub gas: Gas,
     /// What the proposer of a block is paid, newly made; 0: nothing.
     pub block_reward_gwei: u64,
-    /// From which block timestamp (seconds) a fork holds, in order.
-    pub forks: Vec<(Fork, u64)>,
+    pub schedule: Schedule,
 }
 
 impl ChainSpec {
-    /// The rules of a block with this timestamp (seconds).
+    /// The rules after the merge of a block with this timestamp (seconds).
     pub fn fork_at(&self, timestamp: u64) -> Fork {
-        self.forks.iter().rev().find(|(_, from)| *from <= timestamp).map_or(Fork::Paris, |(fork, _)| *fork)
+        self.schedule.fork_at(timestamp)
     }
 }
 
@@ -186,57 +163,8 @@ fn chain_spec(config: &ChainConfig, mut quorate: Quorate) -> Result<ChainSpec> {
         chain_id: config.chain_id,
         gas: quorate.gas,
         block_reward_gwei: quorate.block_reward_gwei,
-        forks: fork_times(config)?,
+        schedule: Schedule::parse(config)?,
     })
-}
-
-fn fork_times(config: &ChainConfig) -> Result<Vec<(Fork, u64)>> {
-    let before_merge = [
-        ("homesteadBlock", config.homestead_block),
-        ("daoForkBlock", config.dao_fork_block),
-        ("eip150Block", config.eip150_block),
-        ("eip155Block", config.eip155_block),
-        ("eip158Block", config.eip158_block),
-        ("byzantiumBlock", config.byzantium_block),
-        ("constantinopleBlock", config.constantinople_block),
-        ("petersburgBlock", config.petersburg_block),
-        ("istanbulBlock", config.istanbul_block),
-        ("muirGlacierBlock", config.muir_glacier_block),
-        ("berlinBlock", config.berlin_block),
-        ("londonBlock", config.london_block),
-        ("arrowGlacierBlock", config.arrow_glacier_block),
-        ("grayGlacierBlock", config.gray_glacier_block),
-        ("mergeNetsplitBlock", config.merge_netsplit_block),
-    ];
-    if let Some((name, Some(at))) = before_merge.into_iter().find(|(_, at)| at.is_some_and(|at| at != 0)) {
-        return Err(Error::invalid(format!("genesis: config.{name} {at}, expected 0 or absent")));
-    }
-    if config.terminal_total_difficulty.is_some_and(|ttd| !ttd.is_zero()) {
-        return Err(Error::invalid("genesis: config.terminalTotalDifficulty above 0, expected 0 or absent"));
-    }
-    if let Some(at) = config.amsterdam_time {
-        return Err(Error::invalid(format!("genesis: config.amsterdamTime {at}, expected no fork after Osaka")));
-    }
-    let named = [
-        (Fork::Shanghai, config.shanghai_time),
-        (Fork::Cancun, config.cancun_time),
-        (Fork::Prague, config.prague_time),
-        (Fork::Osaka, config.osaka_time),
-    ];
-    if named.iter().all(|(_, at)| at.is_none()) {
-        return Ok(named.map(|(fork, _)| (fork, 0)).to_vec());
-    }
-    let mut forks: Vec<(Fork, u64)> = Vec::new();
-    for (index, (fork, at)) in named.into_iter().enumerate() {
-        let Some(at) = at else { continue };
-        if forks.len() != index || forks.last().is_some_and(|(_, before)| *before > at) {
-            return Err(Error::invalid(format!(
-                "genesis: {fork:?} at {at}, expected after every older fork, none of them absent"
-            )));
-        }
-        forks.push((fork, at));
-    }
-    Ok(forks)
 }
 
 fn genesis_header(file: &alloy_genesis::Genesis, spec: &ChainSpec) -> Result<Header> {
@@ -256,16 +184,22 @@ fn genesis_header(file: &alloy_genesis::Genesis, spec: &ChainSpec) -> Result<Hea
         return Err(Error::invalid(format!("genesis: timestamp {}, expected seconds", file.timestamp)));
     }
     for (name, found) in [
-        ("difficulty", file.difficulty),
-        ("number", U256::from(file.number.unwrap_or_default())),
-        ("excessBlobGas", U256::from(file.excess_blob_gas.unwrap_or_default())),
-        ("blobGasUsed", U256::from(file.blob_gas_used.unwrap_or_default())),
+        ("number", file.number.unwrap_or_default()),
+        ("excessBlobGas", file.excess_blob_gas.unwrap_or_default()),
+        ("blobGasUsed", file.blob_gas_used.unwrap_or_default()),
     ] {
-        if !found.is_zero() {
+        if found != 0 {
             return Err(Error::invalid(format!("genesis: {name} {found}, expected 0")));
         }
     }
-    let fork = spec.fork_at(file.timestamp);
+    let (total, difficulty) = (spec.schedule.terminal_difficulty, file.difficulty);
+    if total.is_none() && !difficulty.is_zero() {
+        return Err(Error::invalid(format!(
+            "genesis: difficulty {difficulty}, expected 0 without config.terminalTotalDifficulty"
+        )));
+    }
+    let probe = Header { difficulty, timestamp: file.timestamp, ..Header::default() };
+    let fork = spec.schedule.fork_of(&probe);
     Ok(Header {
         parent_hash: file.parent_hash.unwrap_or_default(),
         nonce: B64::from(file.nonce),
@@ -274,7 +208,8 @@ fn genesis_header(file: &alloy_genesis::Genesis, spec: &ChainSpec) -> Result<Hea
         gas_limit: file.gas_limit,
         mix_hash: file.mix_hash,
         beneficiary: file.coinbase,
-        base_fee_per_gas: Some(genesis_base_fee(file, spec)?),
+        difficulty,
+        base_fee_per_gas: if fork >= Fork::London { Some(genesis_base_fee(file, spec)?) } else { None },
         ..empty_header(fork)
     })
 }
@@ -379,7 +314,7 @@ mod tests {
     #[test]
     fn refusals_name_found_and_expected() {
         for (extra, words) in [
-            (r#","londonBlock":27"#, "config.londonBlock 27, expected 0 or absent"),
+            (r#","londonBlock":27"#, "London and later from block 27 on without config.terminalTotalDifficulty"),
             (r#","cancunTime":1"#, "Cancun at 1, expected after every older fork"),
             (r#","quorate":{"gas":"cheap"}"#, "unknown variant `cheap`"),
             (r#","quorate":{"gaz":"free"}"#, "unknown field `gaz`"),

@@ -3,12 +3,13 @@
 use crate::codec::{StoredReceipt, decode_body, decode_receipts};
 use crate::errors::{Error, Result};
 use crate::genesis::ChainSpec;
-use crate::reward::withdrawals;
-use crate::transaction::decode;
+use crate::import::Extra;
+use crate::transaction::decode_any;
 use crate::types::Stored;
 use alloy_consensus::transaction::Recovered;
-use alloy_consensus::{Header, Transaction as _};
-use alloy_eips::eip4895::Withdrawal;
+use alloy_consensus::{Eip658Value, Header, Transaction as _, TxReceipt};
+use alloy_eips::eip4844::DATA_GAS_PER_BLOB;
+use alloy_eips::eip7840::BlobParams;
 use alloy_primitives::{Address, B256, Bytes, Log, U64, U256, keccak256};
 use alloy_rlp::Encodable;
 use alloy_rpc_types_eth::{Header as RpcHeader, Transaction as RpcTransaction, TransactionInfo};
@@ -34,7 +35,7 @@ pub struct Place<'a> {
 /// A transaction of a block.
 pub fn included_transaction(sender: Address, raw: &Bytes, place: Place<'_>) -> Result<Value> {
     let hash = keccak256(raw);
-    let envelope = decode(raw).map_err(|reason| Error::corrupt(format!("transaction {hash}: {reason}")))?;
+    let envelope = decode_any(raw).map_err(|reason| Error::corrupt(format!("transaction {hash}: {reason}")))?;
     let info = TransactionInfo {
         hash: Some(hash),
         index: Some(place.index as u64),
@@ -55,7 +56,7 @@ pub fn header_value(header: &Header, hash: B256) -> Result<Value> {
 }
 
 /// A block with hashes or full transactions.
-pub fn block_value(spec: &ChainSpec, stored: &Stored, full: bool) -> Result<Value> {
+pub fn block_value(stored: &Stored, full: bool) -> Result<Value> {
     let body = decode_body(&stored.body)?;
     let mut value = header_value(&stored.header, stored.hash)?;
     let transactions: Vec<Value> = if full {
@@ -65,29 +66,27 @@ pub fn block_value(spec: &ChainSpec, stored: &Stored, full: bool) -> Result<Valu
     } else {
         body.iter().map(|(_, raw)| json!(keccak256(raw))).collect()
     };
-    let paid = withdrawals(spec, &stored.header);
+    let Extra { ommers, withdrawals } = &stored.extra;
     if let Value::Object(fields) = &mut value {
-        fields.insert("size".into(), json!(U64::from(block_size(&stored.header, &body, &paid))));
+        fields.insert("size".into(), json!(U64::from(block_size(&stored.header, &body, &stored.extra))));
         fields.insert("transactions".into(), Value::Array(transactions));
-        fields.insert("uncles".into(), json!([]));
+        let ommers: Vec<B256> = ommers.iter().map(|ommer| ommer.hash_slow()).collect();
+        fields.insert("uncles".into(), json!(ommers));
         if stored.header.withdrawals_root.is_some() {
-            fields.insert("withdrawals".into(), to_value(&paid)?);
+            fields.insert("withdrawals".into(), to_value(withdrawals)?);
         }
     }
     Ok(value)
 }
 
-/// Length of the block's RLP: header, transactions, no uncles, withdrawals.
-fn block_size(header: &Header, body: &[(Address, Bytes)], withdrawals: &[Withdrawal]) -> u64 {
+/// Length of the block's RLP.
+fn block_size(header: &Header, body: &[(Address, Bytes)], extra: &Extra) -> u64 {
     let one =
         |raw: &Bytes| if raw.first().is_some_and(|byte| *byte >= 0xc0) { raw.len() } else { raw.as_ref().length() };
     let list = |payload_length: usize| alloy_rlp::Header { list: true, payload_length }.length_with_payload();
     let transactions = list(body.iter().map(|(_, raw)| one(raw)).sum());
-    let withdrawals = match header.withdrawals_root {
-        Some(_) => list(withdrawals.iter().map(|one| one.length()).sum()),
-        None => 0,
-    };
-    list(header.length() + transactions + 1 + withdrawals) as u64
+    let withdrawals = if header.withdrawals_root.is_some() { extra.withdrawals.length() } else { 0 };
+    list(header.length() + transactions + extra.ommers.length() + withdrawals) as u64
 }
 
 /// A log with its place; `index` counts within the block.
@@ -113,12 +112,13 @@ pub fn receipt_value(
     stored: &StoredReceipt,
     place: Place<'_>,
     first_log: u64,
+    blobs: &BlobParams,
 ) -> Result<Value> {
     let hash = keccak256(raw);
-    let envelope = decode(raw).map_err(|reason| Error::corrupt(format!("transaction {hash}: {reason}")))?;
+    let envelope = decode_any(raw).map_err(|reason| Error::corrupt(format!("transaction {hash}: {reason}")))?;
     let logs = stored.receipt.logs().iter().zip(first_log..);
     let logs: Vec<Value> = logs.map(|(log, index)| log_value(log, place, hash, index)).collect();
-    Ok(json!({
+    let mut value = json!({
         "blockHash": place.block_hash,
         "blockNumber": U64::from(place.header.number),
         "contractAddress": stored.created,
@@ -128,16 +128,25 @@ pub fn receipt_value(
         "gasUsed": U64::from(stored.gas_used),
         "logs": logs,
         "logsBloom": stored.receipt.logs_bloom(),
-        "status": U64::from(u64::from(stored.receipt.is_success())),
         "to": envelope.to(),
         "transactionHash": hash,
         "transactionIndex": U64::from(place.index as u64),
         "type": U64::from(envelope.tx_type() as u64),
-    }))
+    });
+    match stored.receipt.status_or_post_state() {
+        Eip658Value::Eip658(success) => value["status"] = json!(U64::from(u64::from(success))),
+        Eip658Value::PostState(root) => value["root"] = json!(root),
+    }
+    if let Some(hashes) = envelope.blob_versioned_hashes() {
+        let excess = place.header.excess_blob_gas.unwrap_or_default();
+        value["blobGasUsed"] = json!(U64::from(hashes.len() as u64 * DATA_GAS_PER_BLOB));
+        value["blobGasPrice"] = json!(U256::from(blobs.calc_blob_fee(excess)));
+    }
+    Ok(value)
 }
 
 /// All receipts of a block, or the one at an index.
-pub fn receipts_value(stored: &Stored, only: Option<usize>) -> Result<Vec<Value>> {
+pub fn receipts_value(spec: &ChainSpec, stored: &Stored, only: Option<usize>) -> Result<Vec<Value>> {
     let body = decode_body(&stored.body)?;
     let receipts = decode_receipts(&stored.receipts)?;
     if body.len() != receipts.len() {
@@ -148,12 +157,13 @@ pub fn receipts_value(stored: &Stored, only: Option<usize>) -> Result<Vec<Value>
             body.len()
         )));
     }
+    let blobs = spec.schedule.blobs_at(stored.header.timestamp);
     let mut values = Vec::new();
     let mut first_log = 0;
     for (index, ((sender, raw), receipt)) in body.iter().zip(&receipts).enumerate() {
         if only.is_none_or(|wanted| wanted == index) {
             let place = Place { header: &stored.header, block_hash: stored.hash, index };
-            values.push(receipt_value(*sender, raw, receipt, place, first_log)?);
+            values.push(receipt_value(*sender, raw, receipt, place, first_log, &blobs)?);
         }
         first_log += receipt.receipt.logs().len() as u64;
     }

@@ -2,6 +2,7 @@
 
 use crate::block::Head;
 use crate::errors::{Error, Result, fixed};
+use crate::import;
 use crate::store::Store;
 use crate::tree::Core;
 use crate::types::{Chain, StateRead};
@@ -193,6 +194,13 @@ impl Ledger {
     fn commit(&self, py: Python<'_>) -> PyResult<u64> {
         let core = self.core()?;
         detached(py, || core.commit())
+    }
+
+    /// Verify, execute, finalize and write blocks of Ethereum, their RLP one after the other; how many are new, and how many
+    /// bytes were read, since the last one may be cut off.
+    fn import_blocks(&self, py: Python<'_>, blocks: &[u8]) -> PyResult<(u64, usize)> {
+        let core = self.core()?;
+        detached(py, || import::import_blocks(&core, blocks))
     }
 
     fn durable(&self) -> PyResult<u64> {

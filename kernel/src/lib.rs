@@ -9,6 +9,7 @@ mod crypto;
 mod errors;
 mod evm;
 mod genesis;
+mod import;
 mod json;
 mod keccak_lanes;
 #[cfg(test)]
@@ -20,6 +21,7 @@ mod pool;
 mod pool_face;
 mod queries;
 mod reward;
+mod rules;
 mod seal;
 mod state;
 #[cfg(test)]

@@ -5,6 +5,7 @@ use crate::codec::{decode_body, decode_receipts};
 use crate::errors::{Error, Result};
 use crate::evm::next_base_fee;
 use crate::genesis::Gas;
+use crate::import::encode_block;
 use crate::json::{
     Place, block_logs, block_value, header_value, included_transaction, log_value, receipts_value, to_bytes,
 };
@@ -12,7 +13,8 @@ use crate::ledger::{address_argument, detached, hash_argument};
 use crate::types::Stored;
 use crate::view::{At, Past, View};
 use alloy_consensus::Header;
-use alloy_primitives::{Address, B256, Bloom, BloomInput, U64, U256};
+use alloy_eips::eip2718::Encodable2718;
+use alloy_primitives::{Address, B256, Bloom, BloomInput, Bytes, U64, U256};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use serde_json::{Value, json};
@@ -225,12 +227,39 @@ impl View {
 
     fn block_json<'py>(&self, py: Python<'py>, at: At, full: bool) -> Answer<'py> {
         let past = self.past()?;
-        answer(py, || past.stored_at(at)?.map(|stored| to_bytes(&block_value(past.spec(), &stored, full)?)).transpose())
+        answer(py, || past.stored_at(at)?.map(|stored| to_bytes(&block_value(&stored, full)?)).transpose())
     }
 
     fn header_json<'py>(&self, py: Python<'py>, at: At) -> Answer<'py> {
         let past = self.past()?;
         answer(py, || past.header_at(at)?.map(|(header, hash)| to_bytes(&header_value(&header, hash)?)).transpose())
+    }
+
+    /// The RLP of a block.
+    fn block_raw<'py>(&self, py: Python<'py>, at: At) -> Answer<'py> {
+        let past = self.past()?;
+        answer(py, || {
+            let Some(stored) = past.stored_at(at)? else { return Ok(None) };
+            let raws: Vec<Bytes> = decode_body(&stored.body)?.into_iter().map(|(_, raw)| raw).collect();
+            Ok(Some(encode_block(&stored.header, &raws, &stored.extra)))
+        })
+    }
+
+    /// The RLP of a header.
+    fn header_raw<'py>(&self, py: Python<'py>, at: At) -> Answer<'py> {
+        let past = self.past()?;
+        answer(py, || Ok(past.header_at(at)?.map(|(header, _)| alloy_rlp::encode(header))))
+    }
+
+    /// The EIP-2718 bytes of each receipt of a block.
+    fn receipts_raw<'py>(&self, py: Python<'py>, at: At) -> PyResult<Option<Vec<Bound<'py, PyBytes>>>> {
+        let past = self.past()?;
+        let found = detached(py, || {
+            let Some(stored) = past.stored_at(at)? else { return Ok(None) };
+            let receipts = decode_receipts(&stored.receipts)?;
+            Ok(Some(receipts.iter().map(|one| one.receipt.encoded_2718()).collect::<Vec<_>>()))
+        })?;
+        Ok(found.map(|receipts| receipts.iter().map(|one| PyBytes::new(py, one)).collect()))
     }
 
     fn block_transaction_count(&self, py: Python<'_>, at: At) -> PyResult<Option<usize>> {
@@ -240,7 +269,9 @@ impl View {
 
     fn block_receipts_json<'py>(&self, py: Python<'py>, at: At) -> Answer<'py> {
         let past = self.past()?;
-        answer(py, || past.stored_at(at)?.map(|stored| to_bytes(&receipts_value(&stored, None)?)).transpose())
+        answer(py, || {
+            past.stored_at(at)?.map(|stored| to_bytes(&receipts_value(past.spec(), &stored, None)?)).transpose()
+        })
     }
 
     fn transaction_json<'py>(&self, py: Python<'py>, hash: &[u8]) -> Answer<'py> {
@@ -271,7 +302,7 @@ impl View {
         let (past, hash) = (self.past()?, hash_argument("hash", hash)?);
         answer(py, || {
             let Some((stored, index)) = past.stored_of(&hash)? else { return Ok(None) };
-            receipts_value(&stored, Some(index))?.first().map(to_bytes).transpose()
+            receipts_value(past.spec(), &stored, Some(index))?.first().map(to_bytes).transpose()
         })
     }
 

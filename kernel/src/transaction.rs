@@ -1,4 +1,4 @@
-//! Transactions: EIP-2718 decoding (types 0, 1, 2, 4), sender recovery on all cores, and what can be judged without state.
+//! Transactions: EIP-2718 decoding (types 0 to 4), sender recovery on all cores, and what can be judged without state.
 //!
 //! Error strings are geth's (`core/error.go`, `core/txpool/errors.go`): wallets and SDKs match on them.
 
@@ -52,15 +52,28 @@ pub struct Transaction {
 /// Why a transaction was refused, in geth's words.
 pub type Refusal = String;
 
+type Decode = fn(&[u8]) -> std::result::Result<Envelope, Refusal>;
+
+/// Of a type that is unknown, or that networks of ours do not carry: no blobs are served.
+pub const UNSUPPORTED: &str = "transaction type not supported";
+
 /// Decode EIP-2718 bytes; blob transactions and unknown types are refused.
 pub fn decode(raw: &[u8]) -> std::result::Result<Envelope, Refusal> {
     match raw.first() {
+        Some(3) => Err(UNSUPPORTED.into()),
+        _ => decode_any(raw),
+    }
+}
+
+/// `decode` of what stands in a block of Ethereum: with blob transactions.
+pub fn decode_any(raw: &[u8]) -> std::result::Result<Envelope, Refusal> {
+    match raw.first() {
         None => Err("typed transaction too short".into()),
-        Some(kind @ (1 | 2 | 4)) => Envelope::decode_2718_exact(raw)
+        Some(kind @ 1..=4) => Envelope::decode_2718_exact(raw)
             .map_err(|e| format!("rlp: malformed transaction: {e}, expected the fields of type {kind}")),
         Some(0xc0..) => decode_legacy(raw),
         Some(0x80..0xc0) => Err("rlp: expected List".into()),
-        Some(_) => Err("transaction type not supported".into()),
+        Some(_) => Err(UNSUPPORTED.into()),
     }
 }
 
@@ -140,10 +153,10 @@ impl Senders {
     /// Decode one transaction and find its sender. The refusal comes with the hash.
     pub fn open(&self, raw: Bytes) -> std::result::Result<Transaction, (B256, Refusal)> {
         let hash = keccak256(&raw);
-        self.open_hashed(raw, hash)
+        self.open_hashed(raw, hash, decode)
     }
 
-    fn open_hashed(&self, raw: Bytes, hash: B256) -> std::result::Result<Transaction, (B256, Refusal)> {
+    fn open_hashed(&self, raw: Bytes, hash: B256, decode: Decode) -> std::result::Result<Transaction, (B256, Refusal)> {
         let refuse = |reason| (hash, reason);
         let envelope = decode(&raw).map_err(refuse)?;
         let sender = match self.get(&hash) {
@@ -159,10 +172,19 @@ impl Senders {
 
     /// `open` over all cores, in order.
     pub fn open_all(&self, raws: &[Bytes]) -> Vec<std::result::Result<Transaction, (B256, Refusal)>> {
+        self.open_all_by(raws, decode)
+    }
+
+    /// `open_all` of transactions of any type that Ethereum knows.
+    pub fn open_any(&self, raws: &[Bytes]) -> Vec<std::result::Result<Transaction, (B256, Refusal)>> {
+        self.open_all_by(raws, decode_any)
+    }
+
+    fn open_all_by(&self, raws: &[Bytes], decode: Decode) -> Vec<std::result::Result<Transaction, (B256, Refusal)>> {
         let open_some = |raws: &[Bytes]| {
             let mut hashes = Vec::with_capacity(raws.len());
             hash_many(raws.iter().map(|raw| raw.as_ref()), &mut hashes);
-            raws.iter().zip(hashes).map(|(raw, hash)| self.open_hashed(raw.clone(), hash)).collect::<Vec<_>>()
+            raws.iter().zip(hashes).map(|(raw, hash)| self.open_hashed(raw.clone(), hash, decode)).collect::<Vec<_>>()
         };
         if raws.len() < PARALLEL_FROM {
             return open_some(raws);
@@ -203,8 +225,8 @@ pub fn validate(chain_id: u64, fork: Fork, tx: &Envelope, allow_unprotected: boo
         }
         _ => {}
     }
-    if tx.is_eip7702() && fork < Fork::Prague {
-        return Err("transaction type not supported".into());
+    if tx.is_eip4844() || (tx.is_eip7702() && fork < Fork::Prague) {
+        return Err(UNSUPPORTED.into());
     }
     let data = tx.input().len();
     if tx.is_create() && fork >= Fork::Shanghai && data > MAX_INIT_CODE {

@@ -6,6 +6,7 @@ use crate::genesis::Fork;
 use crate::transaction::Senders;
 use crate::types::{Account, StateChanges, StateRead};
 use alloy_consensus::constants::KECCAK_EMPTY;
+use alloy_eips::eip7840::BlobParams;
 use alloy_genesis::GenesisAccount;
 use alloy_primitives::map::{AddressMap, B256Map, HashMap};
 use alloy_primitives::{Address, B256, Bytes, Log, U64, U256, keccak256};
@@ -99,6 +100,10 @@ struct Env {
     current_excess_blob_gas: U64,
 }
 
+fn blobs_of(fork: Fork) -> BlobParams {
+    if fork >= Fork::Prague { BlobParams::prague() } else { BlobParams::cancun() }
+}
+
 fn parse_state(alloc: &[u8]) -> Result<MemoryState> {
     let alloc: BTreeMap<Address, GenesisAccount> =
         serde_json::from_slice(alloc).map_err(|e| Error::invalid(format!("alloc: {e}")))?;
@@ -122,16 +127,19 @@ type Transitioned = (B256, B256, u64, Vec<String>);
 fn run(fork: &str, chain_id: u64, alloc: &[u8], env: &[u8], raws: Vec<Vec<u8>>) -> Result<Transitioned> {
     let mut state = parse_state(alloc)?;
     let env: Env = serde_json::from_slice(env).map_err(|e| Error::invalid(format!("env: {e}")))?;
+    let fork = Fork::parse(fork)?;
     let block = BlockContext {
         chain_id,
-        fork: Fork::parse(fork)?,
+        fork,
         number: env.current_number.to(),
         beneficiary: env.current_coinbase,
         timestamp: env.current_timestamp.to(),
         gas_limit: env.current_gas_limit.to(),
         base_fee: env.current_base_fee.to(),
         prevrandao: env.current_random.into(),
+        difficulty: U256::ZERO,
         excess_blob_gas: env.current_excess_blob_gas.to(),
+        blobs: blobs_of(fork),
     };
     let senders = Senders::new(raws.len());
     let mut executor = Executor::new(block, Overlay::new(&state));

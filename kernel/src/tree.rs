@@ -3,16 +3,17 @@
 //! Blocks are executed speculatively, several on one parent; one of them becomes final; all final ones are written in one
 //! transaction by `commit`, on another thread. Only then are their layers dropped, so that a failed commit changes nothing.
 
-use crate::block::{self, BODY, DECISION, Decision, HEAD, Head, RECEIPTS};
+use crate::block::{self, BODY, DECISION, Decision, EXTRA, HEAD, Head, RECEIPTS};
 use crate::errors::{Error, Result};
 use crate::evm;
 use crate::genesis::{self, ChainSpec};
+use crate::import::Extra;
 use crate::payload::Payload;
 use crate::state::{BlockLayer, EMPTY, Root, StateAt, StateTrie, apply};
 use crate::store::{Batch, Change, Snapshot, Store, Table, required};
 use crate::transaction::Senders;
 use crate::trie::{Layer, Origin, node_key};
-use crate::types::{Chain, Executed, Included, Parent, StateChanges, StateRead};
+use crate::types::{Chain, Executed, Included, Outcome, Parent, StateChanges, StateRead};
 use alloy_consensus::Header;
 use alloy_primitives::{B256, Bytes, keccak256};
 use parking_lot::{Mutex, RwLock};
@@ -215,6 +216,33 @@ impl Core {
             cause,
             age: 0,
         })
+    }
+
+    /// Keep an imported block. Raises Invalid where its state root is not what executing it gave.
+    pub fn add_imported(&self, outcome: Outcome, state: &StateAt, hash: B256) -> Result<Head> {
+        let number = outcome.header.number;
+        let (root, nodes) = state.apply(&outcome.changes, number)?;
+        let header = outcome.header.clone();
+        if root.hash != header.state_root {
+            return Err(Error::invalid(format!(
+                "block {number} ({hash}): stateRoot {}, expected {}",
+                header.state_root, root.hash
+            )));
+        }
+        let (executed, changes) = Executed::new(outcome, header, hash);
+        let layer = BlockLayer { nodes: Arc::new(nodes), codes: changes.codes, hash };
+        let transactions = executed.included.len() as u32;
+        let (executed, layer) = (Arc::new(executed), Some(Arc::new(layer)));
+        self.add(Branch { executed, root, transactions, layer, cause: hash, age: 0 })
+    }
+
+    /// Ommers and withdrawals of a final block that was imported; empty for others.
+    pub fn extra(&self, height: u64) -> Result<Extra> {
+        if let Some(last) = self.waiting(height) {
+            let extra = &last.branch.executed.extra;
+            return if extra.is_empty() { Ok(Extra::default()) } else { Extra::decode(extra) };
+        }
+        Ok(block::extra(&self.store.snapshot()?, height)?.unwrap_or_default())
     }
 
     fn add(&self, mut branch: Branch) -> Result<Head> {
@@ -476,7 +504,7 @@ fn batch_codes(batch: &mut Batch, codes: &[(B256, Bytes)]) {
     }
 }
 
-fn batch_executed(batch: &mut Batch, head: &Head, included: &[Included], decision: Option<Vec<u8>>) {
+fn batch_executed(batch: &mut Batch, head: &Head, included: &[Included], extra: &Bytes, decision: Option<Vec<u8>>) {
     let height = head.header.number;
     let mut put = |kind: u8, value: Vec<u8>| {
         batch.push(Change::Append(Table::Blocks, block::key(height, kind), value.into()));
@@ -487,6 +515,9 @@ fn batch_executed(batch: &mut Batch, head: &Head, included: &[Included], decisio
     }
     put(BODY, crate::codec::encode_body(included));
     put(RECEIPTS, crate::codec::encode_receipts(included));
+    if !extra.is_empty() {
+        put(EXTRA, extra.to_vec());
+    }
     batch.push(Change::Put(Table::Index, head.hash.to_vec(), block::index_value(height, None)));
     for (index, included) in included.iter().enumerate() {
         let value = block::index_value(height, Some(index as u32));
@@ -500,7 +531,8 @@ fn batch_block(batch: &mut Batch, block: &Final) -> Result<()> {
     batch_nodes(batch, &layer.nodes);
     batch_codes(batch, &layer.codes);
     let decision = block::encode_decision(&block.envelope, &block.certificate, &block.payloads);
-    batch_executed(batch, &block.branch.head(), &block.branch.executed.included, Some(decision));
+    let executed = &block.branch.executed;
+    batch_executed(batch, &block.branch.head(), &executed.included, &executed.extra, Some(decision));
     Ok(())
 }
 
@@ -533,7 +565,7 @@ fn create_genesis(store: &Store, json: &[u8]) -> Result<()> {
     ];
     batch_nodes(&mut batch, &layer);
     batch_codes(&mut batch, &genesis.changes.codes);
-    batch_executed(&mut batch, &head, &[], None);
+    batch_executed(&mut batch, &head, &[], &Bytes::new(), None);
     store.write(&batch)
 }
 
@@ -586,7 +618,8 @@ fn load_tree(store: &Store) -> Result<Tree> {
     };
     let Head { root, transactions, timestamp_ms, header, skipped, .. } = head;
     let (included, changed) = (Vec::new(), Vec::new());
-    let executed = Arc::new(Executed { header, hash, timestamp_ms, included, skipped, changed });
+    let extra = Bytes::new();
+    let executed = Arc::new(Executed { header, hash, timestamp_ms, included, skipped, extra, changed });
     let tip = Branch { executed, root, transactions, layer: None, cause, age: 0 };
     Ok(Tree {
         branches: HashMap::from([(hash, Arc::new(tip))]),

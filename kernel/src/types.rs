@@ -2,6 +2,7 @@
 
 use crate::errors::Result;
 use crate::genesis::ChainSpec;
+use crate::import::Extra;
 use crate::transaction::Senders;
 use alloy_consensus::{Header, ReceiptEnvelope};
 use alloy_primitives::{Address, B256, Bytes, U256};
@@ -65,6 +66,8 @@ pub struct Outcome {
     /// (transaction hash, conventional error string)
     pub skipped: Vec<(B256, String)>,
     pub changes: StateChanges,
+    /// `import::Extra`, encoded; empty where there is nothing in it.
+    pub extra: Bytes,
 }
 
 /// The block that another one follows.
@@ -82,6 +85,8 @@ pub struct Executed {
     pub timestamp_ms: u64,
     pub included: Vec<Included>,
     pub skipped: Vec<(B256, String)>,
+    /// `import::Extra`, encoded; empty where there is nothing in it.
+    pub extra: Bytes,
     /// (address, nonce, balance) of every account that the block changed; zeros where it is gone.
     pub changed: Vec<(Address, u64, U256)>,
 }
@@ -99,6 +104,7 @@ impl Executed {
             timestamp_ms: outcome.timestamp_ms,
             included: outcome.included,
             skipped: outcome.skipped,
+            extra: outcome.extra,
             changed: outcome.changes.accounts.iter().map(fields).collect(),
         };
         (executed, outcome.changes)
@@ -126,4 +132,5 @@ pub struct Stored {
     pub body: Bytes,
     /// `codec::encode_receipts`.
     pub receipts: Bytes,
+    pub extra: Extra,
 }

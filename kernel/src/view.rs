@@ -3,7 +3,9 @@
 use crate::block::{self, BODY, RECEIPTS};
 use crate::errors::{Error, Result, fixed};
 use crate::genesis::{self, ChainSpec};
+use crate::import::Extra;
 use crate::ledger::{DecisionTuple, address_argument, decision_tuple, detached, hash_argument};
+use crate::reward::withdrawals;
 use crate::state::{EMPTY, StateAt};
 use crate::store::{Snapshot, Store, Table, required};
 use crate::types::{StateRead, Stored};
@@ -92,10 +94,14 @@ impl Past {
         let snapshot = self.snapshot()?;
         let Some(head) = block::head(&snapshot, number)? else { return Ok(None) };
         Ok(Some(Stored {
-            header: head.header,
             hash: head.hash,
             body: block::part(&snapshot, number, BODY)?,
             receipts: block::part(&snapshot, number, RECEIPTS)?,
+            extra: match block::extra(&snapshot, number)? {
+                Some(extra) => extra,
+                None => Extra { ommers: Vec::new(), withdrawals: withdrawals(&self.spec, &head.header) },
+            },
+            header: head.header,
         }))
     }
 

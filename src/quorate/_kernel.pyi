@@ -137,6 +137,14 @@ class Ledger:
     def commit(self) -> int:
         """Write all final blocks to disk in one durable transaction; return the durable height."""
 
+    def import_blocks(self, blocks: bytes) -> tuple[int, int]:
+        """Verify, execute, finalize and write blocks of Ethereum, their RLP one after the other.
+
+        Returns how many are new, and how many bytes were read: a block that is cut off at the end
+        is left. Raises Invalid for a block that breaks a rule; those before it are durable then.
+        Seals of proof of work and of a beacon chain are not looked at.
+        """
+
     def durable(self) -> int: ...
     def final(self) -> int: ...
     def storage(self, block: bytes, account: bytes, slots: list[bytes]) -> list[bytes]:
@@ -226,6 +234,15 @@ class View:
     def base_fee(self, at: int | bytes) -> int: ...
     def block_json(self, at: int | bytes, full: bool) -> bytes | None: ...
     def header_json(self, at: int | bytes) -> bytes | None: ...
+    def block_raw(self, at: int | bytes) -> bytes | None:
+        """The RLP of a block."""
+
+    def header_raw(self, at: int | bytes) -> bytes | None:
+        """The RLP of a header."""
+
+    def receipts_raw(self, at: int | bytes) -> list[bytes] | None:
+        """The EIP-2718 bytes of each receipt of a block."""
+
     def block_transaction_count(self, at: int | bytes) -> int | None: ...
     def block_receipts_json(self, at: int | bytes) -> bytes | None: ...
     def transaction_json(self, hash: bytes) -> bytes | None: ...

@@ -59,6 +59,7 @@ pub struct Overlay<'a> {
     accounts: AddressMap<Cached>,
     new_codes: B256Map<Bytes>,
     block_hashes: HashMap<u64, B256>,
+    keep_empty: bool,
 }
 
 impl<'a> Overlay<'a> {
@@ -68,7 +69,13 @@ impl<'a> Overlay<'a> {
             accounts: AddressMap::default(),
             new_codes: B256Map::default(),
             block_hashes: HashMap::default(),
+            keep_empty: false,
         }
+    }
+
+    /// Whether touched accounts without anything in them stay (before EIP-161).
+    pub fn keep_empty(&mut self, keep: bool) {
+        self.keep_empty = keep;
     }
 
     /// What BLOCKHASH gives for `number`, whatever the state below says.
@@ -137,7 +144,7 @@ impl<'a> Overlay<'a> {
     fn commit_account(&mut self, address: Address, account: EvmAccount) {
         // Whatever a transaction touched it has read through `basic`, save accounts that it created out of nothing.
         let cached = self.accounts.entry(address).or_insert_with(|| Cached::new(None));
-        if account.is_selfdestructed() || account.info.is_empty() {
+        if account.is_selfdestructed() || (account.info.is_empty() && !self.keep_empty) {
             cached.remove();
             return;
         }
@@ -167,11 +174,12 @@ impl<'a> Overlay<'a> {
     }
 
     /// The net effect, sorted.
-    pub fn into_changes(self) -> StateChanges {
+    pub fn changes(&self) -> StateChanges {
         let mut changes = StateChanges::default();
-        for (address, cached) in self.accounts {
+        for (&address, cached) in &self.accounts {
+            let now = cached.now.as_ref();
             let account =
-                cached.now.map(|info| Account { nonce: info.nonce, balance: info.balance, code_hash: info.code_hash });
+                now.map(|info| Account { nonce: info.nonce, balance: info.balance, code_hash: info.code_hash });
             let wiped = cached.wiped && cached.before.is_some();
             let mut slots: Vec<(U256, U256)> = cached
                 .slots
@@ -186,7 +194,7 @@ impl<'a> Overlay<'a> {
             changes.accounts.push(AccountChange { address, account, storage_wiped: wiped, slots });
         }
         changes.accounts.sort_unstable_by_key(|change| change.address);
-        changes.codes = self.new_codes.into_iter().collect();
+        changes.codes = self.new_codes.iter().map(|(hash, code)| (*hash, code.clone())).collect();
         changes.codes.sort_unstable_by_key(|(hash, _)| *hash);
         changes
     }
