@@ -89,6 +89,7 @@ class Bench:
             accuse=lambda e: note("accuse", e.who),
             recall=lambda e: note("recall", e.first),
             blame=lambda e: note("blame", e.who),
+            readable=lambda e: note("readable", e.number, e.height),
         )
 
     def note(self, *call: Any) -> None:

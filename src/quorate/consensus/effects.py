@@ -195,6 +195,15 @@ class Blame(Value, frozen=True, gc=False):
     reason: str
 
 
+class Readable(Value, frozen=True, gc=False):
+    """The answer to `read`: the application's state at `height` or later holds everything that was
+    acknowledged before the question. -1: not here or not now, ask again or elsewhere.
+    """
+
+    number: int
+    height: Height
+
+
 Effect: TypeAlias = (
     Send
     | Broadcast
@@ -210,6 +219,7 @@ Effect: TypeAlias = (
     | Seal
     | Recall
     | Blame
+    | Readable
 )
 
 NOTHING = b""

@@ -40,6 +40,7 @@ What goes beyond the paper, and deviations:
   and block sync brings finished heights as `Decision`, which a member's word suffices for. They
   become the base of its log.
 * Only power counts, not heads; with equal powers that is the paper's majority.
+* Reads without the log are in `raft_reads`.
 * A leader that is voted out hands over by TimeoutNow (T3.10) once that is decided.
 """
 
@@ -54,8 +55,9 @@ from quorate.consensus.certificate import (
     encode_envelope,
     verify_payloads,
 )
-from quorate.consensus.raft_elections import Elections, Progress
+from quorate.consensus.raft_elections import Progress
 from quorate.consensus.raft_log import Log
+from quorate.consensus.raft_reads import Reads
 from quorate.consensus.raft_situation import describe_situation
 from quorate.consensus.raft_types import (
     ENGINE,
@@ -65,8 +67,12 @@ from quorate.consensus.raft_types import (
     Appended,
     Ballot,
     Certificate,
+    Confirm,
+    Confirmed,
     Entry,
     Learned,
+    ReadReply,
+    ReadRequest,
     RequestVote,
     TimeoutNow,
     VoteReply,
@@ -97,7 +103,7 @@ BYTES_PER_MS = 1000
 """How thin a link may be before that pause is made longer for large entries."""
 
 
-class Raft(Elections):
+class Raft(Reads):
     """One member, or a follower that waits to become one."""
 
     __slots__ = ()
@@ -109,6 +115,10 @@ class Raft(Elections):
         Append,
         Appended,
         TimeoutNow,
+        Confirm,
+        Confirmed,
+        ReadRequest,
+        ReadReply,
     )
     RECORDS: ClassVar[tuple[type[Record], ...]] = (Ballot, Written, Learned)
     TIMEOUTS: ClassVar[dict[str, Callable[[Any, Nanoseconds], None]]]
@@ -116,6 +126,7 @@ class Raft(Elections):
     # ---- start
 
     def start(self, now: Nanoseconds, base: Base, journal: Iterable[Record]) -> None:
+        self.heard_at = now
         self.height = self.applied_height = base.height
         self.parent = base.envelope
         index = term = 0
@@ -225,6 +236,7 @@ class Raft(Elections):
         for progress in self.peers.values():
             progress.next = self.log.last_index + 1
         self.kept = 0
+        self.own_index, self.lends = self.log.last_index + 1, True
         self.set_timer(now, "quorum", self.settings.election_ms * MILLISECOND)
         self.set_timer(now, "heartbeat", self.settings.heartbeat_ms * MILLISECOND)
         self.lead(now, self.log.last_height, b"", b"")
@@ -284,6 +296,7 @@ class Raft(Elections):
             term = log.get_term(known)
             assert term is not None
             self.out.append(Send(address, Append(self.term, known, term, [], self.commit)))
+        self.repeat_round(now)
         self.set_timer(now, "heartbeat", self.settings.heartbeat_ms * MILLISECOND)
 
     def on_timeout_quorum(self, now: Nanoseconds) -> None:
@@ -341,6 +354,7 @@ class Raft(Elections):
                 self.commit_to(index, holders)
                 # Others learn of it with the next message; those who wait for it, at once.
                 self.tell_commit()
+                self.begin_round(now)
                 return
 
     def get_heights(self, index: int) -> list[tuple[Height, int]]:
@@ -391,8 +405,7 @@ class Raft(Elections):
         if self.role == "leader":
             self.drop("two leaders in a term")
             return
-        self.leader, self.heard_at = sender, now
-        self.rest(now)
+        self.hear(now, sender)
         log, previous, entries = self.log, m.prev_index, m.entries
         if any(e.index != previous + 1 + i or e.term > m.term for i, e in enumerate(entries)):
             self.drop("entries")
@@ -542,6 +555,7 @@ Raft.TIMEOUTS = {
     "election": Raft.on_timeout_election,
     "heartbeat": Raft.on_timeout_heartbeat,
     "quorum": Raft.on_timeout_quorum,
+    "read": Raft.on_timeout_read,
 }
 Raft.HANDLERS = {
     Append: Raft.on_append,
@@ -550,6 +564,10 @@ Raft.HANDLERS = {
     VoteReply: Raft.on_vote_reply,
     TimeoutNow: Raft.on_timeout_now,
     Decision: Raft.on_decision,
+    Confirm: Raft.on_confirm,
+    Confirmed: Raft.on_confirmed,
+    ReadRequest: Raft.on_read_request,
+    ReadReply: Raft.on_read_reply,
 }
 
 

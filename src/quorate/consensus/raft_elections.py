@@ -79,8 +79,8 @@ class Elections(Replica):
         self.role = "follower"
         """"follower", "trial" (T9.6), "candidate" or "leader"."""
         self.leader: Address | None = None
-        self.heard_at: Nanoseconds | None = None
-        """When a leader was last heard."""
+        self.heard_at: Nanoseconds = 0
+        """When a leader was last heard, or may have been: at the start."""
         self.votes: dict[Address, None] = {}
         self.peers: dict[Address, Progress] = {}
         self.commit = 0
@@ -127,11 +127,16 @@ class Elections(Replica):
         )
 
     def is_hearing(self, now: Nanoseconds) -> bool:
-        """Whether there is a leader as far as this member knows (T4.2.3)."""
+        """Whether there may be a leader as far as this member knows (T4.2.3)."""
         if self.role == "leader":
             return True
-        wait = self.settings.election_ms * MILLISECOND
-        return self.leader is not None and self.heard_at is not None and now < self.heard_at + wait
+        # Whatever else it has heard meanwhile: the leader may rely on it (T6.4.1).
+        return now < self.heard_at + self.settings.election_ms * MILLISECOND
+
+    def hear(self, now: Nanoseconds, leader: Address) -> None:
+        """The leader of this term has said something."""
+        self.leader, self.heard_at = leader, now
+        self.rest(now)
 
     def on_timeout_election(self, now: Nanoseconds) -> None:
         """5.2, T9.6: ask whether an election could be won before starting it."""

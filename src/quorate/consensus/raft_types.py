@@ -50,6 +50,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_payload_bytes: int = 4 << 20
     max_append_bytes: int = 8 << 20
     """Payloads in one message; a single larger one goes alone."""
+    lease_reads: bool = False
+    """Whether a leader that a majority has just confirmed answers reads without asking again. Only
+    sound while no clock runs `clock_drift_percent` faster or slower than real time; all members
+    have to be told the same `election_ms`.
+    """
+    clock_drift_percent: int = 5
+    """How far the speed of a member's monotonic clock may be off, for `lease_reads`."""
     checkpoint_heights: int = 256
     checkpoint_bytes: int = 16 << 20
     """The journal may be cut after this many heights, or payload bytes."""
@@ -57,8 +64,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            if value < 1:
+            if type(value) is int and value < 1:
                 raise Invalid(f"setting {name}: {value}, expected at least 1")
+        if self.clock_drift_percent > 50:
+            raise Invalid(
+                f"setting clock_drift_percent: {self.clock_drift_percent}, expected at most 50"
+            )
         if self.election_ms < 2 * self.heartbeat_ms:
             raise Invalid(
                 f"setting election_ms: {self.election_ms}, "
@@ -124,6 +135,33 @@ class TimeoutNow(Message, frozen=True, array_like=True, gc=False, tag=5):
     """The leader asks a follower to stand for election at once (thesis, section 3.10)."""
 
     term: TermNumber
+
+
+class Confirm(Message, frozen=True, array_like=True, gc=False, tag=6):
+    """The leader asks whether it is one still: a heartbeat with a number (thesis, section 6.4)."""
+
+    term: TermNumber
+    number: IndexNumber
+
+
+class Confirmed(Message, frozen=True, array_like=True, gc=False, tag=7):
+    """The answer to Confirm; a higher term says no."""
+
+    term: TermNumber
+    number: IndexNumber
+
+
+class ReadRequest(Message, frozen=True, array_like=True, gc=False, tag=8):
+    """A follower asks its leader for a height to read at."""
+
+    number: IndexNumber
+
+
+class ReadReply(Message, frozen=True, array_like=True, gc=False, tag=9):
+    """The answer to ReadRequest: a height, or -1 from one that does not lead."""
+
+    number: IndexNumber
+    height: Annotated[int, Meta(ge=-1, le=2**62)]
 
 
 class Ballot(Record, frozen=True, array_like=True, gc=False, tag=1):

@@ -4,8 +4,8 @@ A protocol is a value that takes inputs and appends effects. It knows no clock, 
 thread, event loop or randomness of its own; the host (`quorate.node`) carries the effects out,
 in the real world and in the simulator alike.
 
-Inputs: `start`, `receive`, `timeout`, `submit`, `checked`, `applied`, `sealed`; after each of them,
-or after several, the host calls `take` and carries out the effects in order.
+Inputs: `start`, `receive`, `timeout`, `submit`, `checked`, `applied`, `sealed`, `read`; after
+each of them, or after several, the host calls `take` and carries out the effects in order.
 
 1. One input at a time, run to completion: no reentrance, no await, no callback.
 2. Effects happen in list order. Nothing after a `Persist` is visible to anyone before its record is
@@ -56,6 +56,7 @@ from quorate.consensus.effects import (
     HeightNumber,
     Message,
     Persist,
+    Readable,
     Recall,
     Record,
     RoundNumber,
@@ -89,6 +90,7 @@ __all__ = [
     "Keys",
     "Message",
     "Persist",
+    "Readable",
     "Recall",
     "Record",
     "Replica",
@@ -181,6 +183,14 @@ class Replica(ABC):
 
         Open engines: `height` is the last final one, and there are no members.
         """
+
+    def read(self, now: Nanoseconds, number: int) -> None:
+        """Ask for a height at which a read is linearizable; answered once, by `Readable(number)`.
+
+        An engine that has no cheaper way than to agree on something refuses: whoever needs such a
+        read of it lets an operation be decided and reads after that one.
+        """
+        self.out.append(Readable(number, -1))
 
     @abstractmethod
     def get_situation(self, now: Nanoseconds) -> Situation:

@@ -29,6 +29,7 @@ from quorate.consensus.replica import (
     Head,
     Message,
     Persist,
+    Readable,
     Recall,
     Record,
     Replica,
@@ -62,7 +63,8 @@ class Interpreter:
     """Feeds inputs to a replica and carries out its effects.
 
     `send` and `broadcast` take encoded frames for other members; `want`, `check`, `deliver`,
-    `head`, `accuse`, `recall` and `blame` are told of those effects when their turn comes.
+    `head`, `accuse`, `recall`, `blame` and `readable` are told of those effects when their turn
+    comes.
     """
 
     __slots__ = (
@@ -102,6 +104,7 @@ class Interpreter:
         accuse: Callable[[Accuse], None],
         recall: Callable[[Recall], None],
         blame: Callable[[Blame], None],
+        readable: Callable[[Readable], None],
     ) -> None:
         self.replica, self.port, self.me, self.echo = replica, port, replica.me, replica.ECHO
         self.send, self.broadcast = send, broadcast
@@ -137,6 +140,7 @@ class Interpreter:
             Seal: self.on_seal,
             Recall: recall,
             Blame: blame,
+            Readable: readable,
         }
 
     # ---- inputs; each is run to completion, then its effects are carried out
@@ -182,6 +186,13 @@ class Interpreter:
         if self.open:
             self.replica.wall_ms = self.port.wall_ms()
         return self.port.now()
+
+    def read(self, number: int) -> None:
+        replica = self.replica
+        replica.read(self.port.now(), number)
+        # Most reads wait for one that is under way.
+        if replica.out:
+            self.flush()
 
     def offer(self, sender: Address, message: Message, height: Height) -> bool:
         """`receive`, and return whether the replica delivers `height` because of it."""

@@ -6,6 +6,7 @@ and answers what the node asks of its `Port`. Calls never overlap. The parts:
     interpreter   effects of the engine, in order, nothing said before it is kept
     execution     the application: build, check, execute, finalize, commit
     gossip        transactions of clients and peers
+    reads         reads that see all that was acknowledged before
     sync          closing gaps of heights, serving those who have one
     peers         handshake, heights, bounds
     discovery     in open networks: addresses, slots, bans
@@ -29,6 +30,7 @@ from quorate.node.interpreter import Interpreter
 from quorate.node.peers import HELLO_TIMER, TIP_TIMER, Peer, Peers
 from quorate.node.places import Place
 from quorate.node.port import Port
+from quorate.node.reads import READ_TIMER, Reads
 from quorate.node.settings import Settings
 from quorate.node.stall import explain
 from quorate.node.status import NodeStatus, PeerStatus
@@ -121,8 +123,10 @@ class Node:
             accuse=self.on_accuse,
             recall=self.on_recall,
             blame=self.on_blame,
+            readable=lambda effect: self.reads.on_readable(effect),
         )
         self.execution.interpreter = self.interpreter
+        self.reads = Reads(self.port, settings, self.counters, self.execution, self.interpreter)
         self.gossip = Gossip(
             self.port,
             settings,
@@ -162,6 +166,7 @@ class Node:
             SYNC_TIMER: self.sync.on_timer,
             GOSSIP_TIMER: self.gossip.on_timer,
             AGAIN_TIMER: self.gossip.on_again_timer,
+            READ_TIMER: self.reads.on_timer,
         }
 
     def open_up(self, open: Open) -> None:
@@ -223,6 +228,14 @@ class Node:
     ) -> None:
         """Admit items of a client; `done` gets (identity, None or why not) of each, in order."""
         self.port.run("submit", self.gossip.submit, items, done)
+
+    def read(self, done: Callable[[Height], None]) -> None:
+        """Ask to read the application's state so that all that was acknowledged before is seen.
+
+        `done` is called once, perhaps at once: with the final height that holds it all and that the
+        application is at, or with -1 where that cannot be told here and now.
+        """
+        self.port.run("read", self.reads.read, done)
 
     def stop(self) -> None:
         """Take no more inputs and say nothing more; the world then closes journal and store."""
@@ -379,6 +392,7 @@ class Node:
     def on_final(self, executed: Executed) -> None:
         self.follow_members()
         self.peers.on_final(executed.height)
+        self.reads.on_final()
         if self.sync.active or self.sync.buffer:
             self.sync.update()
 

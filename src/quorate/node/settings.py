@@ -69,6 +69,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     serve_requests: int = 2
     """Requests of one peer that are being answered; more are dropped."""
 
+    read_timeout_ms: Milliseconds = 5000
+    """A linearizable read that has not become possible by then is refused."""
+    max_reads: int = 1 << 16
+    """Linearizable reads that wait; more are refused."""
+
     max_uncommitted: int = 128
     """Heights that may be final and not yet durable; beyond it agreement waits for the store."""
     max_waiting_effects: int = 1 << 16
