@@ -11,8 +11,10 @@
 //! 4 extra     ommers and withdrawals of an imported block, where it has any
 //! ```
 //!
-//! The last key of the table tells the durable height. Table `Index`: hash of a transaction or a block -> height (8) and
-//! index of the transaction (4), or all ones for the block itself.
+//! The last key of the table tells the last height. All heights are final, unless `tips` in table `Meta` says otherwise: the
+//! last final height (8) and the one that is called safe (8); what lies above the former has no decision and may be replaced.
+//! Table `Index`: hash of a transaction or a block -> height (8) and index of the transaction (4), or all ones for the block
+//! itself.
 
 use crate::errors::{Error, Result};
 use crate::import::Extra;
@@ -123,8 +125,41 @@ fn decode_decision(record: &[u8]) -> Result<Decision> {
     Ok((envelope, certificate, parts))
 }
 
-/// The durable height; None for a store without genesis.
-pub fn durable_height(snapshot: &Snapshot) -> Result<Option<u64>> {
+/// In table `Meta`, where blocks are seen before they are final.
+pub const TIPS: &[u8] = b"tips";
+
+/// The heights that have names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tips {
+    pub latest: u64,
+    /// From the last final one to the latest.
+    pub safe: u64,
+    /// Final.
+    pub last: u64,
+    /// Whether the three may differ.
+    pub is_open: bool,
+}
+
+pub fn encode_tips(last: u64, safe: u64) -> Bytes {
+    [last.to_be_bytes(), safe.to_be_bytes()].concat().into()
+}
+
+/// None for a store without genesis.
+pub fn tips(snapshot: &Snapshot) -> Result<Option<Tips>> {
+    let Some(latest) = latest_height(snapshot)? else { return Ok(None) };
+    let Some(record) = snapshot.get(Table::Meta, TIPS)? else {
+        return Ok(Some(Tips { latest, safe: latest, last: latest, is_open: false }));
+    };
+    let mut reader = Reader::new(&record);
+    let (last, safe) = (u64::from_be_bytes(*reader.array()?), u64::from_be_bytes(*reader.array()?));
+    if last > latest {
+        return Err(Error::corrupt(format!("tips: height {last} is final, expected at most the latest, {latest}")));
+    }
+    Ok(Some(Tips { latest, safe: safe.clamp(last, latest), last, is_open: true }))
+}
+
+/// The last height; None for a store without genesis.
+pub fn latest_height(snapshot: &Snapshot) -> Result<Option<u64>> {
     let Some(key) = snapshot.last_key(Table::Blocks)? else { return Ok(None) };
     let height = key.first_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes));
     required(height, || "the height of the last block".to_owned()).map(Some)
@@ -181,4 +216,10 @@ pub fn locate(snapshot: &Snapshot, transaction: &B256) -> Result<Option<(u64, u3
 /// The height of a block.
 pub fn height_of(snapshot: &Snapshot, block: &B256) -> Result<Option<u64>> {
     Ok(find(snapshot, block)?.filter(|(_, index)| *index == THE_BLOCK).map(|(height, _)| height))
+}
+
+/// The height of a final block.
+pub fn final_height_of(snapshot: &Snapshot, block: &B256) -> Result<Option<u64>> {
+    let Some(height) = height_of(snapshot, block)? else { return Ok(None) };
+    Ok(tips(snapshot)?.filter(|tips| height <= tips.last).map(|_| height))
 }

@@ -171,6 +171,7 @@ impl Ledger {
         let head = detached(py, || match block {
             At::Hash(hash) => core.head_by_hash(&hash),
             At::Height(height) => core.head_by_height(height),
+            At::Tag(_) => Err(Error::invalid("block: expected a height or a hash")),
         })?;
         Ok(head.map(|head| Block { head }))
     }
@@ -190,7 +191,19 @@ impl Ledger {
         detached(py, || core.finalize(&block, envelope, Bytes::copy_from_slice(certificate), payloads))
     }
 
-    /// Write all final blocks to disk in one durable transaction; return the durable height.
+    /// Let readers see, from the next commit on, the branch that ends in an executed block; `safe` is the height called so.
+    fn adopt(&self, py: Python<'_>, block: &[u8], safe: u64) -> PyResult<()> {
+        let (core, block) = (self.core()?, hash_argument("block", block)?);
+        detached(py, || core.adopt(&block, safe))
+    }
+
+    /// The hash of the adopted tip; of the last final block where there is none.
+    fn latest<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        Ok(PyBytes::new(py, self.core()?.latest().as_slice()))
+    }
+
+    /// Write all final blocks, and the adopted branch above them, to disk in one durable transaction; return the durable
+    /// height.
     fn commit(&self, py: Python<'_>) -> PyResult<u64> {
         let core = self.core()?;
         detached(py, || core.commit())

@@ -33,6 +33,7 @@ mod store_lmdb;
 mod transaction;
 mod transition;
 mod tree;
+mod tree_store;
 mod trie;
 mod trie_node;
 mod trie_update;

@@ -178,20 +178,15 @@ impl Waiters {
         Ok(dropped)
     }
 
-    /// A block left the canonical branch: stand on its parent and take its transactions back; how many.
-    pub fn unsettle(&self, block: &B256) -> Result<usize> {
-        let left = executed(&*self.chain, block)?;
-        let parent = left.header.parent_hash;
-        let below = executed(&*self.chain, &parent)?;
-        let state = self.chain.state(&parent)?;
-        {
-            let mut inner = self.inner.lock();
-            inner.move_to(&*self.chain, &below, state);
-            inner.reread_accounts()?;
-            inner.drop_useless(&B256Set::default(), &mut Dropped::new());
+    /// Admit again what abandoned blocks held, as far as it may still apply after the block that was followed last; the hashes
+    /// of what is back.
+    pub fn readmit(&self) -> Result<Vec<B256>> {
+        let raws = self.chain.take_returned();
+        if raws.is_empty() {
+            return Ok(Vec::new());
         }
-        let raws: Vec<Bytes> = left.included.iter().map(|item| item.raw.clone()).collect();
-        Ok(self.add(&raws)?.iter().filter(|(_, refusal)| refusal.is_none()).count())
+        let answers = self.add(&raws)?;
+        Ok(answers.into_iter().filter(|(_, refusal)| refusal.is_none()).map(|(hash, _)| hash).collect())
     }
 
     pub fn is_ready(&self) -> bool {

@@ -76,10 +76,10 @@ impl Pool {
         Ok(with_hashes(py, dropped))
     }
 
-    /// A block left the canonical branch: take its transactions back; return how many.
-    fn unsettle(&self, py: Python<'_>, block: &[u8]) -> PyResult<usize> {
-        let block = hash_argument("block", block)?;
-        detached(py, || self.waiters.unsettle(&block))
+    /// Admit again what abandoned blocks held and the settled one does not; return the hashes of what is back.
+    fn readmit<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+        let hashes = detached(py, || self.waiters.readmit())?;
+        Ok(hashes.iter().map(|hash| PyBytes::new(py, hash.as_slice())).collect())
     }
 
     /// Whether `take` over the last settled block would return at least one transaction.

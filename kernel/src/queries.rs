@@ -11,7 +11,7 @@ use crate::json::{
 };
 use crate::ledger::{address_argument, detached, hash_argument};
 use crate::types::Stored;
-use crate::view::{At, Past, View};
+use crate::view::{At, Moment, View};
 use alloy_consensus::Header;
 use alloy_eips::eip2718::Encodable2718;
 use alloy_primitives::{Address, B256, Bloom, BloomInput, Bytes, U64, U256};
@@ -29,7 +29,7 @@ const TIP_PERCENTILE: usize = 60;
 const TIP_DEFAULT: u128 = 1_000_000_000;
 const TIP_CAP: u128 = 500_000_000_000;
 
-impl Past {
+impl Moment<'_> {
     fn stored_at(&self, at: At) -> Result<Option<Stored>> {
         match self.height_at(at)? {
             Some(height) => self.stored(height),
@@ -133,7 +133,7 @@ impl Past {
 
     /// Effective tips at percentiles of the gas that the block used.
     fn block_rewards(&self, header: &Header, percentiles: &[f64]) -> Result<Vec<U256>> {
-        let mut tips: Vec<(u128, u64)> = self.tips(header)?;
+        let mut tips: Vec<(u128, u64)> = self.priority_fees(header)?;
         tips.sort_unstable();
         let mut rewards = Vec::with_capacity(percentiles.len());
         let (mut index, mut sum) = (0, tips.first().map_or(0, |(_, gas)| *gas));
@@ -149,7 +149,7 @@ impl Past {
     }
 
     /// (effective tip, gas used) of each transaction of a block.
-    fn tips(&self, header: &Header) -> Result<Vec<(u128, u64)>> {
+    fn priority_fees(&self, header: &Header) -> Result<Vec<(u128, u64)>> {
         if header.gas_used == 0 {
             return Ok(Vec::new());
         }
@@ -167,7 +167,7 @@ impl Past {
         let mut samples: Vec<u128> = Vec::new();
         for height in head.saturating_sub(TIP_BLOCKS - 1)..=head {
             let Some((header, ..)) = self.header(height)? else { continue };
-            let mut tips: Vec<u128> = self.tips(&header)?.into_iter().map(|(tip, _)| tip).collect();
+            let mut tips: Vec<u128> = self.priority_fees(&header)?.into_iter().map(|(tip, _)| tip).collect();
             tips.sort_unstable();
             samples.extend(tips.iter().take(TIP_SAMPLES));
         }
@@ -222,24 +222,26 @@ fn answer<'py>(py: Python<'py>, work: impl FnOnce() -> Result<Option<Vec<u8>>> +
 impl View {
     fn base_fee(&self, py: Python<'_>, at: At) -> PyResult<u64> {
         let past = self.past()?;
-        detached(py, || Ok(past.required_header(at)?.base_fee_per_gas.unwrap_or_default()))
+        detached(py, || Ok(past.now()?.required_header(at)?.base_fee_per_gas.unwrap_or_default()))
     }
 
     fn block_json<'py>(&self, py: Python<'py>, at: At, full: bool) -> Answer<'py> {
         let past = self.past()?;
-        answer(py, || past.stored_at(at)?.map(|stored| to_bytes(&block_value(&stored, full)?)).transpose())
+        answer(py, || past.now()?.stored_at(at)?.map(|stored| to_bytes(&block_value(&stored, full)?)).transpose())
     }
 
     fn header_json<'py>(&self, py: Python<'py>, at: At) -> Answer<'py> {
         let past = self.past()?;
-        answer(py, || past.header_at(at)?.map(|(header, hash)| to_bytes(&header_value(&header, hash)?)).transpose())
+        answer(py, || {
+            past.now()?.header_at(at)?.map(|(header, hash)| to_bytes(&header_value(&header, hash)?)).transpose()
+        })
     }
 
     /// The RLP of a block.
     fn block_raw<'py>(&self, py: Python<'py>, at: At) -> Answer<'py> {
         let past = self.past()?;
         answer(py, || {
-            let Some(stored) = past.stored_at(at)? else { return Ok(None) };
+            let Some(stored) = past.now()?.stored_at(at)? else { return Ok(None) };
             let raws: Vec<Bytes> = decode_body(&stored.body)?.into_iter().map(|(_, raw)| raw).collect();
             Ok(Some(encode_block(&stored.header, &raws, &stored.extra)))
         })
@@ -248,14 +250,14 @@ impl View {
     /// The RLP of a header.
     fn header_raw<'py>(&self, py: Python<'py>, at: At) -> Answer<'py> {
         let past = self.past()?;
-        answer(py, || Ok(past.header_at(at)?.map(|(header, _)| alloy_rlp::encode(header))))
+        answer(py, || Ok(past.now()?.header_at(at)?.map(|(header, _)| alloy_rlp::encode(header))))
     }
 
     /// The EIP-2718 bytes of each receipt of a block.
     fn receipts_raw<'py>(&self, py: Python<'py>, at: At) -> PyResult<Option<Vec<Bound<'py, PyBytes>>>> {
         let past = self.past()?;
         let found = detached(py, || {
-            let Some(stored) = past.stored_at(at)? else { return Ok(None) };
+            let Some(stored) = past.now()?.stored_at(at)? else { return Ok(None) };
             let receipts = decode_receipts(&stored.receipts)?;
             Ok(Some(receipts.iter().map(|one| one.receipt.encoded_2718()).collect::<Vec<_>>()))
         })?;
@@ -264,36 +266,43 @@ impl View {
 
     fn block_transaction_count(&self, py: Python<'_>, at: At) -> PyResult<Option<usize>> {
         let past = self.past()?;
-        detached(py, || past.stored_at(at)?.map(|stored| Ok(decode_body(&stored.body)?.len())).transpose())
+        detached(py, || past.now()?.stored_at(at)?.map(|stored| Ok(decode_body(&stored.body)?.len())).transpose())
     }
 
     fn block_receipts_json<'py>(&self, py: Python<'py>, at: At) -> Answer<'py> {
         let past = self.past()?;
         answer(py, || {
-            past.stored_at(at)?.map(|stored| to_bytes(&receipts_value(past.spec(), &stored, None)?)).transpose()
+            let stored = past.now()?.stored_at(at)?;
+            stored.map(|stored| to_bytes(&receipts_value(past.spec(), &stored, None)?)).transpose()
         })
     }
 
     fn transaction_json<'py>(&self, py: Python<'py>, hash: &[u8]) -> Answer<'py> {
         let (past, hash) = (self.past()?, hash_argument("hash", hash)?);
-        answer(py, || match past.stored_of(&hash)? {
-            Some((stored, index)) => past.transaction_json(&stored, index),
-            None => Ok(None),
+        answer(py, || {
+            let now = past.now()?;
+            match now.stored_of(&hash)? {
+                Some((stored, index)) => now.transaction_json(&stored, index),
+                None => Ok(None),
+            }
         })
     }
 
     fn transaction_at_json<'py>(&self, py: Python<'py>, at: At, index: usize) -> Answer<'py> {
         let past = self.past()?;
-        answer(py, || match past.stored_at(at)? {
-            Some(stored) => past.transaction_json(&stored, index),
-            None => Ok(None),
+        answer(py, || {
+            let now = past.now()?;
+            match now.stored_at(at)? {
+                Some(stored) => now.transaction_json(&stored, index),
+                None => Ok(None),
+            }
         })
     }
 
     fn transaction_raw<'py>(&self, py: Python<'py>, hash: &[u8]) -> Answer<'py> {
         let (past, hash) = (self.past()?, hash_argument("hash", hash)?);
         answer(py, || {
-            let Some((stored, index)) = past.stored_of(&hash)? else { return Ok(None) };
+            let Some((stored, index)) = past.now()?.stored_of(&hash)? else { return Ok(None) };
             Ok(decode_body(&stored.body)?.get(index).map(|(_, raw)| raw.to_vec()))
         })
     }
@@ -301,12 +310,15 @@ impl View {
     fn receipt_json<'py>(&self, py: Python<'py>, hash: &[u8]) -> Answer<'py> {
         let (past, hash) = (self.past()?, hash_argument("hash", hash)?);
         answer(py, || {
-            let Some((stored, index)) = past.stored_of(&hash)? else { return Ok(None) };
+            let Some((stored, index)) = past.now()?.stored_of(&hash)? else { return Ok(None) };
             receipts_value(past.spec(), &stored, Some(index))?.first().map(to_bytes).transpose()
         })
     }
 
-    /// Logs of final blocks in [first, last]; raises Rejected when more than `limit` match.
+    /// Logs of blocks in [first, last]; raises Rejected when more than `limit` match. With `tip`, the hash that the block at
+    /// `last` is to have: None where it is another one by now.
+    #[pyo3(signature = (first, last, addresses, topics, limit, tip = None))]
+    #[allow(clippy::too_many_arguments)]
     fn logs_json<'py>(
         &self,
         py: Python<'py>,
@@ -315,8 +327,10 @@ impl View {
         addresses: Vec<Vec<u8>>,
         topics: Vec<Option<Vec<Vec<u8>>>>,
         limit: usize,
-    ) -> PyResult<Bound<'py, PyBytes>> {
+        tip: Option<&[u8]>,
+    ) -> Answer<'py> {
         let past = self.past()?;
+        let tip = tip.map(|tip| hash_argument("tip", tip)).transpose()?;
         let addresses = addresses.iter().map(|a| address_argument("address", a)).collect::<Result<Vec<_>>>()?;
         let topics = topics
             .iter()
@@ -326,8 +340,13 @@ impl View {
             })
             .collect::<Result<Vec<Option<Vec<B256>>>>>()?;
         let filter = LogFilter::new(addresses, topics);
-        let found = detached(py, || past.logs_json(first, last, &filter, limit))?;
-        Ok(PyBytes::new(py, &found))
+        answer(py, || {
+            let now = past.now()?;
+            if tip.is_some() && now.block_hash(last)? != tip {
+                return Ok(None);
+            }
+            now.logs_json(first, last, &filter, limit).map(Some)
+        })
     }
 
     /// (address, topics, JSON of the log) in order, for subscriptions.
@@ -335,12 +354,12 @@ impl View {
     fn block_logs<'py>(
         &self,
         py: Python<'py>,
-        height: u64,
+        at: At,
     ) -> PyResult<Vec<(Bound<'py, PyBytes>, Vec<Bound<'py, PyBytes>>, Bound<'py, PyBytes>)>> {
         let past = self.past()?;
         let found = detached(py, || {
-            let missing = || Error::unavailable(format!("block {height}: not stored"));
-            let stored = past.stored_at(At::Height(height))?.ok_or_else(missing)?;
+            let missing = || Error::unavailable(format!("block {at:?}: not stored"));
+            let stored = past.now()?.stored_at(at)?.ok_or_else(missing)?;
             let mut found = Vec::new();
             for (index, transaction, position, log) in block_logs(&stored)? {
                 let place = Place { header: &stored.header, block_hash: stored.hash, index };
@@ -369,7 +388,8 @@ impl View {
     ) -> PyResult<Bound<'py, PyBytes>> {
         let past = self.past()?;
         let output = detached(py, || {
-            let (header, state) = (past.required_header(at)?, past.state_at(at)?);
+            let now = past.now()?;
+            let (header, state) = (now.required_header(at)?, now.into_state(at)?);
             call::call(past.spec(), &state, &header, request, overrides, gas_cap)
         })?;
         Ok(PyBytes::new(py, &output))
@@ -386,7 +406,8 @@ impl View {
     ) -> PyResult<u64> {
         let past = self.past()?;
         detached(py, || {
-            let (header, state) = (past.required_header(at)?, past.state_at(at)?);
+            let now = past.now()?;
+            let (header, state) = (now.required_header(at)?, now.into_state(at)?);
             call::estimate_gas(past.spec(), &state, &header, request, overrides, gas_cap)
         })
     }
@@ -399,12 +420,12 @@ impl View {
         percentiles: Vec<f64>,
     ) -> PyResult<Bound<'py, PyBytes>> {
         let past = self.past()?;
-        let history = detached(py, || past.fee_history(count, newest, &percentiles))?;
+        let history = detached(py, || past.now()?.fee_history(count, newest, &percentiles))?;
         Ok(PyBytes::new(py, &history))
     }
 
     fn suggest_tip(&self, py: Python<'_>) -> PyResult<u128> {
         let past = self.past()?;
-        detached(py, || past.suggest_tip())
+        detached(py, || past.now()?.suggest_tip())
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::errors::{Error, Result};
 use crate::keccak_lanes::hash_many;
-use crate::store::{Store, Table};
+use crate::store::{Snapshot, Store, Table};
 use crate::trie::{Layer, NodeSource, Origin};
 use crate::trie_node::{Chunks, Leaf, NodeId, NodeWriter, Reader};
 use crate::trie_update::{Edit, Item, LANES, PARALLEL_EDITS, Top, update, update_in_lanes};
@@ -153,6 +153,8 @@ pub struct StateAt {
     hash: B256,
     /// Of the blocks from the store's to this one, ascending without gaps.
     layers: Vec<Arc<BlockLayer>>,
+    /// Those of them that bring code: most do not, and there may be hundreds.
+    coded: Vec<Arc<BlockLayer>>,
     trie: Mutex<Cached>,
 }
 
@@ -168,7 +170,21 @@ impl StateAt {
     pub fn new(store: &Store, layers: Vec<Arc<BlockLayer>>, number: u64, hash: B256, root: Root) -> Result<StateAt> {
         let nodes = layers.iter().map(|layer| layer.nodes.clone()).collect();
         let trie = StateTrie { source: Origin { layers: nodes, store: store.clone() }.open()?, root };
-        Ok(StateAt { number, hash, layers, trie: Mutex::new(Cached { trie, account: None }) })
+        let coded = layers.iter().filter(|layer| !layer.codes.is_empty()).cloned().collect();
+        Ok(StateAt { number, hash, layers, coded, trie: Mutex::new(Cached { trie, account: None }) })
+    }
+
+    /// The state after a block that a snapshot holds, read through that snapshot alone: what is not final may change.
+    pub fn stored(store: &Store, snapshot: Snapshot, number: u64, hash: B256, root: Root) -> StateAt {
+        let origin = Origin { layers: Arc::new([]), store: store.clone() };
+        let trie = StateTrie { source: origin.over(snapshot), root };
+        StateAt {
+            number,
+            hash,
+            layers: Vec::new(),
+            coded: Vec::new(),
+            trie: Mutex::new(Cached { trie, account: None }),
+        }
     }
 
     /// Use the trie while no other thread does.
@@ -235,7 +251,7 @@ impl StateRead for StateAt {
         if *code_hash == KECCAK_EMPTY {
             return Ok(Bytes::new());
         }
-        for layer in self.layers.iter().rev() {
+        for layer in self.coded.iter().rev() {
             if let Some((_, code)) = layer.codes.iter().find(|(hash, _)| hash == code_hash) {
                 return Ok(code.clone());
             }

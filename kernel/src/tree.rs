@@ -2,60 +2,65 @@
 //!
 //! Blocks are executed speculatively, several on one parent; one of them becomes final; all final ones are written in one
 //! transaction by `commit`, on another thread. Only then are their layers dropped, so that a failed commit changes nothing.
+//!
+//! Where the tip may move sideways, `adopt` names the branch that readers shall see beyond what is final. The next commit
+//! writes it, and takes out what an earlier one had written of another branch, in the same transaction. Layers of blocks
+//! that are not final stay in memory even so: the writer reads above the final height from layers alone, since what the
+//! store holds there may change under it.
 
-use crate::block::{self, BODY, DECISION, Decision, EXTRA, HEAD, Head, RECEIPTS};
+use crate::block::{self, Decision, Head};
 use crate::errors::{Error, Result};
 use crate::evm;
 use crate::genesis::{self, ChainSpec};
 use crate::import::Extra;
 use crate::payload::Payload;
-use crate::state::{BlockLayer, EMPTY, Root, StateAt, StateTrie, apply};
-use crate::store::{Batch, Change, Snapshot, Store, Table, required};
+use crate::state::{BlockLayer, Root, StateAt};
+use crate::store::{Batch, Store};
 use crate::transaction::Senders;
-use crate::trie::{Layer, Origin, node_key};
-use crate::types::{Chain, Executed, Included, Outcome, Parent, StateChanges, StateRead};
+use crate::tree_store::{Shown, batch_block, batch_rollback, batch_tips, batch_without, load, open_store};
+use crate::types::{Chain, Executed, Outcome, Parent, StateRead};
 use alloy_consensus::Header;
+use alloy_primitives::map::B256Map;
 use alloy_primitives::{B256, Bytes, keccak256};
 use parking_lot::{Mutex, RwLock};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Of the layout that `block.rs`, `trie_node.rs` and `codec.rs` describe.
-const FORMAT_VERSION: u32 = 1;
-/// Executed children of one parent that are kept; the oldest goes first.
+/// Executed children of one parent that are kept; the oldest goes first, but never one that readers see.
 const MAX_SIBLINGS: usize = 16;
-/// Executed blocks that are not durable, final or not.
+/// Executed blocks that are not durable, final or not. Beyond it, the oldest at the end of an abandoned branch goes.
 const MAX_BRANCHES: usize = 4096;
+/// Transactions of abandoned blocks that wait for the pool, and their bytes; the oldest go first.
+const MAX_RETURNED: usize = 1 << 16;
+const MAX_RETURNED_BYTES: usize = 64 << 20;
 /// Blocks that are kept after they became durable, for the pool to follow.
 const RECENT_BLOCKS: usize = 16;
 const CACHED_SENDERS: usize = 1 << 17;
 
 /// An executed block that is not forgotten yet.
-struct Branch {
-    executed: Arc<Executed>,
-    root: Root,
+pub struct Branch {
+    pub executed: Arc<Executed>,
+    pub root: Root,
     /// How many there are; a block that was read from the store does not hold them.
-    transactions: u32,
+    pub transactions: u32,
     /// None once durable.
-    layer: Option<Arc<BlockLayer>>,
+    pub layer: Option<Arc<BlockLayer>>,
     /// What it was executed from.
-    cause: B256,
+    pub cause: B256,
     /// Counts executions: the lower, the older.
-    age: u64,
+    pub age: u64,
 }
 
 /// A final block that is not durable yet.
 struct Final {
     branch: Arc<Branch>,
-    envelope: B256,
-    certificate: Bytes,
-    payloads: Vec<Bytes>,
+    decision: Decision,
 }
 
-struct Tree {
+pub struct Tree {
     /// Speculative and final blocks by hash, and the durable one below all.
-    branches: HashMap<B256, Arc<Branch>>,
+    branches: B256Map<Arc<Branch>>,
     /// Blocks with the hash of one of `branches` and another cause: payloads that differ in a way that no header shows, such
     /// as milliseconds within one second. Which of them is meant is known when one becomes final.
     twins: VecDeque<Arc<Branch>>,
@@ -65,9 +70,50 @@ struct Tree {
     /// The last durable blocks, whose layers are gone.
     recent: VecDeque<Arc<Executed>>,
     executions: u64,
+    /// The tip that readers shall see; None until one was named.
+    adopted: Option<B256>,
+    /// The height that is called safe; counts only where it is above what is final.
+    safe: u64,
+    /// Whether tips of this store were ever adopted, so that it says what is final.
+    is_open: bool,
+    returned: Returned,
+}
+
+/// Transactions of abandoned blocks, oldest first.
+#[derive(Default)]
+struct Returned {
+    raws: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+impl Returned {
+    fn add(&mut self, raw: &Bytes) {
+        self.bytes += raw.len();
+        self.raws.push_back(raw.clone());
+        while self.raws.len() > MAX_RETURNED || self.bytes > MAX_RETURNED_BYTES {
+            self.bytes -= self.raws.pop_front().map_or(0, |raw| raw.len());
+        }
+    }
 }
 
 impl Tree {
+    /// Only the last final block of a store.
+    pub fn new(durable: Branch, is_open: bool) -> Tree {
+        let (height, hash, _) = durable.place();
+        Tree {
+            branches: B256Map::from_iter([(hash, Arc::new(durable))]),
+            twins: VecDeque::new(),
+            finals: VecDeque::new(),
+            durable: (height, hash),
+            recent: VecDeque::new(),
+            executions: 0,
+            adopted: None,
+            safe: 0,
+            is_open,
+            returned: Returned::default(),
+        }
+    }
+
     fn tip(&self) -> (u64, B256) {
         self.finals.back().map_or(self.durable, |last| (last.height(), last.branch.executed.hash))
     }
@@ -110,16 +156,83 @@ impl Tree {
             let (number, _, below) = branch.place();
             below == *parent && number > height
         });
-        let mut children: Vec<(u64, B256)> = children.map(|branch| (branch.age, branch.executed.hash)).collect();
+        let mut children: Vec<(u64, u64, B256)> =
+            children.map(|branch| (branch.age, branch.place().0, branch.executed.hash)).collect();
         if children.len() < MAX_SIBLINGS {
             return;
         }
         children.sort_unstable();
-        let mut forgotten = vec![children[0].1];
+        let loser = children.iter().find(|(_, number, hash)| self.adopted_at(*number) != Some(*hash));
+        let mut forgotten: Vec<B256> = loser.map(|(_, _, hash)| *hash).into_iter().collect();
         while let Some(hash) = forgotten.pop() {
             self.branches.remove(&hash);
             let orphans = self.branches.values().map(|branch| branch.place()).filter(|(_, _, below)| *below == hash);
             forgotten.extend(orphans.map(|(_, orphan, _)| orphan));
+        }
+    }
+
+    /// Make room for one more block at all, if there are tentative ones to choose from.
+    fn bound_branches(&mut self) {
+        if self.branches.len() < MAX_BRANCHES || self.adopted.is_none() {
+            return;
+        }
+        let (height, _) = self.tip();
+        let mut kept: HashSet<B256> = self.branches.values().map(|branch| branch.place().2).collect();
+        kept.extend(self.adopted);
+        let ends = self.branches.values().filter(|b| b.place().0 > height && !kept.contains(&b.executed.hash));
+        if let Some(hash) = ends.min_by_key(|branch| branch.age).map(|branch| branch.executed.hash) {
+            self.branches.remove(&hash);
+        }
+    }
+
+    // ---- what readers see
+
+    /// The ancestor of a block at a height; the block itself at its own.
+    fn ancestor(&self, hash: B256, height: u64) -> Option<B256> {
+        let mut branch = self.branches.get(&hash)?;
+        while branch.executed.header.number > height {
+            branch = self.branches.get(&branch.executed.header.parent_hash)?;
+        }
+        (branch.executed.header.number == height).then_some(branch.executed.hash)
+    }
+
+    fn adopted_at(&self, height: u64) -> Option<B256> {
+        self.adopted.and_then(|tip| self.ancestor(tip, height))
+    }
+
+    /// The adopted blocks above the last final one, ascending; None if no tip was adopted.
+    fn adopted_blocks(&self) -> Option<Vec<Arc<Branch>>> {
+        let (height, _) = self.tip();
+        let mut next = self.adopted?;
+        let mut blocks = Vec::new();
+        while let Some(branch) = self.branches.get(&next)
+            && branch.executed.header.number > height
+        {
+            blocks.push(branch.clone());
+            next = branch.executed.header.parent_hash;
+        }
+        blocks.reverse();
+        Some(blocks)
+    }
+
+    /// Move to a tip that the tree holds; what is abandoned gives its transactions back, the lowest block's first.
+    fn move_to(&mut self, tip: B256) {
+        let before = self.adopted.replace(tip);
+        let (Some(mut old), Some(mut new)) = (before, Some(tip)) else { return };
+        let mut abandoned = Vec::new();
+        while old != new {
+            let (Some(left), Some(right)) = (self.branches.get(&old), self.branches.get(&new)) else { break };
+            let (left_height, right_height) = (left.executed.header.number, right.executed.header.number);
+            if left_height >= right_height {
+                abandoned.push(left.clone());
+                old = left.executed.header.parent_hash;
+            }
+            if right_height >= left_height {
+                new = right.executed.header.parent_hash;
+            }
+        }
+        for block in abandoned.iter().rev() {
+            block.executed.included.iter().for_each(|included| self.returned.add(&included.raw));
         }
     }
 }
@@ -137,8 +250,8 @@ pub struct Core {
     senders: Senders,
     genesis_hash: B256,
     tree: RwLock<Tree>,
-    /// Held by whoever changes what is durable.
-    writing: Mutex<()>,
+    /// What the store holds above the durable height; locked by whoever changes what is durable.
+    shown: Mutex<Vec<Shown>>,
 }
 
 impl Core {
@@ -148,15 +261,11 @@ impl Core {
             Some(path) => Store::open(path, map_bytes)?,
             None => Store::in_memory(),
         };
-        let snapshot = store.snapshot()?;
-        check_format(&store, &snapshot)?;
-        if block::durable_height(&snapshot)?.is_none() {
-            create_genesis(&store, json)?;
-        }
-        let genesis_hash = check_genesis(&store, json)?;
+        let genesis_hash = open_store(&store, json)?;
         let spec = genesis::parse(json)?.spec;
-        let tree = RwLock::new(load_tree(&store)?);
-        Ok(Core { store, spec, senders: Senders::new(CACHED_SENDERS), genesis_hash, tree, writing: Mutex::new(()) })
+        let (tree, shown) = load(&store)?;
+        let (tree, shown) = (RwLock::new(tree), Mutex::new(shown));
+        Ok(Core { store, spec, senders: Senders::new(CACHED_SENDERS), genesis_hash, tree, shown })
     }
 
     pub fn store(&self) -> &Store {
@@ -176,7 +285,14 @@ impl Core {
         self.tree.read().tip()
     }
 
-    /// Raise Invalid unless the payload may follow the executed block `parent`.
+    /// The tip that was adopted, or the last final block.
+    pub fn latest(&self) -> B256 {
+        let tree = self.tree.read();
+        tree.adopted.unwrap_or_else(|| tree.tip().1)
+    }
+
+    /// Raise Invalid unless the payload may follow the executed block `parent`. Of twins any may be meant, so that only what
+    /// comes before all of them is too early; whoever knows which one looks at its milliseconds again.
     pub fn check(&self, parent: &B256, payload: &[u8], now_ms: u64) -> Result<()> {
         let payload = Payload::parse(payload)?;
         let (header, timestamp_ms) = self.parent(parent)?;
@@ -263,6 +379,7 @@ impl Core {
         if !tree.branches.contains_key(&parent) || number <= height || (number == height + 1 && parent != tip) {
             return Err(Error::unavailable(format!("block {parent}: height {height} became final on another branch")));
         }
+        tree.bound_branches();
         if tree.branches.len() >= MAX_BRANCHES {
             return Err(Error::unavailable(format!(
                 "height {number}: {} executed blocks wait for the disk, expected fewer than {MAX_BRANCHES}",
@@ -280,7 +397,7 @@ impl Core {
     fn executed_before(&self, parent: &B256, payloads: &[Bytes], parent_envelope: B256) -> Result<Head> {
         let unknown = || Error::unavailable(format!("block {parent}: not executed here, expected as a parent"));
         let snapshot = self.store.snapshot()?;
-        let height = block::height_of(&snapshot, parent)?.ok_or_else(unknown)? + 1;
+        let height = block::final_height_of(&snapshot, parent)?.ok_or_else(unknown)? + 1;
         let head = block::head(&snapshot, height)?.ok_or_else(unknown)?;
         let (_, _, stored) = block::decision(&snapshot, height)?.ok_or_else(unknown)?;
         let same = head.header.parent_hash == *parent
@@ -298,7 +415,7 @@ impl Core {
             return Ok(Some(branch.head()));
         }
         let snapshot = self.store.snapshot()?;
-        match block::height_of(&snapshot, hash)? {
+        match block::final_height_of(&snapshot, hash)? {
             Some(height) => block::head(&snapshot, height),
             None => Ok(None),
         }
@@ -309,12 +426,15 @@ impl Core {
         if let Some(last) = self.waiting(height) {
             return Ok(Some(last.branch.head()));
         }
+        if height > self.durable() {
+            return Ok(None);
+        }
         block::head(&self.store.snapshot()?, height)
     }
 
     pub fn decision(&self, height: u64) -> Result<Option<Decision>> {
         if let Some(last) = self.waiting(height) {
-            return Ok(Some((last.envelope, last.certificate.clone(), last.payloads.clone())));
+            return Ok(Some(last.decision.clone()));
         }
         block::decision(&self.store.snapshot()?, height)
     }
@@ -335,28 +455,82 @@ impl Core {
                 height + 1
             )));
         }
+        let is_abandoned = tree.adopted.is_some() && tree.adopted_at(number) != Some(*hash);
+        if is_abandoned {
+            tree.move_to(*hash);
+        }
         tree.branches.insert(*hash, branch.clone());
-        tree.finals.push_back(Arc::new(Final { branch, envelope, certificate, payloads }));
+        tree.finals.push_back(Arc::new(Final { branch, decision: (envelope, certificate, payloads) }));
         tree.forget_losers();
         Ok(())
     }
 
-    /// Write all final blocks in one durable transaction; the durable height.
+    /// Let readers see, from the next commit on, the branch that ends in this executed block, which is not below the last
+    /// final one. `safe` is the height that is called safe.
+    pub fn adopt(&self, hash: &B256, safe: u64) -> Result<()> {
+        let mut tree = self.tree.write();
+        let (height, _) = tree.tip();
+        let number = tree.branches.get(hash).map(|branch| branch.executed.header.number);
+        if number.is_none_or(|number| number < height) {
+            return Err(Error::unavailable(format!("block {hash}: not executed here, expected as the tip")));
+        }
+        tree.is_open = true;
+        tree.safe = safe;
+        tree.move_to(*hash);
+        Ok(())
+    }
+
+    /// Write all final blocks and the adopted branch above them in one durable transaction, and take out what the store holds
+    /// of another branch; the durable height.
     pub fn commit(&self) -> Result<u64> {
-        let _writing = self.writing.lock();
-        let (finals, durable) = {
+        let mut shown = self.shown.lock();
+        let (finals, adopted, safe, is_open, durable) = {
             let tree = self.tree.read();
-            (tree.finals.iter().cloned().collect::<Vec<_>>(), tree.durable.0)
+            let finals: Vec<Arc<Final>> = tree.finals.iter().cloned().collect();
+            (finals, tree.adopted_blocks(), tree.safe, tree.is_open, tree.durable.0)
         };
-        let Some(last) = finals.last() else { return Ok(durable) };
+        let names_tip = adopted.is_some();
+        let wanted: Vec<Arc<Branch>> =
+            finals.iter().map(|last| last.branch.clone()).chain(adopted.into_iter().flatten()).collect();
+        let kept = shown
+            .iter_mut()
+            .zip(&wanted)
+            .map(|(shown, branch)| shown.is(branch))
+            .take_while(|is_same| *is_same)
+            .count();
+        // Before the first tip is named after a start, what an earlier process showed stays if it may.
+        let is_cut = kept < shown.len() && (names_tip || kept < wanted.len());
+        if finals.is_empty() && kept == wanted.len() && !is_cut {
+            return Ok(durable);
+        }
         let mut batch = Batch::new();
-        for block in &finals {
-            batch_block(&mut batch, block)?;
+        if is_cut {
+            batch_without(&mut batch, &self.store, durable + 1 + kept as u64)?;
+        }
+        for (place, branch) in wanted.iter().enumerate() {
+            let decision = finals.get(place).map(|last| &last.decision);
+            batch_block(&mut batch, branch, decision, place < kept)?;
+        }
+        let last = durable + finals.len() as u64;
+        if is_open {
+            batch_tips(&mut batch, last, safe);
         }
         self.store.write(&batch)?;
+        if is_cut {
+            shown.truncate(kept);
+        }
+        shown.extend(wanted[kept..].iter().map(Shown::new));
+        shown.drain(..finals.len());
+        self.forget_durable(&finals);
+        Ok(last)
+    }
+
+    /// These final blocks are durable: their layers go.
+    fn forget_durable(&self, finals: &[Arc<Final>]) {
+        let Some(last) = finals.last() else { return };
         let mut tree = self.tree.write();
         tree.finals.drain(..finals.len());
-        for block in &finals {
+        for block in finals {
             tree.branches.remove(&block.branch.executed.hash);
             if tree.recent.len() == RECENT_BLOCKS {
                 tree.recent.pop_front();
@@ -370,30 +544,14 @@ impl Core {
         let below = std::mem::replace(&mut tree.durable, (last.height(), hash));
         tree.branches.remove(&below.1);
         tree.branches.insert(hash, Arc::new(bare));
-        Ok(last.height())
     }
 
-    /// Forget everything above a stored height.
+    /// Forget everything above a stored final height, and of the last one itself all that was only executed.
     pub fn rollback(&self, height: u64) -> Result<()> {
-        let _writing = self.writing.lock();
-        let snapshot = self.store.snapshot()?;
-        let durable = required(block::durable_height(&snapshot)?, || "the genesis block".to_owned())?;
-        if height > durable {
-            return Err(Error::unavailable(format!("height {height}: not stored, the last one is {durable}")));
-        }
-        if height < durable {
-            let above = |value: &[u8]| Ok(block::indexed_height(value)? > height);
-            let mut batch: Batch = snapshot
-                .keys_where(Table::Index, &above)?
-                .into_iter()
-                .map(|key| Change::Delete(Table::Index, key))
-                .collect();
-            batch.push(Change::Truncate(Table::Blocks, block::key(height + 1, 0)));
-            batch.push(Change::Truncate(Table::Nodes, node_key(height + 1, 0)));
-            self.store.write(&batch)?;
-        }
+        let mut shown = self.shown.lock();
+        batch_rollback(&self.store, height)?;
         let mut tree = self.tree.write();
-        *tree = load_tree(&self.store)?;
+        (*tree, *shown) = load(&self.store)?;
         Ok(())
     }
 
@@ -404,7 +562,7 @@ impl Core {
         }
         let snapshot = self.store.snapshot()?;
         let unknown = || Error::unavailable(format!("block {hash}: not executed here"));
-        let height = block::height_of(&snapshot, hash)?.ok_or_else(unknown)?;
+        let height = block::final_height_of(&snapshot, hash)?.ok_or_else(unknown)?;
         let head = block::head(&snapshot, height)?.ok_or_else(unknown)?;
         StateAt::new(&self.store, Vec::new(), height, *hash, head.root)
     }
@@ -433,7 +591,9 @@ impl Core {
         let head = self.head_by_hash(hash)?;
         let head =
             head.ok_or_else(|| Error::unavailable(format!("block {hash}: not executed here, expected as a parent")))?;
-        Ok((head.header, head.timestamp_ms))
+        let tree = self.tree.read();
+        let twins = tree.twins.iter().filter(|twin| twin.executed.hash == *hash).map(|twin| twin.executed.timestamp_ms);
+        Ok((head.header, twins.fold(head.timestamp_ms, u64::min)))
     }
 }
 
@@ -443,7 +603,7 @@ impl Branch {
         (self.executed.header.number, self.executed.hash, self.executed.header.parent_hash)
     }
 
-    fn head(&self) -> Head {
+    pub fn head(&self) -> Head {
         let Executed { header, hash, timestamp_ms, skipped, .. } = &*self.executed;
         Head {
             hash: *hash,
@@ -469,6 +629,11 @@ impl Chain for Core {
         self.tip().1
     }
 
+    fn take_returned(&self) -> Vec<Bytes> {
+        let taken = std::mem::take(&mut self.tree.write().returned);
+        taken.raws.into()
+    }
+
     fn executed(&self, block: &B256) -> Result<Option<Arc<Executed>>> {
         let tree = self.tree.read();
         let branch = tree.branches.get(block).map(|branch| branch.executed.clone());
@@ -481,152 +646,11 @@ impl Chain for Core {
 }
 
 /// Identifies an execution.
-fn fingerprint(parent: &B256, payloads: &[Bytes], parent_envelope: &B256) -> B256 {
+pub fn fingerprint(parent: &B256, payloads: &[Bytes], parent_envelope: &B256) -> B256 {
     let mut parts = parent.to_vec();
     parts.extend_from_slice(parent_envelope.as_slice());
     for payload in payloads {
         parts.extend_from_slice(keccak256(payload).as_slice());
     }
     keccak256(parts)
-}
-
-// ---- what is written
-
-fn batch_nodes(batch: &mut Batch, layer: &Layer) {
-    for (number, chunk) in &layer.chunks {
-        batch.push(Change::Append(Table::Nodes, node_key(layer.version, *number), chunk.clone()));
-    }
-}
-
-fn batch_codes(batch: &mut Batch, codes: &[(B256, Bytes)]) {
-    for (hash, code) in codes {
-        batch.push(Change::Put(Table::Codes, hash.to_vec(), code.clone()));
-    }
-}
-
-fn batch_executed(batch: &mut Batch, head: &Head, included: &[Included], extra: &Bytes, decision: Option<Vec<u8>>) {
-    let height = head.header.number;
-    let mut put = |kind: u8, value: Vec<u8>| {
-        batch.push(Change::Append(Table::Blocks, block::key(height, kind), value.into()));
-    };
-    put(HEAD, block::encode_head(head));
-    if let Some(decision) = decision {
-        put(DECISION, decision);
-    }
-    put(BODY, crate::codec::encode_body(included));
-    put(RECEIPTS, crate::codec::encode_receipts(included));
-    if !extra.is_empty() {
-        put(EXTRA, extra.to_vec());
-    }
-    batch.push(Change::Put(Table::Index, head.hash.to_vec(), block::index_value(height, None)));
-    for (index, included) in included.iter().enumerate() {
-        let value = block::index_value(height, Some(index as u32));
-        batch.push(Change::Put(Table::Index, included.hash.to_vec(), value));
-    }
-}
-
-fn batch_block(batch: &mut Batch, block: &Final) -> Result<()> {
-    let layer = block.branch.layer.as_ref();
-    let layer = required(layer, || format!("height {}: its layer", block.height()))?;
-    batch_nodes(batch, &layer.nodes);
-    batch_codes(batch, &layer.codes);
-    let decision = block::encode_decision(&block.envelope, &block.certificate, &block.payloads);
-    let executed = &block.branch.executed;
-    batch_executed(batch, &block.branch.head(), &executed.included, &executed.extra, Some(decision));
-    Ok(())
-}
-
-// ---- opening
-
-pub fn check_format(store: &Store, snapshot: &Snapshot) -> Result<()> {
-    let Some(value) = snapshot.get(Table::Meta, b"format")? else { return Ok(()) };
-    let found = value.first_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes));
-    match found {
-        Some(FORMAT_VERSION) => Ok(()),
-        Some(other) => Err(Error::corrupt(format!(
-            "{}: format {other}, expected {FORMAT_VERSION}; open it with the version of Quorate that wrote it, or sync anew",
-            store.name()
-        ))),
-        None => Err(Error::corrupt(format!("{}: its format is not a number", store.name()))),
-    }
-}
-
-fn create_genesis(store: &Store, json: &[u8]) -> Result<()> {
-    let genesis = genesis::parse(json)?;
-    let (root, layer) = genesis_state(&genesis.changes)?;
-    let mut header = genesis.header;
-    header.state_root = root.hash;
-    let hash = header.hash_slow();
-    let timestamp_ms = header.timestamp.saturating_mul(1000);
-    let head = Head { hash, timestamp_ms, root, transactions: 0, header, skipped: Vec::new() };
-    let mut batch = vec![
-        Change::Put(Table::Meta, b"format".to_vec(), FORMAT_VERSION.to_be_bytes().to_vec().into()),
-        Change::Put(Table::Meta, b"genesis".to_vec(), json.to_vec().into()),
-    ];
-    batch_nodes(&mut batch, &layer);
-    batch_codes(&mut batch, &genesis.changes.codes);
-    batch_executed(&mut batch, &head, &[], &Bytes::new(), None);
-    store.write(&batch)
-}
-
-/// The state of an allocation, which begins from nothing.
-fn genesis_state(changes: &StateChanges) -> Result<(Root, Layer)> {
-    let nothing = Origin { layers: Arc::new([]), store: Store::in_memory() };
-    apply(&StateTrie { source: nothing.open()?, root: EMPTY }, changes, 0)
-}
-
-/// The hash of the stored genesis block. Raises Invalid unless `json` describes the same.
-fn check_genesis(store: &Store, json: &[u8]) -> Result<B256> {
-    let snapshot = store.snapshot()?;
-    let hash = required(block::stored_hash(&snapshot, 0)?, || "the genesis block".to_owned())?;
-    let stored = required(snapshot.get(Table::Meta, b"genesis")?, || "the genesis file".to_owned())?;
-    if *stored == *json {
-        return Ok(hash);
-    }
-    let genesis = genesis::parse(json)?;
-    let mut header = genesis.header;
-    header.state_root = genesis_state(&genesis.changes)?.0.hash;
-    let found = header.hash_slow();
-    if found != hash {
-        return Err(Error::invalid(format!("genesis: hash {found}, expected {hash} of {}", store.name())));
-    }
-    let config = |json: &[u8]| -> Result<serde_json::Value> {
-        let file: serde_json::Value =
-            serde_json::from_slice(json).map_err(|e| Error::invalid(format!("genesis: {e}")))?;
-        Ok(file.get("config").cloned().unwrap_or_default())
-    };
-    // The hash does not cover the settings.
-    let (found, expected) = (config(json)?, config(&stored)?);
-    if found != expected {
-        return Err(Error::invalid(format!("genesis: config {found}, expected {expected} of {}", store.name())));
-    }
-    Ok(hash)
-}
-
-/// Only the last durable block.
-fn load_tree(store: &Store) -> Result<Tree> {
-    let snapshot = store.snapshot()?;
-    let height = required(block::durable_height(&snapshot)?, || "the genesis block".to_owned())?;
-    let head = required(block::head(&snapshot, height)?, || format!("height {height}: the head of the block"))?;
-    let hash = head.hash;
-    let cause = match block::decision(&snapshot, height)? {
-        Some((_, _, payloads)) => {
-            let envelope = head.header.parent_beacon_block_root.unwrap_or_default();
-            fingerprint(&head.header.parent_hash, &payloads, &envelope)
-        }
-        None => B256::ZERO,
-    };
-    let Head { root, transactions, timestamp_ms, header, skipped, .. } = head;
-    let (included, changed) = (Vec::new(), Vec::new());
-    let extra = Bytes::new();
-    let executed = Arc::new(Executed { header, hash, timestamp_ms, included, skipped, extra, changed });
-    let tip = Branch { executed, root, transactions, layer: None, cause, age: 0 };
-    Ok(Tree {
-        branches: HashMap::from([(hash, Arc::new(tip))]),
-        twins: VecDeque::new(),
-        finals: VecDeque::new(),
-        durable: (height, hash),
-        recent: VecDeque::new(),
-        executions: 0,
-    })
 }

@@ -48,9 +48,15 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// Begin to read. Nodes never change, so that a newer snapshot serves as well, and every thread may have its own.
+    /// Begin to read. Nodes of final blocks never change, so that a newer snapshot serves as well, and every thread may have its
+    /// own.
     pub fn open(&self) -> Result<NodeSource> {
-        Ok(NodeSource { origin: self.clone(), found: RefCell::default(), snapshot: self.store.snapshot()? })
+        Ok(self.over(self.store.snapshot()?))
+    }
+
+    /// Begin to read through a snapshot.
+    pub fn over(&self, snapshot: Snapshot) -> NodeSource {
+        NodeSource { origin: self.clone(), found: RefCell::default(), snapshot }
     }
 }
 

@@ -1,6 +1,6 @@
-//! Read-only snapshots of what is final and durable: `View`, less its calls and JSON, which are in `json.rs`.
+//! Read-only snapshots of what is durable, final or adopted: `View`, less its calls and JSON, which are in `json.rs`.
 
-use crate::block::{self, BODY, RECEIPTS};
+use crate::block::{self, BODY, Decision, RECEIPTS, Tips};
 use crate::errors::{Error, Result, fixed};
 use crate::genesis::{self, ChainSpec};
 use crate::import::Extra;
@@ -20,11 +20,20 @@ use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// A height or a block hash.
+/// A height that has a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tag {
+    Latest,
+    Safe,
+    Finalized,
+}
+
+/// A height, a block hash or a tag.
 #[derive(Debug, Clone, Copy)]
 pub enum At {
     Height(u64),
     Hash(B256),
+    Tag(Tag),
 }
 
 impl<'a, 'py> FromPyObject<'a, 'py> for At {
@@ -34,20 +43,51 @@ impl<'a, 'py> FromPyObject<'a, 'py> for At {
         if let Ok(hash) = object.cast::<PyBytes>() {
             return Ok(At::Hash(B256::new(fixed("block hash", hash.as_bytes())?)));
         }
-        let height = object.extract::<u64>();
-        height.map(At::Height).map_err(|_| PyTypeError::new_err("block: expected a height or a 32-byte hash"))
+        match object.extract::<i64>() {
+            Ok(-1) => Ok(At::Tag(Tag::Latest)),
+            Ok(-3) => Ok(At::Tag(Tag::Safe)),
+            Ok(-4) => Ok(At::Tag(Tag::Finalized)),
+            Ok(height @ 0..) => Ok(At::Height(height.unsigned_abs())),
+            _ => Err(PyTypeError::new_err("block: expected a height, a 32-byte hash or a tag")),
+        }
     }
 }
 
-/// The durable blocks of a store. Every answer comes from the newest snapshot.
+/// The blocks of a store.
 pub struct Past {
     store: Store,
     spec: ChainSpec,
 }
 
 impl Past {
-    fn snapshot(&self) -> Result<Snapshot> {
-        self.store.snapshot()
+    pub fn spec(&self) -> &ChainSpec {
+        &self.spec
+    }
+
+    /// The newest snapshot. One answer comes from one of them, since the blocks that are not final may be others in the next.
+    pub fn now(&self) -> Result<Moment<'_>> {
+        Ok(Moment { past: self, snapshot: self.store.snapshot()? })
+    }
+}
+
+/// The blocks of a store at one moment.
+pub struct Moment<'a> {
+    past: &'a Past,
+    snapshot: Snapshot,
+}
+
+impl Moment<'_> {
+    pub fn spec(&self) -> &ChainSpec {
+        &self.past.spec
+    }
+
+    pub fn tips(&self) -> Result<Tips> {
+        required(block::tips(&self.snapshot)?, || "the genesis block".to_owned())
+    }
+
+    /// The last height.
+    pub fn head(&self) -> Result<u64> {
+        required(block::latest_height(&self.snapshot)?, || "the genesis block".to_owned())
     }
 
     /// The height that `at` means, if it is stored.
@@ -55,51 +95,46 @@ impl Past {
         match at {
             At::Height(height) => Ok((height <= self.head()?).then_some(height)),
             At::Hash(hash) => self.block_number(&hash),
+            At::Tag(Tag::Latest) => self.head().map(Some),
+            At::Tag(Tag::Safe) => Ok(Some(self.tips()?.safe)),
+            At::Tag(Tag::Finalized) => Ok(Some(self.tips()?.last)),
         }
     }
 
     /// The state after a block. Raises Unavailable, in geth's words, for an unknown one.
-    pub fn state_at(&self, at: At) -> Result<StateAt> {
+    pub fn into_state(self, at: At) -> Result<StateAt> {
         let height = match (at, self.height_at(at)?) {
             (_, Some(height)) => height,
-            (At::Height(_), None) => return Err(Error::unavailable("header not found")),
             (At::Hash(_), None) => return Err(Error::unavailable("header for hash not found")),
+            (_, None) => return Err(Error::unavailable("header not found")),
         };
-        let head = required(block::head(&self.snapshot()?, height)?, || format!("height {height}: its head"))?;
-        StateAt::new(&self.store, Vec::new(), height, head.hash, head.root)
-    }
-}
-
-/// Blocks as JSON-RPC sees them.
-impl Past {
-    pub fn spec(&self) -> &ChainSpec {
-        &self.spec
-    }
-
-    pub fn head(&self) -> Result<u64> {
-        required(block::durable_height(&self.snapshot()?)?, || "the genesis block".to_owned())
+        let head = required(block::head(&self.snapshot, height)?, || format!("height {height}: its head"))?;
+        Ok(StateAt::stored(&self.past.store, self.snapshot, height, head.hash, head.root))
     }
 
     pub fn block_number(&self, hash: &B256) -> Result<Option<u64>> {
-        block::height_of(&self.snapshot()?, hash)
+        block::height_of(&self.snapshot, hash)
+    }
+
+    pub fn block_hash(&self, height: u64) -> Result<Option<B256>> {
+        block::stored_hash(&self.snapshot, height)
     }
 
     /// Header, its hash, and milliseconds.
     pub fn header(&self, number: u64) -> Result<Option<(Header, B256, u64)>> {
-        let head = block::head(&self.snapshot()?, number)?;
+        let head = block::head(&self.snapshot, number)?;
         Ok(head.map(|head| (head.header, head.hash, head.timestamp_ms)))
     }
 
     pub fn stored(&self, number: u64) -> Result<Option<Stored>> {
-        let snapshot = self.snapshot()?;
-        let Some(head) = block::head(&snapshot, number)? else { return Ok(None) };
+        let Some(head) = block::head(&self.snapshot, number)? else { return Ok(None) };
         Ok(Some(Stored {
             hash: head.hash,
-            body: block::part(&snapshot, number, BODY)?,
-            receipts: block::part(&snapshot, number, RECEIPTS)?,
-            extra: match block::extra(&snapshot, number)? {
+            body: block::part(&self.snapshot, number, BODY)?,
+            receipts: block::part(&self.snapshot, number, RECEIPTS)?,
+            extra: match block::extra(&self.snapshot, number)? {
                 Some(extra) => extra,
-                None => Extra { ommers: Vec::new(), withdrawals: withdrawals(&self.spec, &head.header) },
+                None => Extra { ommers: Vec::new(), withdrawals: withdrawals(&self.past.spec, &head.header) },
             },
             header: head.header,
         }))
@@ -107,7 +142,11 @@ impl Past {
 
     /// Height and index.
     pub fn locate(&self, transaction: &B256) -> Result<Option<(u64, u32)>> {
-        block::locate(&self.snapshot()?, transaction)
+        block::locate(&self.snapshot, transaction)
+    }
+
+    pub fn decision(&self, height: u64) -> Result<Option<Decision>> {
+        block::decision(&self.snapshot, height)
     }
 }
 
@@ -119,7 +158,8 @@ fn proof_key(slot: &[u8]) -> Result<B256> {
     Ok(B256::left_padding_from(slot))
 }
 
-/// Read-only snapshots of what is final and durable. Safe in another process and from many threads.
+/// Read-only snapshots of what is durable: final blocks, and the adopted branch above them. Safe in another process and from
+/// many threads.
 #[pyclass(frozen, module = "quorate._kernel")]
 pub struct View {
     /// None once closed.
@@ -157,7 +197,7 @@ impl View {
         detached(py, || {
             let store = Store::open_reader(&path)?;
             let snapshot = store.snapshot()?;
-            crate::tree::check_format(&store, &snapshot)?;
+            crate::tree_store::check_format(&store, &snapshot)?;
             let Some(json) = snapshot.get(Table::Meta, b"genesis")? else {
                 return Err(Error::unavailable(format!("{}: has no genesis yet", store.name())));
             };
@@ -167,36 +207,54 @@ impl View {
         })
     }
 
-    /// The durable height.
+    /// The last height.
     fn head(&self) -> PyResult<u64> {
-        Ok(self.past()?.head()?)
+        Ok(self.past()?.now()?.head()?)
+    }
+
+    /// The latest, the safe and the last final height, and whether they may differ.
+    fn tips(&self) -> PyResult<(u64, u64, u64, bool)> {
+        let Tips { latest, safe, last, is_open } = self.past()?.now()?.tips()?;
+        Ok((latest, safe, last, is_open))
+    }
+
+    /// (last final height, hashes of the blocks from `first` on to the latest, at most `limit`), all at one moment.
+    fn branch<'py>(&self, py: Python<'py>, first: u64, limit: usize) -> PyResult<(u64, Vec<Bound<'py, PyBytes>>)> {
+        let past = self.past()?;
+        let (last, hashes) = detached(py, || {
+            let now = past.now()?;
+            let tips = now.tips()?;
+            let hash = |height| required(now.block_hash(height)?, || format!("height {height}: the hash of the block"));
+            Ok((tips.last, (first..=tips.latest).take(limit).map(hash).collect::<Result<Vec<_>>>()?))
+        })?;
+        Ok((last, hashes.iter().map(|hash| PyBytes::new(py, hash.as_slice())).collect()))
     }
 
     fn block_hash<'py>(&self, py: Python<'py>, height: u64) -> PyResult<Option<Bound<'py, PyBytes>>> {
-        let hash = block::stored_hash(&self.past()?.snapshot()?, height)?;
+        let hash = self.past()?.now()?.block_hash(height)?;
         Ok(hash.map(|hash| PyBytes::new(py, hash.as_slice())))
     }
 
     fn block_number(&self, hash: &[u8]) -> PyResult<Option<u64>> {
-        Ok(self.past()?.block_number(&hash_argument("block hash", hash)?)?)
+        Ok(self.past()?.now()?.block_number(&hash_argument("block hash", hash)?)?)
     }
 
     fn balance<'py>(&self, py: Python<'py>, at: At, account: &[u8]) -> PyResult<Bound<'py, PyAny>> {
         let (past, account) = (self.past()?, address_argument("account", account)?);
-        let found = detached(py, || past.state_at(at)?.account(&account))?;
+        let found = detached(py, || past.now()?.into_state(at)?.account(&account))?;
         let balance = found.map_or(U256::ZERO, |account| account.balance).to_le_bytes::<32>();
         py.get_type::<pyo3::types::PyInt>().call_method1("from_bytes", (PyBytes::new(py, &balance), "little"))
     }
 
     fn nonce(&self, py: Python<'_>, at: At, account: &[u8]) -> PyResult<u64> {
         let (past, account) = (self.past()?, address_argument("account", account)?);
-        Ok(detached(py, || past.state_at(at)?.account(&account))?.map_or(0, |account| account.nonce))
+        Ok(detached(py, || past.now()?.into_state(at)?.account(&account))?.map_or(0, |account| account.nonce))
     }
 
     fn code<'py>(&self, py: Python<'py>, at: At, account: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
         let (past, account) = (self.past()?, address_argument("account", account)?);
         let code = detached(py, || {
-            let state = past.state_at(at)?;
+            let state = past.now()?.into_state(at)?;
             state.account(&account)?.map_or(Ok(Bytes::new()), |account| state.code(&account.code_hash))
         })?;
         Ok(PyBytes::new(py, &code))
@@ -205,7 +263,7 @@ impl View {
     fn storage<'py>(&self, py: Python<'py>, at: At, account: &[u8], slot: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
         let (past, account) = (self.past()?, address_argument("account", account)?);
         let slot = hash_argument("slot", slot)?;
-        let value = detached(py, || past.state_at(at)?.storage(&account, &U256::from_be_bytes(slot.0)))?;
+        let value = detached(py, || past.now()?.into_state(at)?.storage(&account, &U256::from_be_bytes(slot.0)))?;
         Ok(PyBytes::new(py, &value.to_be_bytes::<32>()))
     }
 
@@ -220,7 +278,7 @@ impl View {
         let (past, account) = (self.past()?, address_argument("account", account)?);
         let keys = slots.iter().map(|slot| proof_key(slot)).collect::<Result<Vec<_>>>()?;
         let answer = detached(py, || {
-            let (leaf, proof, storage) = past.state_at(at)?.prove(&account, &keys)?;
+            let (leaf, proof, storage) = past.now()?.into_state(at)?.prove(&account, &keys)?;
             let root = leaf.as_ref().map_or(EMPTY, |leaf| leaf.storage);
             let found = leaf.map(|leaf| leaf.account);
             let storage = slots.iter().zip(&keys).zip(storage).map(|((slot, key), (value, proof))| {
@@ -243,7 +301,7 @@ impl View {
 
     fn decision<'py>(&self, py: Python<'py>, height: u64) -> PyResult<Option<DecisionTuple<'py>>> {
         let past = self.past()?;
-        let decision = detached(py, || block::decision(&past.snapshot()?, height))?;
+        let decision = detached(py, || past.now()?.decision(height))?;
         Ok(decision.map(|decision| decision_tuple(py, &decision)))
     }
 

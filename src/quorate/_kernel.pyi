@@ -134,8 +134,21 @@ class Ledger:
     ) -> None:
         """Make an executed child of the last final block final; forget its siblings' branches."""
 
+    def adopt(self, block: bytes, safe: int) -> None:
+        """Let readers see, from the next commit on, the branch that ends in an executed block.
+
+        `safe` is the height that is called safe. Raises Unavailable for a block that is not in the
+        tree or lies below the last final one.
+        """
+
+    def latest(self) -> bytes:
+        """The hash of the adopted tip; of the last final block where there is none."""
+
     def commit(self) -> int:
-        """Write all final blocks to disk in one durable transaction; return the durable height."""
+        """Write all final blocks, and the adopted branch above them, to disk in one durable
+        transaction, which also takes out what is stored of another branch; return the durable
+        height, which is final.
+        """
 
     def import_blocks(self, blocks: bytes) -> tuple[int, int]:
         """Verify, execute, finalize and write blocks of Ethereum, their RLP one after the other.
@@ -192,8 +205,10 @@ class Pool:
         (hash, reason) of what fell out.
         """
 
-    def unsettle(self, block: bytes) -> int:
-        """A block left the canonical branch: take its transactions back; return how many."""
+    def readmit(self) -> list[bytes]:
+        """Admit again what abandoned blocks held and the settled one does not; return the hashes of
+        what is back.
+        """
 
     def ready(self) -> bool:
         """Whether `take` over the last settled block would return at least one transaction."""
@@ -215,12 +230,12 @@ class Pool:
 
 @final
 class View:
-    """Read-only snapshots of what is final and durable, for JSON-RPC. Safe in another process and
-    from many threads.
+    """Read-only snapshots of what is durable, final blocks and the adopted branch above them, for
+    JSON-RPC. Safe in another process and from many threads.
 
-    Methods ending in `_json` return the JSON of a JSON-RPC result. `at` is a height or a block
-    hash.
-    Raises Unavailable for an unknown block or state (message as geth words it).
+    Methods ending in `_json` return the JSON of a JSON-RPC result. `at` is a height, a block hash
+    or a tag: -1 the latest block, -3 the safe one, -4 the last final one. Every call answers from
+    one moment. Raises Unavailable for an unknown block or state (message as geth words it).
     """
 
     genesis_hash: bytes
@@ -228,7 +243,15 @@ class View:
 
     @staticmethod
     def open(path: str) -> View: ...
-    def head(self) -> int: ...
+    def head(self) -> int:
+        """The latest height."""
+
+    def tips(self) -> tuple[int, int, int, bool]:
+        """The latest, the safe and the last final height, and whether they may differ."""
+
+    def branch(self, first: int, limit: int) -> tuple[int, list[bytes]]:
+        """The last final height, and the hashes of at most `limit` blocks from `first` on."""
+
     def block_hash(self, height: int) -> bytes | None: ...
     def block_number(self, hash: bytes) -> int | None: ...
     def base_fee(self, at: int | bytes) -> int: ...
@@ -256,10 +279,14 @@ class View:
         addresses: list[bytes],
         topics: list[list[bytes] | None],
         limit: int,
-    ) -> bytes:
-        """Logs of final blocks in [first, last]; raises Rejected when more than `limit` match."""
+        tip: bytes | None = None,
+    ) -> bytes | None:
+        """Logs of blocks in [first, last]; raises Rejected when more than `limit` match.
 
-    def block_logs(self, height: int) -> list[tuple[bytes, list[bytes], bytes]]:
+        With `tip`, the hash that the block at `last` is to have: None where it is another one.
+        """
+
+    def block_logs(self, at: int | bytes) -> list[tuple[bytes, list[bytes], bytes]]:
         """(address, topics, JSON of the log) in order, for subscriptions."""
 
     def balance(self, at: int | bytes, account: bytes) -> int: ...

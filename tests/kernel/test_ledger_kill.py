@@ -24,20 +24,20 @@ def write_for_ever(path: str) -> None:
         sys.stdout.flush()
 
 
-def run_and_kill(path: str, delay: float) -> int:
+def run_and_kill(path: str, delay: float, writer: str = __file__) -> int:
     """Kill a writer `delay` seconds after its first commit; return the last height it told."""
-    command = [sys.executable, __file__, path]
+    command = [sys.executable, writer, path]
     folders = ":".join(sys.path)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env={"PYTHONPATH": folders}) as writer:
-        assert writer.stdout is not None
-        told = [writer.stdout.readline()]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env={"PYTHONPATH": folders}) as victim:
+        assert victim.stdout is not None
+        told = [victim.stdout.readline()]
         assert told[0], "the writer ended by itself"
         # Spinning is more exact than sleeping: the moment must not follow the writer's rhythm.
         deadline = time.perf_counter() + delay
         while time.perf_counter() < deadline:
             pass
-        writer.kill()
-        told += writer.stdout.readlines()
+        victim.kill()
+        told += victim.stdout.readlines()
     return max(int(line) for line in told if line.endswith(b"\n"))
 
 

@@ -195,17 +195,6 @@ def test_settle_may_skip_blocks(pool: Pool, ledger: Ledger) -> None:
     assert taken(pool, ledger) == rlp([raws[2]])
 
 
-def test_unsettle_takes_transactions_back(pool: Pool, ledger: Ledger) -> None:
-    root = tip(ledger)
-    raws = [transaction(KEYS[0], nonce, STRANGER) for nonce in range(2)]
-    pool.add(raws)
-    block = ledger.execute(root.hash, [payload(root, *raws)], bytes(32))
-    assert pool.settle(block.hash) == []
-    assert pool.counts()[:2] == (0, 0)
-    assert pool.unsettle(block.hash) == 2
-    assert pool.take(root.hash, 1 << 20, GAS_LIMIT) == rlp(list(raws))
-
-
 def test_take_over_another_block_looks_at_its_state(pool: Pool, ledger: Ledger) -> None:
     root = tip(ledger)
     raws = [transaction(KEYS[0], nonce, STRANGER) for nonce in range(3)]

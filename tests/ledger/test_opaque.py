@@ -1,9 +1,11 @@
 """The ledger of opaque items."""
 
+import msgspec
 import pytest
 
 from quorate.base.errors import Invalid, Unavailable
 from quorate.base.types import Member
+from quorate.crypto.hashes import HEAD_BYTES, keccak256
 from quorate.ledger.opaque import (
     OpaqueLedger,
     OpaqueStore,
@@ -127,3 +129,57 @@ def test_what_was_not_committed_is_lost_and_the_rest_is_not() -> None:
     assert again.durable().height == 1
     assert again.decision(2) is None
     assert [error for _, error in again.add([b"a", b"b"])] == ["already known", None]
+
+
+def grow(ledger: OpaqueLedger, parent: bytes, *items: bytes) -> bytes:
+    """Execute a block of these items over another one."""
+    at_ms = ledger.get_executed(parent).timestamp_ms + 1
+    payload = compose(parent, at_ms, ALICE, msgspec.msgpack.encode(list(items)))
+    assert ledger.check(parent, payload, at_ms) is None
+    return ledger.execute(parent, [payload], ENVELOPE).block
+
+
+def test_items_of_an_abandoned_branch_wait_again_in_their_order() -> None:
+    ledger = make_ledger()
+    ledger.add([b"a", b"b", b"c", b"d"])
+    first = grow(ledger, GENESIS.block, b"a", b"b")
+    ledger.adopt(grow(ledger, first, b"c"), 0)
+    assert list(ledger.pool.values()) == [b"d"]
+    assert ledger.add([b"a"])[0][1] == "already known"
+    assert ledger.settle() == []
+    ledger.adopt(grow(ledger, GENESIS.block, b"b"), 0)
+    assert list(ledger.pool.values()) == [b"d", b"a", b"c"]
+    assert ledger.settle() == [keccak256(b"a"), keccak256(b"c")]
+    assert ledger.settle() == []
+    assert ledger.pool_bytes == 3
+
+
+def test_a_payload_over_any_block_holds_what_that_branch_lacks() -> None:
+    ledger = make_ledger()
+    ledger.add([b"a", b"b"])
+    left, right = grow(ledger, GENESIS.block, b"a"), grow(ledger, GENESIS.block, b"b")
+    ledger.adopt(left, 0)
+    assert b"b" in ledger.build(left, 1000, 1 << 20)[HEAD_BYTES:]
+    assert ledger.build(right, 1000, 1 << 20)[HEAD_BYTES:] == b"\x90"
+
+
+def test_what_is_final_drops_the_branches_beside_it() -> None:
+    ledger = make_ledger()
+    left, right = grow(ledger, GENESIS.block, b"a"), grow(ledger, GENESIS.block, b"b")
+    above, lost = grow(ledger, left, b"c"), grow(ledger, right, b"d")
+    ledger.adopt(above, 0)
+    ledger.finalize(ledger.get_executed(left), ENVELOPE, b"proof", [])
+    assert list(ledger.branches) == [above]
+    assert (ledger.adopted, list(ledger.shown)) == (above, [keccak256(b"c")])
+    with pytest.raises(Unavailable, match="not known"):
+        ledger.adopt(lost, 0)
+    assert ledger.commit() == 1
+
+
+def test_what_is_final_elsewhere_takes_the_adopted_branch_away() -> None:
+    ledger = make_ledger()
+    left, right = grow(ledger, GENESIS.block, b"a"), grow(ledger, GENESIS.block, b"b")
+    ledger.adopt(grow(ledger, left, b"c"), 0)
+    ledger.finalize(ledger.get_executed(right), ENVELOPE, b"proof", [])
+    assert ledger.adopted == right
+    assert ledger.settle() == [keccak256(b"a"), keccak256(b"c")]

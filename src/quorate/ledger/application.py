@@ -4,6 +4,9 @@ Methods marked *slow* may take milliseconds to seconds; the node calls them thro
 port, never on the path of a vote: `build`, `check`, `execute` on one, `add`, `settle`, `has_work`
 and `waiting` on another, `commit` on a third, `decision` on a fourth. Lanes run beside each other.
 They must be deterministic except `build` and `add`, and must not look at a clock.
+
+Executed blocks form a tree over the last final one. `finalize` takes its next step for good;
+`adopt` names the tip that readers see meanwhile, which may move sideways.
 """
 
 from typing import Protocol
@@ -55,8 +58,11 @@ class Application(Protocol):
         """
         ...
 
-    def settle(self) -> None:
-        """Slow: judge what waits anew, over the last final block."""
+    def settle(self) -> list[Hash]:
+        """Slow: judge what waits anew, over the block that readers see as the latest.
+
+        Returns what waits again because the block that held it was abandoned.
+        """
         ...
 
     def has_work(self) -> bool:
@@ -84,7 +90,11 @@ class Application(Protocol):
         ...
 
     def execute(self, parent: Hash, payloads: list[bytes], parent_envelope: Hash) -> Executed:
-        """Slow: execute (idempotent; may be speculative, of several children of one parent)."""
+        """Slow: execute (idempotent; may be speculative, of several children of one parent).
+
+        The parent is any executed block from the last final one on. Raises Unavailable for one that
+        is not (or no longer) held; what was executed long ago on branches may be dropped.
+        """
         ...
 
     def finalize(
@@ -93,6 +103,17 @@ class Application(Protocol):
         """The executed child of the last final block is final."""
         ...
 
+    def adopt(self, tip: Hash, safe: Height) -> None:
+        """Let the branch that ends in an executed block be what readers see beyond what is final.
+
+        It may leave another branch, whose items wait again after the next `settle`. `safe` is the
+        height that readers may call safe. Called only for engines that are open; without it the
+        last final block is the latest. Raises Unavailable for a block that is not held.
+        """
+        ...
+
     def commit(self) -> Height:
-        """Slow: make everything final durable at once; the durable height."""
+        """Slow: make everything final durable at once, and what readers see with it; the durable
+        height.
+        """
         ...

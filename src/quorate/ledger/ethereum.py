@@ -33,7 +33,17 @@ class EthereumLedger:
     `proposer` is written into the payloads that this node builds, and receives their fees.
     """
 
-    __slots__ = ("after", "genesis", "ledger", "pool", "proposer", "sets", "settled", "tip")
+    __slots__ = (
+        "after",
+        "genesis",
+        "is_open",
+        "ledger",
+        "pool",
+        "proposer",
+        "sets",
+        "settled",
+        "tip",
+    )
 
     def __init__(self, ledger: Ledger, pool: Pool, proposer: Address) -> None:
         self.ledger, self.pool, self.proposer = ledger, pool, proposer
@@ -44,7 +54,9 @@ class EthereumLedger:
         """The sets after the last final heights; asked for at every height, on the node's loop."""
         last = self.get_block(ledger.final())
         self.tip: Hash = last.hash
-        """The last final block."""
+        """The latest block: the last final one, or the one that was adopted since."""
+        self.is_open = False
+        """Whether a tip was adopted since the start."""
         self.settled: Hash = self.genesis
         """The block that the pool followed last."""
         self.settle()
@@ -110,8 +122,9 @@ class EthereumLedger:
     def add(self, items: list[bytes]) -> list[tuple[Hash, str | None]]:
         return self.pool.add(items)
 
-    def settle(self) -> None:
+    def settle(self) -> list[Hash]:
         self.follow(self.tip)
+        return self.pool.readmit()
 
     def follow(self, block: Hash) -> None:
         """Let the pool follow a block, unless it has."""
@@ -138,7 +151,8 @@ class EthereumLedger:
     # ---- payloads
 
     def build(self, parent: Hash, now_ms: Milliseconds, max_bytes: int) -> bytes:
-        self.follow(parent)
+        if parent == self.tip or not self.is_open:
+            self.follow(parent)
         block = self.get_block(parent)
         body = self.pool.take(parent, max_bytes - HEAD_BYTES, block.gas_limit)
         return compose(parent, max(now_ms, block.timestamp_ms + 1), self.proposer, body)
@@ -157,9 +171,13 @@ class EthereumLedger:
         self, executed: Executed, envelope: Hash, certificate: bytes, payloads: list[bytes]
     ) -> None:
         self.ledger.finalize(executed.block, envelope, certificate, payloads)
-        self.tip = executed.block
+        self.tip = self.ledger.latest() if self.is_open else executed.block
         self.after[executed.height] = executed.members
         self.after.pop(executed.height - KEPT_FINAL, None)
+
+    def adopt(self, tip: Hash, safe: Height) -> None:
+        self.ledger.adopt(tip, safe)
+        self.tip, self.is_open = tip, True
 
     def commit(self) -> Height:
         return self.ledger.commit()

@@ -46,7 +46,7 @@ class Branch(Struct, frozen=True):
 
     executed: Executed
     parent: Hash
-    items: list[Hash]
+    fresh: dict[Hash, bytes]
 
 
 class OpaqueStore:
@@ -69,6 +69,7 @@ class OpaqueLedger:
     """An `Application` over an `OpaqueStore`; `proposer` is written into the payloads it builds."""
 
     __slots__ = (
+        "adopted",
         "branches",
         "encoded",
         "final",
@@ -78,6 +79,8 @@ class OpaqueLedger:
         "pool",
         "pool_bytes",
         "proposer",
+        "returned",
+        "shown",
         "store",
     )
 
@@ -91,7 +94,13 @@ class OpaqueLedger:
         self.included: dict[Hash, Height] = {}
         """Items in final blocks."""
         self.branches: dict[Hash, Branch] = {}
-        """Executed blocks above the last final one."""
+        """Executed blocks above the last final one, oldest first."""
+        self.adopted: Hash = self.last.block
+        """The latest block as readers see it: the last final one, or a tip above it."""
+        self.shown: dict[Hash, None] = {}
+        """Items in the blocks above the last final one, up to the adopted tip."""
+        self.returned: list[Hash] = []
+        """Items of abandoned blocks that wait again, since the last `settle`."""
         self.pool: dict[Hash, bytes] = {}
         self.pool_bytes = 0
         self.encoded: tuple[list[Member], bytes] = ([], _ENCODER.encode([]))
@@ -130,7 +139,7 @@ class OpaqueLedger:
 
     def add_one(self, item: bytes) -> tuple[Hash, str | None]:
         identity = keccak256(item)
-        if identity in self.pool or identity in self.included:
+        if identity in self.pool or identity in self.included or identity in self.shown:
             return identity, "already known"
         if not 0 < len(item) <= MAX_ITEM_BYTES:
             return identity, f"item of {len(item)} bytes, expected 1 to {MAX_ITEM_BYTES}"
@@ -142,8 +151,10 @@ class OpaqueLedger:
         self.pool_bytes += len(item)
         return identity, None
 
-    def settle(self) -> None:
-        """Nothing to do: `finalize` takes out what it includes."""
+    def settle(self) -> list[Hash]:
+        """Say what waits again; `finalize` and `adopt` take out what they include."""
+        returned, self.returned = self.returned, []
+        return returned
 
     def has_work(self) -> bool:
         return bool(self.pool)
@@ -163,7 +174,11 @@ class OpaqueLedger:
         previous = self.get_executed(parent)
         items: list[bytes] = []
         left = max_bytes - HEAD_BYTES - ITEM_OVERHEAD
-        for item in list(self.pool.values()):
+        is_tip = parent == self.adopted
+        for identity, item in list(self.pool.items()):
+            # Over another block than the latest, part of what waits may be included already.
+            if not is_tip and self.is_included(identity, parent):
+                continue
             left -= len(item) + ITEM_OVERHEAD
             if left < 0:
                 break
@@ -190,14 +205,14 @@ class OpaqueLedger:
     def execute(self, parent: Hash, payloads: list[bytes], parent_envelope: Hash) -> Executed:
         previous = self.get_executed(parent)
         skipped: list[tuple[Hash, str]] = []
-        fresh: dict[Hash, None] = {}
+        fresh: dict[Hash, bytes] = {}
         changes: list[bytes] = []
         for item in get_items(payloads):
             identity = keccak256(item)
             if identity in fresh or self.is_included(identity, parent):
                 skipped.append((identity, "already known"))
                 continue
-            fresh[identity] = None
+            fresh[identity] = item
             if item.startswith(MEMBER_PREFIX):
                 changes.append(item)
         after = change_members(previous.members, changes)
@@ -208,7 +223,7 @@ class OpaqueLedger:
             b"".join((parent, parent_envelope, self.encoded[1], _ENCODER.encode(payloads)))
         )
         executed = Executed(previous.height + 1, block, time, len(fresh), after, skipped)
-        self.branches[block] = Branch(executed, parent, list(fresh))
+        self.branches[block] = Branch(executed, parent, fresh)
         return executed
 
     def finalize(
@@ -217,13 +232,39 @@ class OpaqueLedger:
         branch = self.branches[executed.block]
         if branch.parent != self.last.block:
             raise Invalid(f"height {executed.height}: its parent is not the last final block")
-        for identity in branch.items:
+        if self.adopted == self.last.block:
+            self.adopted = executed.block
+        elif not self.descends(self.adopted, executed.block):
+            self.adopt(executed.block, executed.height)
+        for identity in branch.fresh:
             self.included[identity] = executed.height
+            self.shown.pop(identity, None)
             item = self.pool.pop(identity, b"")
             self.pool_bytes -= len(item)
         self.final[executed.height] = Final(executed, envelope, certificate, payloads)
         self.last = executed
-        self.branches.clear()
+        self.forget_losers()
+
+    def adopt(self, tip: Hash, safe: Height) -> None:
+        self.get_executed(tip)
+        left, entered = self.find_fork(self.adopted, tip)
+        for branch in reversed(left):
+            for identity, item in branch.fresh.items():
+                self.shown.pop(identity, None)
+                self.put_back(identity, item)
+        for branch in entered:
+            for identity in branch.fresh:
+                self.shown[identity] = None
+                self.pool_bytes -= len(self.pool.pop(identity, b""))
+        self.returned = [identity for identity in self.returned if identity in self.pool]
+        self.adopted = tip
+
+    def put_back(self, identity: Hash, item: bytes) -> None:
+        """Let an item of an abandoned block wait again."""
+        if len(self.pool) < MAX_POOL_ITEMS and self.pool_bytes + len(item) <= MAX_POOL_BYTES:
+            self.pool[identity] = item
+            self.pool_bytes += len(item)
+            self.returned.append(identity)
 
     def commit(self) -> Height:
         # More may become final while this runs: it takes the heights that are there now.
@@ -246,12 +287,51 @@ class OpaqueLedger:
         """Whether an item is in a final block or in a branch down from `parent`."""
         if identity in self.included:
             return True
+        if parent == self.adopted:
+            return identity in self.shown
         branch = self.branches.get(parent)
         while branch is not None:
-            if identity in branch.items:
+            if identity in branch.fresh:
                 return True
             branch = self.branches.get(branch.parent)
         return False
+
+    def find_fork(self, old: Hash, new: Hash) -> tuple[list[Branch], list[Branch]]:
+        """Return the blocks that only one of two branches has, highest first."""
+        left: list[Branch] = []
+        entered: list[Branch] = []
+        while old != new:
+            one, other = self.branches.get(old), self.branches.get(new)
+            if one is None and other is None:
+                break
+            if one is not None and (other is None or one.executed.height >= other.executed.height):
+                left.append(one)
+                old = one.parent
+                if other is None or one.executed.height > other.executed.height:
+                    continue
+            if other is not None:
+                entered.append(other)
+                new = other.parent
+        return left, entered
+
+    def descends(self, block: Hash, ancestor: Hash) -> bool:
+        """Whether a tentative block lies over another one, or is it."""
+        while block != ancestor:
+            branch = self.branches.get(block)
+            if branch is None:
+                return False
+            block = branch.parent
+        return True
+
+    def forget_losers(self) -> None:
+        """Keep what lies over the last final block; parents were executed before children."""
+        living = {self.last.block}
+        kept: dict[Hash, Branch] = {}
+        for block, branch in self.branches.items():
+            if branch.parent in living:
+                living.add(block)
+                kept[block] = branch
+        self.branches = kept
 
 
 def get_items(payloads: list[bytes]) -> list[bytes]:

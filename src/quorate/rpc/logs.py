@@ -140,6 +140,6 @@ class Logs:
         addresses = list(criteria.addresses)
         topics = [None if options is None else list(options) for options in criteria.topics]
         try:
-            return self.store.view.logs_json(first, last, addresses, topics, limit)
+            return self.store.view.logs_json(first, last, addresses, topics, limit) or b"[]"
         except Rejected:
             raise RpcError(LIMIT, f"query returned more than {limit} results") from None
