@@ -1,11 +1,13 @@
 """What discovery is told and what it remembers of each connection."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from msgspec import Struct
 
 from quorate.base.rng import Rng
 from quorate.base.types import Address, Milliseconds, Nanoseconds
+from quorate.node.addresses import AddressBook
 from quorate.node.peer_file import Kept
 from quorate.node.places import Place
 from quorate.node.wire import Here
@@ -32,9 +34,7 @@ class OpenSettings(Struct, frozen=True, kw_only=True):
     feeler_stay_ms: Milliseconds = 10_000
     """How long a feeler has to prove useful."""
     ask_ms: Milliseconds = 300_000
-    """Each outgoing connection is asked for addresses so often."""
-    ask_hungry_ms: Milliseconds = 15_000
-    """The same while slots are free."""
+    """Each outgoing connection is asked for addresses so often, sooner while slots are free."""
     told_again_ms: Milliseconds = 10_000
     """So long the same addresses are told to all who ask."""
     keep_ms: Milliseconds = 60_000
@@ -87,6 +87,7 @@ class Open(Struct):
     here: Here | None
     """Where it says that it listens; None: it does not say."""
     kept: Kept | None
+    make_book: Callable[[bytes, Rng], AddressBook] = AddressBook
 
 
 class Dial:
@@ -102,9 +103,10 @@ class Contact:
     """A connection that is up; times are of the port's clock, 0: never."""
 
     __slots__ = (
-        "answered_at",
+        "answers_full_at",
         "ask_at",
         "asked",
+        "asks",
         "block_at",
         "greeted",
         "host",
@@ -123,4 +125,4 @@ class Contact:
         self.place = meeting.dialled
         """Where it listens, as far as that is known."""
         self.greeted = self.asked = self.told_here = False
-        self.answered_at = self.block_at = self.item_at = self.ask_at = 0
+        self.asks = self.ask_at = self.answers_full_at = self.block_at = self.item_at = 0

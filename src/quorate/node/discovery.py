@@ -20,9 +20,11 @@ Bitcoin Core's `net` and `net_processing` are the model. Not here: connections t
 alone, and addresses that are passed on unasked.
 """
 
+from collections.abc import Callable
+
 from quorate.base.types import Address, Hash, Milliseconds, Nanoseconds
 from quorate.consensus.replica import Timer
-from quorate.node.addresses import AddressBook, Entry
+from quorate.node.addresses import Entry
 from quorate.node.contacts import FEELER, INBOUND, OUTBOUND, Contact, Dial, Meeting, Open
 from quorate.node.peer_file import MAX_ANCHORS, Kept, KeptEntry, encode_kept
 from quorate.node.peers import SECOND, Peer, Peers
@@ -50,6 +52,15 @@ LONGEST_TICK: Nanoseconds = 30 * SECOND
 """Between two looks while there is nobody to dial although slots are free."""
 BOOT_PAUSE: Nanoseconds = SECOND
 LONGEST_BOOT_PAUSE: Nanoseconds = 300 * SECOND
+FIRST_KEEP: Nanoseconds = 5 * SECOND
+"""What a young node has found is written soon, lest a crash makes it a stranger again."""
+ASK_FIRST: Nanoseconds = 2 * SECOND
+"""A connection is asked for addresses again after this long while slots are free, and after twice
+as long each time, up to the setting.
+"""
+ANSWER_COST: Nanoseconds = 8 * SECOND
+ANSWER_BURST: Nanoseconds = 40 * SECOND
+"""One answer in so long, some at once at the beginning (GCRA): what an honest peer asks for."""
 MAX_OWN = 16
 """Places that turned out to be ourselves."""
 PENALTY_S = 7200
@@ -82,7 +93,8 @@ class Discovery:
         self.keep_at: Nanoseconds = 0
         self.dirty = False
         self.tick_at: Nanoseconds = 0
-        self.book = AddressBook(plan.secret, plan.rng)
+        self.make_book = plan.make_book
+        self.book = plan.make_book(plan.secret, plan.rng)
         if plan.kept is not None:
             self.load(plan.kept)
 
@@ -92,14 +104,14 @@ class Discovery:
         """Begin to look for peers."""
         now = self.port.now()
         self.feeler_at = now + self.draw_pause(self.settings.feeler_ms)
-        self.keep_at = now + self.settings.keep_ms * MILLISECOND
+        self.keep_at = now + FIRST_KEEP
         self.wake(0)
 
     def load(self, kept: Kept) -> None:
         """Take over what a file held."""
         now_s = self.get_wall_s()
         self.secret = kept.secret
-        self.book = AddressBook(kept.secret, self.rng)
+        self.book = self.make_book(kept.secret, self.rng)
         for found in kept.entries:
             if get_reach(found.place.host) == UNUSABLE:
                 continue
@@ -282,13 +294,11 @@ class Discovery:
         now = self.port.now()
         if contact is None:
             return
-        # Half the time in which an honest peer asks again, since frames come early and late.
-        if contact.answered_at and now - contact.answered_at < (
-            self.settings.ask_hungry_ms * MILLISECOND // 2
-        ):
+        full_at = max(contact.answers_full_at, now) + ANSWER_COST
+        if full_at > now + ANSWER_BURST:
             self.peers.strike(peer, "requests")
             return
-        contact.answered_at = now
+        contact.answers_full_at = full_at
         now_s = self.get_wall_s()
         told = [
             Told(entry.place, max(now_s - entry.seen_at, 0) // 60)
@@ -300,8 +310,10 @@ class Discovery:
 
     def get_sample(self, now: Nanoseconds, now_s: int) -> list[Entry]:
         """Return the addresses that all who ask in a while are told, lest many connections read
-        the whole book.
+        the whole book; a book that one list can hold is told as it is.
         """
+        if len(self.book.entries) <= MAX_PLACES:
+            return self.book.sample(MAX_PLACES, now_s)
         if self.sample is None or now - self.sample[0] > self.settings.told_again_ms * MILLISECOND:
             self.sample = (now, self.book.sample(MAX_PLACES, now_s))
         return self.sample[1]
@@ -329,10 +341,11 @@ class Discovery:
         self.hurry()
 
     def ask(self, contact: Contact, now: Nanoseconds) -> None:
-        hungry = len(self.get_outbound()) < self.settings.outbound
-        pause_ms = self.settings.ask_hungry_ms if hungry else self.settings.ask_ms
-        # Never sooner than the setting says: the other side counts.
-        contact.ask_at = now + pause_ms * MILLISECOND + self.draw_pause(pause_ms // 2)
+        pause_ms = self.settings.ask_ms
+        if len(self.get_outbound()) < self.settings.outbound:
+            pause_ms = min(pause_ms, (ASK_FIRST << min(contact.asks, 16)) // MILLISECOND)
+        contact.asks += 1
+        contact.ask_at = now + self.draw_pause(pause_ms) + pause_ms * MILLISECOND // 2
         contact.asked = True
         self.port.send(contact.peer, encode(GetPeers()))
 
@@ -489,21 +502,22 @@ class Discovery:
         """Return whom to dial next for a slot."""
         while self.anchors:
             anchor = self.anchors.pop(0)
-            if self.accepts(anchor):
+            if self.make_test(spread=True)(anchor):
                 return anchor
         if not self.boot_at and self.bootnodes:
             # One at every start: a book that lies would otherwise be all that is ever asked.
             boot = self.choose_bootnode(now)
             if boot is not None:
                 return boot
-        place = self.book.choose(self.get_wall_s(), self.accepts)
+        place = self.book.choose(self.get_wall_s(), self.make_test(spread=True))
         if place is None and now >= self.boot_at:
             return self.choose_bootnode(now)
         return place
 
     def choose_bootnode(self, now: Nanoseconds) -> Place | None:
         """Return a bootnode that is no peer yet; each time after a longer pause."""
-        places = [boot.place for boot in self.bootnodes if self.is_free(boot.place)]
+        is_free = self.make_test(spread=False)
+        places = [b.place for b in self.bootnodes if is_free(b.place)]
         self.boot_at = now + self.boot_pause + self.draw_pause(1000)
         self.boot_pause = min(2 * self.boot_pause, LONGEST_BOOT_PAUSE)
         return places[self.rng.below(len(places))] if places else None
@@ -512,17 +526,17 @@ class Discovery:
         """Look whether somebody is there, for the book's sake."""
         if any(dial.kind == FEELER for dial in self.dialling.values()):
             return
-        now_s = self.get_wall_s()
+        now_s, is_free = self.get_wall_s(), self.make_test(spread=False)
         place = self.book.get_contested(now_s)
-        if place is not None and not self.is_free(place):
+        if place is not None and not is_free(place):
             # It is a peer just now, so it is there.
             self.book.on_good(place, now_s)
             place = None
         if place is None:
-            place = self.book.choose(now_s, self.is_free, untried=True)
+            place = self.book.choose(now_s, is_free, untried=True)
         if place is None:
             # Everything was tried once; what others are connected to may still be another half.
-            place = self.book.choose(now_s, self.is_free)
+            place = self.book.choose(now_s, is_free)
         if place is not None:
             self.count("feelers")
             self.dial(place, FEELER, now)
@@ -533,22 +547,25 @@ class Discovery:
         self.book.on_attempt(place, self.get_wall_s())
         self.doors.dial(place, self.keys.get(place, b""))
 
-    def accepts(self, place: Place) -> bool:
-        """Whether a place may be dialled for a slot: also its range must be free."""
-        if not self.is_free(place):
-            return False
-        if not self.settings.range_limits:
-            return True
-        where = get_range(place.host)
-        taken = [c.host for c in self.get_outbound()]
-        taken += [p.host for p, dial in self.dialling.items() if dial.kind == OUTBOUND]
-        return all(get_range(host) != where for host in taken)
+    def make_test(self, *, spread: bool) -> Callable[[Place], bool]:
+        """Return a test of places that may be dialled: neither ourselves, nor a peer, nor under
+        way, nor banned, and with `spread` of no range that an outgoing connection has.
+        """
+        busy = {*self.own, *self.dialling}
+        busy.update(c.place for c in self.contacts.values() if c.place is not None)
+        ranges: set[Range] = set()
+        if spread and self.settings.range_limits:
+            ranges.update(get_range(c.host) for c in self.get_outbound())
+            dials = self.dialling.items()
+            ranges.update(get_range(p.host) for p, dial in dials if dial.kind == OUTBOUND)
+        any_bans = bool(self.standing.bans)
 
-    def is_free(self, place: Place) -> bool:
-        """Whether a place is neither ourselves, nor a peer, nor being dialled, nor banned."""
-        if place in self.own or place in self.dialling or self.is_banned(host=place.host):
-            return False
-        return all(contact.place != place for contact in self.contacts.values())
+        def test(place: Place) -> bool:
+            if place in busy or (ranges and get_range(place.host) in ranges):
+                return False
+            return not (any_bans and self.is_banned(host=place.host))
+
+        return test
 
     # ---- small things
 

@@ -10,6 +10,7 @@ nobody outside a site the site's own. What is told therefore reaches at least as
 does (as go-ethereum's `netutil.CheckRelayIP` has it).
 """
 
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Annotated, TypeAlias
 
@@ -56,6 +57,7 @@ class Place(Struct, frozen=True, array_like=True, gc=False, order=True):
         return f"[{text}]:{self.port}" if ":" in text else f"{text}:{self.port}"
 
 
+@lru_cache(1 << 16)
 def get_range(host: bytes) -> Range:
     """Return the range that limits count an address in."""
     if len(host) == 4:
@@ -80,6 +82,7 @@ def get_carried(host: bytes) -> bytes | None:
     return None
 
 
+@lru_cache(4096)
 def get_reach(host: bytes) -> int:
     """Return from how far an address can be reached."""
     if len(host) not in (4, 16):

@@ -62,6 +62,10 @@ class Machine:
         """Whose delays it has, of the plan's machines; a twin has its twin's."""
         self.routes: dict[Address, list[Link]] = {}
         """Where frames for a peer go: to more than one machine if it has twins."""
+        self.host = b""
+        """Its address, where membership is open."""
+        self.kept_peers = b""
+        """What its node wrote of the addresses that it knows."""
         self.disk = world.make_disk(self)
         self.stored: Height = 0
         """The height up to which the store is really on the disk."""
@@ -146,6 +150,7 @@ class Machine:
             engine=world.plan.engine,
             peers=world.peers,
             software=self.software,
+            open=world.network.make_open(self),
         )
         for hook in world.on_start:
             hook(self, recovered.records)

@@ -14,6 +14,7 @@ from heapq import heappush
 from typing import TYPE_CHECKING
 
 from quorate.base.types import Address, Nanoseconds
+from quorate.node.contacts import Open
 from quorate.simulator.plan import MS, SECOND
 from quorate.simulator.timing import Lossy, PartiallySynchronous
 
@@ -201,6 +202,10 @@ class Network:
         return [c for c in self.connections.values() if machine in c.ends]
 
     # ---- connections
+
+    def make_open(self, machine: "Machine") -> Open | None:
+        """Return what a node is told of a network that anybody may join; None: this is none."""
+        return None
 
     def meet(self, machine: "Machine") -> None:
         """A machine has started: it looks for everybody."""

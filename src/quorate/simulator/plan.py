@@ -62,6 +62,14 @@ class Plan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     detector: str = ""
     """A failure detector that runs beside the nodes, from `quorate.simulator.detectors`."""
     detector_settings: dict[str, Any] = {}
+    discovery: bool = True
+    """Whether nodes of an open engine find each other; without, all machines are connected."""
+    discovery_settings: dict[str, Any] = {}
+    """Of `quorate.node.contacts.OpenSettings`."""
+    bootnodes: tuple[int, ...] = (0,)
+    """Machines that everybody knows, where membership is open."""
+    hosts: list[str] = []
+    """Addresses of the first machines; each other one has a range of its own."""
     bug: str = ""
     """A known bug to put back, from `quorate.simulator.bugs`."""
     max_events: int = 5_000_000

@@ -31,6 +31,7 @@ from quorate.simulator.disk import Pace, SimulatedDisk
 from quorate.simulator.keys import SimulatedKeys
 from quorate.simulator.machine import SEGMENT_BYTES, Machine, SimulatedNode
 from quorate.simulator.network import Connection, Link, Network
+from quorate.simulator.open_network import OpenNetwork
 from quorate.simulator.plan import MemberPlan, Plan
 from quorate.simulator.tape import Tape
 from quorate.simulator.trace import FAULT, FRAME, LINK, RUNG, Digest
@@ -111,7 +112,7 @@ class World:
         ]
         self.identities = {m.address: m for m in reversed(self.machines)}
         self.peers = [m.address for m in plan.machines]
-        self.network = Network(self)
+        self.network = (OpenNetwork if engine.open and plan.discovery else Network)(self)
         self.detection = Detection(self) if plan.detector else None
         if trace is not None:
             trace.attach(self)
