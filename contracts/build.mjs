@@ -17,6 +17,7 @@ const PACKAGES = join(ROOT, "tests", "js", "node_modules");
 // [source, contract, artefact]
 const CONTRACTS = [
   ["contracts/Validators.sol", "Validators", "src/quorate/ledger/validators_contract.json"],
+  ["contracts/Token.sol", "Token", "src/quorate/simulator/compare/token_contract.json"],
   [
     "examples/supply_chain/Provenance.sol",
     "Provenance",

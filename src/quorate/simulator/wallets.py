@@ -1,6 +1,6 @@
 """Clients' accounts on the Ethereum ledger, and the transfers that they sign.
 
-A transfer is a legacy transaction with a chain id (EIP-155). Accounts, keys and transfers follow
+Accounts, keys and transfers follow
 from their numbers, so a run's items are the same everywhere.
 """
 
@@ -14,7 +14,7 @@ from quorate.base.types import Address, Hash
 from quorate.crypto.hashes import keccak256
 from quorate.light.rlp import encode_int, encode_list
 
-__all__ = ["ACCOUNTS", "FUNDS", "Wallet", "find_balance_faults", "fund"]
+__all__ = ["ACCOUNTS", "FUNDS", "Wallet", "find_balance_faults", "fund", "sign_transaction"]
 
 ACCOUNTS = 64
 FUNDS = 10**24
@@ -40,14 +40,36 @@ class Wallet:
 
     def transfer(self, source: int, nonce: int, wei: int) -> tuple[Hash, bytes]:
         """Return (hash, raw) of a signed transfer from one account to the next."""
-        numbers = [encode_int(n) for n in (nonce, self.gas_price, GAS)]
-        fields = [*numbers, self.accounts[(source + 1) % ACCOUNTS], encode_int(wei), b""]
-        digest = keccak256(encode_list([*fields, encode_int(self.chain_id), b"", b""]))
-        signature = _kernel.sign(self.keys[source], digest)
-        v = 35 + 2 * self.chain_id + signature[64]
-        r, s = (int.from_bytes(part, "big") for part in (signature[:32], signature[32:64]))
-        raw = encode_list([*fields, *map(encode_int, (v, r, s))])
+        raw = sign_transaction(
+            self.keys[source],
+            self.chain_id,
+            nonce=nonce,
+            gas_price=self.gas_price,
+            gas=GAS,
+            to=self.accounts[(source + 1) % ACCOUNTS],
+            wei=wei,
+        )
         return keccak256(raw), raw
+
+
+def sign_transaction(
+    key: bytes,
+    chain_id: int,
+    *,
+    nonce: int,
+    gas_price: int,
+    gas: int,
+    to: Address,
+    wei: int = 0,
+    data: bytes = b"",
+) -> bytes:
+    """Return a signed legacy transaction with a chain id (EIP-155)."""
+    fields = [*map(encode_int, (nonce, gas_price, gas)), to, encode_int(wei), data]
+    digest = keccak256(encode_list([*fields, encode_int(chain_id), b"", b""]))
+    signature = _kernel.sign(key, digest)
+    v = 35 + 2 * chain_id + signature[64]
+    r, s = (int.from_bytes(part, "big") for part in (signature[:32], signature[32:64]))
+    return encode_list([*fields, *map(encode_int, (v, r, s))])
 
 
 def list_keys() -> list[bytes]:
