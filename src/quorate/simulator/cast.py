@@ -58,7 +58,7 @@ def choose_order(world: "World") -> list[tuple[int, int]]:
 
 def add_machine(world: "World", member: MemberPlan, place: int) -> Machine:
     """Add a machine that the plan does not name, at the place of another one."""
-    machine = Machine(world, len(world.machines), member, world.make_keys(member))
+    machine = world.MACHINE(world, len(world.machines), member, world.make_keys(member))
     machine.place = place
     for other in world.machines:
         if other.address != machine.address:

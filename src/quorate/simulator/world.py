@@ -51,6 +51,8 @@ MAX_FINDINGS = 16
 class World:
     """Everything of one run. Make it, `start` it, `run` it."""
 
+    MACHINE: type[Machine] = Machine
+
     def __init__(self, plan: Plan, tape: Tape, trace: Tracer | None = None) -> None:
         self.plan, self.tape, self.trace = plan, tape, trace
         if trace is not None:
@@ -108,7 +110,7 @@ class World:
         self.stores = make_stores(plan)
         self.chain: Hash = self.stores.chain
         self.machines = [
-            Machine(self, i, m, self.make_keys(m)) for i, m in enumerate(plan.machines)
+            self.MACHINE(self, i, m, self.make_keys(m)) for i, m in enumerate(plan.machines)
         ]
         self.identities = {m.address: m for m in reversed(self.machines)}
         self.peers = [m.address for m in plan.machines]
