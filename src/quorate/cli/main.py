@@ -34,6 +34,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "The simulator": {
         "judge": ("judge:judge", "Judge what a real network has written, by the same rules."),
+        "compare": ("compare:compare", "Measure engines side by side under the same faults."),
         "sim": ("sim:sim", "Run a network through thousands of seeds, each with other faults."),
         "replay": ("replay:replay", "Repeat one run exactly and tell what happened in it."),
         "shrink": ("shrink:shrink", "Make a failing run small: as few faults as possible."),
