@@ -6,8 +6,9 @@ from typing import Any
 from msgspec import Struct
 
 from quorate.base.types import Address
-from quorate.consensus import raft_types
+from quorate.consensus import pow_types, raft_types
 from quorate.consensus.certificate import decode_certificate
+from quorate.consensus.pow import Pow
 from quorate.consensus.raft import Raft
 from quorate.consensus.replica import Message, Record, Replica
 from quorate.consensus.tendermint import Tendermint
@@ -70,5 +71,21 @@ ENGINES: dict[str, Engine] = {
         caution="raft: the members trust each other; one that lies can rewrite what all hold, and "
         "nothing convinces a stranger",
         get_signers=lambda data: raft_types.decode_certificate(data).holders,
+    ),
+    "pow": Engine(
+        name="pow",
+        replica=Pow,
+        settings=pow_types.Settings,
+        wire=Pow.WIRE,
+        records=Pow.RECORDS,
+        faults="Byzantine, less than half of the hash power; synchrony; agreement is probabilistic",
+        source="Nakamoto: Bitcoin: A peer-to-peer electronic cash system, 2008",
+        proves=False,
+        byzantine=True,
+        quorum="one who mines",
+        caution="pow: whoever has more hash power than all miners together can rewrite this chain; "
+        "below 1 TH/s that is anyone, with machines rented for minutes",
+        get_signers=lambda data: [pow_types.decode_certificate(data).header.proposer],
+        open=True,
     ),
 }

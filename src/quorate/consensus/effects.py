@@ -45,6 +45,12 @@ class Decision(Message, frozen=True, array_like=True, gc=False, tag=0):
     certificate: bytes
 
 
+class Recalled(Message, frozen=True, array_like=True, gc=False, tag=99):
+    """The answer to a request that led to `Recall`: consecutive heights, perhaps none."""
+
+    decisions: Annotated[list[Decision], Meta(max_length=1024)]
+
+
 class Timer(Value, frozen=True, gc=False):
     """The name of a timer; setting an equal one replaces it."""
 
@@ -175,8 +181,8 @@ class Seal(Value, frozen=True, gc=False):
 class Recall(Value, frozen=True, gc=False):
     """Send a peer decisions of final heights that only the application still holds.
 
-    The host reads up to `count` of them from `first` on and sends each as a `Decision`, within its
-    own bounds: perhaps fewer, perhaps none. Without `bodies` their payloads are left out.
+    The host reads up to `count` of them from `first` on and sends them as one `Recalled`, within
+    its own bounds: perhaps fewer, perhaps none. Without `bodies` their payloads are left out.
     """
 
     to: Address

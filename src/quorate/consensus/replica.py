@@ -4,8 +4,9 @@ A protocol is a value that takes inputs and appends effects. It knows no clock, 
 thread, event loop or randomness of its own; the host (`quorate.node`) carries the effects out,
 in the real world and in the simulator alike.
 
-Inputs: `start`, `receive`, `timeout`, `submit`, `checked`, `applied`, `sealed`, `read`; after
-each of them, or after several, the host calls `take` and carries out the effects in order.
+Inputs: `start`, `receive`, `timeout`, `submit`, `checked`, `applied`, `read`, and for engines of
+open membership `sealed`, `met`, `parted`; after each of them, or after several, the host calls
+`take` and carries out the effects in order.
 
 1. One input at a time, run to completion: no reentrance, no await, no callback.
 2. Effects happen in list order. Nothing after a `Persist` is visible to anyone before its record is
@@ -58,6 +59,7 @@ from quorate.consensus.effects import (
     Persist,
     Readable,
     Recall,
+    Recalled,
     Record,
     RoundNumber,
     Seal,
@@ -92,6 +94,7 @@ __all__ = [
     "Persist",
     "Readable",
     "Recall",
+    "Recalled",
     "Record",
     "Replica",
     "RoundNumber",
@@ -205,6 +208,18 @@ class Replica(ABC):
     def get_target(self) -> Height | None:
         """The height that is being caught up with, as far as the engine itself knows of one."""
         return None
+
+    def met(self, now: Nanoseconds, peer: Address) -> None:
+        """A peer has introduced itself (told to open engines, whose peers nobody knows before)."""
+        return
+
+    def parted(self, now: Nanoseconds, peer: Address) -> None:
+        """The link to a peer is down (told to open engines)."""
+        return
+
+    def get_alarm(self) -> str:
+        """What people have to look at, in one line; empty: nothing."""
+        return ""
 
     def sealed(self, now: Nanoseconds, header: bytes, nonce: int) -> None:
         """The answer to `Seal`; stale ones are ignored."""

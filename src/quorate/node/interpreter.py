@@ -181,6 +181,14 @@ class Interpreter:
         self.replica.sealed(self.tell_time(), header, nonce)
         self.flush()
 
+    def met(self, peer: Address) -> None:
+        self.replica.met(self.tell_time(), peer)
+        self.flush()
+
+    def parted(self, peer: Address) -> None:
+        self.replica.parted(self.tell_time(), peer)
+        self.flush()
+
     def tell_time(self) -> Nanoseconds:
         """Return the time of an input, after telling an open engine what the wall clock says."""
         if self.open:

@@ -306,6 +306,8 @@ class Node:
         self.peers.disconnect(peer)
         if self.discovery is not None:
             self.discovery.on_disconnected(peer)
+        if self.replica.OPEN:
+            self.interpreter.parted(peer)
 
     def on_start(self, journal: list[bytes]) -> None:
         execution = self.execution
@@ -383,6 +385,8 @@ class Node:
         if self.discovery is not None:
             self.discovery.on_greeted(peer.address)
         self.gossip.welcome(peer)
+        if self.replica.OPEN:
+            self.interpreter.met(peer.address)
 
     def on_height(self, height: Height) -> None:
         # While nothing is missing, who is no further than we are changes nothing.
@@ -410,7 +414,7 @@ class Node:
     def on_recall(self, effect: Recall) -> None:
         peer = self.peers.connected.get(effect.to)
         if peer is not None:
-            self.sync.serve(peer, effect.first, effect.count, bodies=effect.bodies, singly=True)
+            self.sync.serve(peer, effect.first, effect.count, bodies=effect.bodies, recalled=True)
 
     def on_blame(self, effect: Blame) -> None:
         """An engine holds something against a peer that it cannot prove to others."""

@@ -9,7 +9,7 @@ is taken all the same.
 """
 
 from quorate.base.types import Address, Height, Nanoseconds
-from quorate.consensus.replica import Decision, Timer
+from quorate.consensus.replica import Decision, Recalled, Timer
 from quorate.ledger.application import Application
 from quorate.node.execution import Execution, Outcome, guard
 from quorate.node.interpreter import Interpreter
@@ -312,10 +312,10 @@ class Sync:
     # ---- answering
 
     def on_get_decisions(self, peer: Peer, m: GetDecisions) -> None:
-        self.serve(peer, m.first, m.count, bodies=True, singly=False)
+        self.serve(peer, m.first, m.count, bodies=True, recalled=False)
 
-    def serve(self, peer: Peer, first: Height, count: int, *, bodies: bool, singly: bool) -> None:
-        """Read decisions and send them, in one frame or (to an engine that asked) one by one."""
+    def serve(self, peer: Peer, first: Height, count: int, *, bodies: bool, recalled: bool) -> None:
+        """Read decisions and send them, to the sync of a peer or to its engine."""
         if peer.serving >= self.settings.serve_requests:
             self.peers.strike(peer, "requests")
             return
@@ -339,18 +339,17 @@ class Sync:
         self.port.work(
             "read",
             guard("cannot read decisions", read),
-            lambda outcome: self.on_read(peer, first, outcome, singly),
+            lambda outcome: self.on_read(peer, first, outcome, recalled),
         )
 
     def on_read(
-        self, peer: Peer, first: Height, outcome: Outcome[list[Decision]], singly: bool
+        self, peer: Peer, first: Height, outcome: Outcome[list[Decision]], recalled: bool
     ) -> None:
         peer.serving -= 1
         if outcome.value is None:
             self.execution.fail(outcome.error or "")
-        elif peer.greeted and singly:
-            for decision in outcome.value:
-                self.port.send(peer.address, encode(decision))
+        elif peer.greeted and recalled:
+            self.port.send(peer.address, encode(Recalled(outcome.value)))
         elif peer.greeted:
             self.port.send(peer.address, encode(Decisions(first, outcome.value)))
 

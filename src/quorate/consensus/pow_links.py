@@ -1,0 +1,574 @@
+"""What a proof-of-work replica says to its peers: telling blocks, and fetching what is missing.
+
+Relay. A miner pushes its block to all its peers. Whoever finds a block to be its new tip tells some
+of its peers, which fetch it if they have to. The tip is told again after some silence.
+
+Fetching. Headers first: whoever tells of more work than we know of is asked for headers after the
+newest that we share (a locator, as in Bitcoin), and each header's work is verified. Then bodies are
+fetched along the heaviest headers, from several peers at a time, each request with a deadline. A
+peer that does not answer is left alone for a while, longer each time. Blocks that are final at the
+peer come out of its store (`Recall`), as decisions.
+
+Nothing that a peer tells is believed: a claim of work counts until its headers do not show it.
+Every table here is bounded, per peer and in total.
+"""
+
+from quorate.base.errors import Invalid
+from quorate.base.rng import Rng
+from quorate.base.types import Address, Hash, Height, Nanoseconds
+from quorate.consensus.pow_difficulty import compute_work
+from quorate.consensus.pow_peers import Orphan, Orphans, Peer
+from quorate.consensus.pow_tree import INVALID, VALID, Node, Tree, make_genesis_node
+from quorate.consensus.pow_types import (
+    MAX_BLOCKS,
+    MAX_HEADERS,
+    MILLISECOND,
+    Announce,
+    Block,
+    GetBlocks,
+    GetHeaders,
+    Header,
+    Headers,
+    Missing,
+    Place,
+    Settings,
+    decode_certificate,
+    decode_header,
+)
+from quorate.consensus.replica import (
+    Blame,
+    Keys,
+    Recall,
+    Recalled,
+    Replica,
+    Send,
+    SetTimer,
+    Timer,
+)
+from quorate.crypto.hashes import HEAD_BYTES, hash_payload, keccak256, read_timestamp
+
+MAX_PEERS = 256
+"""Peers that are remembered; those that were silent for longest make room."""
+MAX_ASKING = 2
+"""Peers that are asked for headers at a time."""
+MAX_FLYING = 32
+"""Blocks that one peer is asked for at a time."""
+MIN_ORPHAN_SHARE = 16
+"""An orphan has at least the work of a block at the tip over this."""
+WINDOW = 256
+"""Blocks over the linked ones whose bodies are fetched."""
+MAX_DOUBLINGS = 4
+MAX_REPLY_BYTES = 4 << 20
+MAX_CLAIMS = 3
+"""Requests in a row that a peer may leave without an answer before its claim is forgotten."""
+BEHIND_BLOCKS = 8
+"""Who knows of so much more work than the own tip has is catching up."""
+FETCH_TIMER = Timer("fetch")
+
+
+class Links(Replica):
+    """The part of the engine that talks to peers; `Pow` judges, chooses and mines."""
+
+    __slots__ = (
+        "fetch_due",
+        "flying",
+        "orphans",
+        "peers",
+        "refused",
+        "settings",
+        "tree",
+    )
+
+    def __init__(self, keys: Keys, chain: Hash, rng: Rng, settings: Settings) -> None:
+        super().__init__(keys, chain, rng)
+        self.settings = settings
+        self.tree = Tree(settings, make_genesis_node(chain, settings))
+        self.peers: dict[Address, Peer] = {}
+        self.flying: dict[Hash, Address] = {}
+        """Who was asked for each block that is on its way."""
+        self.orphans = Orphans()
+        self.fetch_due: Nanoseconds = 0
+        self.refused: tuple[int, Height, Address] | None = None
+        """A heavier chain that forks below the last final block: work, height, who told."""
+
+    # ---- peers come and go
+
+    def met(self, now: Nanoseconds, peer: Address) -> None:
+        self.get_peer(now, peer).is_here = True
+        self.tell(peer)
+
+    def parted(self, now: Nanoseconds, peer: Address) -> None:
+        known = self.peers.get(peer)
+        if known is None:
+            return
+        known.is_here, known.claim, known.asked_until = False, 0, 0
+        for hash in known.flying:
+            self.flying.pop(hash, None)
+        known.flying = {}
+        self.fetch(now)
+
+    def get_peer(self, now: Nanoseconds, who: Address) -> Peer:
+        peer = self.peers.get(who)
+        if peer is None:
+            if len(self.peers) >= MAX_PEERS:
+                oldest = min(self.peers, key=lambda each: self.peers[each].heard_at)
+                self.parted(now, oldest)
+                del self.peers[oldest]
+            peer = self.peers[who] = Peer()
+        peer.heard_at = now
+        return peer
+
+    # ---- telling
+
+    def make_announcement(self) -> Announce | None:
+        """The tip, if there is a block yet."""
+        head = self.tree.head
+        if head.header is None:
+            return None
+        return Announce(head.header.raw, head.work.to_bytes(32, "big"), self.tree.root.height)
+
+    def tell(self, who: Address) -> None:
+        announcement = self.make_announcement()
+        if announcement is not None:
+            self.peers[who].seen = self.tree.head.hash
+            self.out.append(Send(who, announcement))
+
+    def relay(self) -> None:
+        """Tell some of the peers that have not shown that they know the tip."""
+        hash = self.tree.head.hash
+        waiting = [a for a, peer in self.peers.items() if peer.is_here and peer.seen != hash]
+        for _ in range(min(self.settings.relay_peers, len(waiting))):
+            self.tell(waiting.pop(self.rng.below(len(waiting))))
+
+    # ---- hearing of blocks
+
+    def on_announce(self, now: Nanoseconds, sender: Address, m: Announce) -> None:
+        peer = self.get_peer(now, sender)
+        header = self.decode(sender, m.header)
+        if header is None:
+            return
+        peer.final, peer.seen = m.final, header.hash
+        node = self.tree.blocks.get(header.hash)
+        if node is None and header.parent in self.tree.blocks:
+            node = self.accept_header(sender, header)
+            if node is None:
+                return
+        claim = int.from_bytes(m.work, "big")
+        peer.claim = claim if node is None else node.work
+        if node is not None and node.verdict == INVALID:
+            self.drop("invalid_block")
+            peer.claim = 0
+        elif node is None or node.verdict != VALID:
+            self.proceed(now)
+
+    def on_block(self, now: Nanoseconds, sender: Address, m: Block) -> None:
+        peer = self.get_peer(now, sender)
+        header = self.decode(sender, m.header)
+        if header is None:
+            return
+        self.land(sender, peer, header.hash)
+        peer.seen = header.hash
+        node = self.tree.blocks.get(header.hash)
+        if node is None and header.parent not in self.tree.blocks:
+            self.keep_orphan(now, sender, peer, header, m.payload)
+            return
+        if node is None:
+            node = self.accept_header(sender, header)
+        if node is not None:
+            peer.claim = max(peer.claim, node.work)
+            self.accept_body(sender, node, m.payload)
+        self.proceed(now)
+
+    def on_recalled(self, now: Nanoseconds, sender: Address, m: Recalled) -> None:
+        """Headers or whole blocks out of a peer's store."""
+        peer = self.get_peer(now, sender)
+        if not peer.remaining and not peer.flying:
+            self.drop("unasked")
+            return
+        bodies = {}
+        raws = []
+        for decision in m.decisions:
+            try:
+                header = decode_certificate(decision.certificate).header
+            except Invalid:
+                self.blame(sender, "a malformed certificate")
+                return
+            raws.append(header.raw)
+            if decision.payloads:
+                bodies[header.hash] = decision.payloads[0]
+        if bodies:
+            for hash, payload in bodies.items():
+                self.land(sender, peer, hash)
+                node = self.tree.blocks.get(hash)
+                if node is not None:
+                    self.accept_body(sender, node, payload)
+        elif peer.remaining:
+            is_news = self.take_headers(now, sender, peer, raws)
+            peer.is_showing = is_news
+            if not raws:
+                self.leave(now, peer)
+        self.proceed(now)
+
+    def decode(self, sender: Address, raw: bytes) -> Header | None:
+        try:
+            return decode_header(raw)
+        except Invalid:
+            self.blame(sender, "a malformed header")
+            return None
+
+    def accept_header(self, sender: Address, header: Header) -> Node | None:
+        """Take a header whose parent is known into the tree, if nothing is wrong with it."""
+        tree = self.tree
+        parent = tree.blocks[header.parent]
+        problem = tree.judge(header, parent)
+        if not problem and not self.keys.verify_seal(
+            header.get_sealed(), header.nonce, header.target
+        ):
+            problem = "a header without its work"
+        if problem:
+            self.drop("invalid_header")
+            self.blame(sender, problem)
+            return None
+        if self.is_early(header):
+            self.drop("early_block")
+            return None
+        if tree.is_full():
+            self.drop("tree_full")
+            return None
+        node = tree.add(header, parent)
+        self.adopt_orphans(node)
+        return node
+
+    def accept_body(self, sender: Address, node: Node, payload: bytes) -> None:
+        """Take the body of a block in the tree."""
+        header = node.header
+        assert header is not None
+        if node.payload is not None or node.verdict == INVALID or node is self.tree.root:
+            self.drop("known_block")
+            return
+        if len(payload) < HEAD_BYTES or hash_payload(payload) != header.payload_hash:
+            self.blame(sender, "a payload that is not the header's")
+            return
+        if read_timestamp(payload) != header.timestamp_ms or payload[12:32] != header.proposer:
+            # The header commits to it, so whoever made the header made this.
+            self.blame(sender, "a header that differs from its payload")
+            self.tree.condemn(node)
+            return
+        node.payload, node.from_whom = payload, sender
+        self.tree.link(node)
+
+    def advance(self, now: Nanoseconds) -> None:
+        """Something was linked; `Pow` has it judged."""
+        raise NotImplementedError
+
+    # ---- orphans
+
+    def keep_orphan(
+        self, now: Nanoseconds, sender: Address, peer: Peer, header: Header, payload: bytes
+    ) -> None:
+        """Keep a block until its parent is here, and ask for what lies between."""
+        if header.height <= self.tree.root.height or header.hash in self.orphans.by_hash:
+            self.drop("old_block")
+            return
+        floor = compute_work(self.tree.best.next_target) // MIN_ORPHAN_SHARE
+        if compute_work(header.target) < floor or not self.keys.verify_seal(
+            header.get_sealed(), header.nonce, header.target
+        ):
+            self.drop("cheap_orphan")
+            return
+        self.orphans.add(Orphan(header, payload, sender))
+        if not peer.remaining and peer.quiet_until <= now:
+            self.ask_headers(now, sender, peer)
+
+    def adopt_orphans(self, parent: Node) -> None:
+        """A header was added: take the blocks that waited for it, and for one another."""
+        tree = self.tree
+        waiting = [parent]
+        while waiting and self.orphans.by_hash:
+            parent = waiting.pop()
+            # Those of blocks below the last final one never find theirs.
+            low, hash = tree.root.height, parent.hash
+            found = self.orphans.take(lambda h: h.parent == hash or h.height <= low)  # noqa: B023
+            for orphan in found:
+                header = orphan.header
+                if header.parent != hash or header.hash in tree.blocks:
+                    continue
+                if tree.judge(header, parent) or self.is_early(header) or tree.is_full():
+                    continue
+                waiting.append(tree.add(header, parent))
+                self.accept_body(orphan.sender, waiting[-1], orphan.payload)
+
+    def is_early(self, header: Header) -> bool:
+        """Whether a block comes from the future. Our clock may be the one that is wrong, so nothing
+        is held against it: it is told again while it is a tip.
+        """
+        return header.timestamp_ms > self.wall_ms + self.settings.future_ms
+
+    # ---- headers
+
+    def on_headers(self, now: Nanoseconds, sender: Address, m: Headers) -> None:
+        peer = self.get_peer(now, sender)
+        if not peer.remaining or len(m.headers) > peer.remaining:
+            self.drop("unasked")
+            return
+        count = len(m.headers)
+        is_news = self.take_headers(now, sender, peer, m.headers)
+        peer.is_showing = is_news and count == MAX_HEADERS
+        if count < MAX_HEADERS:
+            # It told of more, or of less. Perhaps its tip has moved since; it will tell again.
+            known = self.tree.blocks.get(keccak256(m.headers[-1])) if m.headers else None
+            shown = self.tree.best.work if known is None else known.work
+            peer.claim = min(peer.claim, shown)
+        self.proceed(now)
+
+    def take_headers(
+        self, now: Nanoseconds, sender: Address, peer: Peer, raws: list[bytes]
+    ) -> bool:
+        """Take the answer to a request; whether it brought anything new and nothing wrong."""
+        self.on_answered(peer)
+        is_news = False
+        for raw in raws:
+            header = self.decode(sender, raw)
+            if header is None:
+                return False
+            if header.hash in self.tree.blocks:
+                continue
+            if header.parent not in self.tree.blocks:
+                self.on_unconnected(now, sender, peer, header)
+                return False
+            if self.accept_header(sender, header) is None:
+                peer.claim = min(peer.claim, self.tree.best.work)
+                return False
+            is_news = True
+        return is_news
+
+    def on_answered(self, peer: Peer) -> None:
+        """A request for headers is answered; `fetch` sends the next one if more is to come."""
+        peer.remaining, peer.asked_until, peer.failures = 0, 0, 0
+
+    def proceed(self, now: Nanoseconds) -> None:
+        """The tree has grown: have blocks judged, and ask for what is missing now."""
+        self.advance(now)
+        self.fetch(now)
+
+    def on_unconnected(self, now: Nanoseconds, sender: Address, peer: Peer, header: Header) -> None:
+        """What a peer tells does not follow anything here: look further back, or refuse it."""
+        root = self.tree.root
+        if header.height > root.height + 1:
+            self.ask_headers(now, sender, peer, below=header.height - 1)
+            return
+        if peer.claim > self.tree.head.work:
+            self.refused = (peer.claim, header.height, sender)
+        self.drop("fork_below_final")
+        self.leave(now, peer)
+
+    def ask_headers(
+        self, now: Nanoseconds, who: Address, peer: Peer, below: Height | None = None
+    ) -> None:
+        peer.remaining = MAX_HEADERS
+        peer.asked_until = now + self.compute_patience(peer)
+        self.out.append(Send(who, GetHeaders(self.tree.get_locator(below))))
+        self.wake(now, peer.asked_until)
+
+    def on_get_headers(self, now: Nanoseconds, sender: Address, m: GetHeaders) -> None:
+        self.get_peer(now, sender)
+        tree = self.tree
+        fork = tree.find_fork(m.locator)
+        if fork is None:
+            older = [height for height, _ in m.locator if height < tree.root.height]
+            if older:
+                self.out.append(Recall(sender, older[0] + 1, MAX_HEADERS, bodies=False))
+                return
+            fork = tree.root
+        first = fork.height - tree.root.height
+        nodes = tree.path[first : first + MAX_HEADERS]
+        raws = [node.header.raw for node in nodes if node.header is not None]
+        self.out.append(Send(sender, Headers(raws)))
+
+    # ---- bodies
+
+    def fetch(self, now: Nanoseconds) -> None:
+        """Ask for what is missing, as far as the bounds allow."""
+        asking = sum(1 for peer in self.peers.values() if peer.remaining)
+        if asking < MAX_ASKING:
+            able = [
+                (who, peer)
+                for who, peer in self.peers.items()
+                if peer.claim > self.tree.best.work
+                and not peer.remaining
+                and peer.quiet_until <= now
+            ]
+            if able:
+                who, peer = able[self.rng.below(len(able))]
+                self.ask_headers(now, who, peer)
+        requests: dict[Address, list[Place]] = {}
+        for node in self.list_missing():
+            chosen = self.choose_peer(now, node)
+            if chosen is None:
+                continue
+            self.flying[node.hash] = chosen
+            deadline = now + self.compute_patience(self.peers[chosen])
+            self.peers[chosen].flying[node.hash] = deadline
+            self.wake(now, deadline)
+            requests.setdefault(chosen, []).append((node.height, node.hash))
+        for who, places in requests.items():
+            for i in range(0, len(places), MAX_BLOCKS):
+                self.out.append(Send(who, GetBlocks(places[i : i + MAX_BLOCKS])))
+
+    def list_missing(self) -> list[Node]:
+        """Blocks whose bodies are to be fetched, lowest first: along the heaviest headers, and on
+        the way to the tips that peers tell of, should nobody have those bodies.
+        """
+        tree = self.tree
+        if tree.best.work <= tree.goal.work:
+            return []
+        path = tree.best_path
+        # The heaviest headers and the linked blocks share a beginning.
+        low, high = 0, len(path)
+        while low < high:
+            middle = (low + high) // 2
+            if path[middle].is_linked:
+                low = middle + 1
+            else:
+                high = middle
+        missing = {n.hash: n for n in path[low : low + WINDOW] if n.payload is None}
+        for peer in self.peers.values():
+            node = tree.blocks.get(peer.seen)
+            if node is None or node is tree.best or node.work <= tree.goal.work:
+                continue
+            for _ in range(WINDOW):
+                if node is None or node.is_linked or node.verdict == INVALID:
+                    break
+                if node.payload is None:
+                    missing[node.hash] = node
+                node = node.parent
+        found = [node for node in missing.values() if node.hash not in self.flying]
+        return sorted(found, key=lambda node: node.height)
+
+    def choose_peer(self, now: Nanoseconds, node: Node) -> Address | None:
+        """The least busy peer that should have a block."""
+        best: Address | None = None
+        for who, peer in self.peers.items():
+            if not peer.is_here or peer.quiet_until > now or node.hash in peer.lacks:
+                continue
+            if len(peer.flying) >= max(MAX_FLYING >> peer.failures, 1):
+                continue
+            if peer.seen != node.hash and peer.claim < node.work:
+                continue
+            if best is None or len(peer.flying) < len(self.peers[best].flying):
+                best = who
+        return best
+
+    def on_get_blocks(self, now: Nanoseconds, sender: Address, m: GetBlocks) -> None:
+        self.get_peer(now, sender)
+        final: list[Height] = []
+        missing: list[Place] = []
+        size = 0
+        for height, hash in m.places:
+            node = self.tree.blocks.get(hash)
+            if height <= self.tree.root.height and height < min([*final, height]) + MAX_BLOCKS:
+                final.append(height)
+            elif (
+                node is None
+                or node.payload is None
+                or node.verdict != VALID
+                or (size > MAX_REPLY_BYTES)
+            ):
+                missing.append((height, hash))
+            else:
+                assert node.header is not None
+                size += len(node.payload)
+                self.out.append(Send(sender, Block(node.header.raw, node.payload)))
+        if final:
+            # One run of heights: whoever asks for more of them asks in order.
+            first = min(final)
+            self.out.append(Recall(sender, first, max(final) - first + 1, bodies=True))
+        if missing:
+            self.out.append(Send(sender, Missing(missing)))
+
+    def on_missing(self, now: Nanoseconds, sender: Address, m: Missing) -> None:
+        peer = self.get_peer(now, sender)
+        for _, hash in m.places:
+            if hash in peer.flying:
+                self.land(sender, peer, hash)
+                peer.lacks[hash] = None
+        while len(peer.lacks) > WINDOW:
+            del peer.lacks[next(iter(peer.lacks))]
+        self.fetch(now)
+
+    def land(self, sender: Address, peer: Peer, hash: Hash) -> None:
+        """A block that a peer was asked for came, or will not."""
+        if peer.flying.pop(hash, None) is not None:
+            peer.failures = 0
+        if self.flying.get(hash) == sender:
+            del self.flying[hash]
+
+    # ---- time
+
+    def wake(self, now: Nanoseconds, deadline: Nanoseconds) -> None:
+        """Look at the requests again at a deadline, unless that happens earlier anyway."""
+        if not self.fetch_due or deadline < self.fetch_due:
+            self.fetch_due = deadline
+            self.out.append(SetTimer(FETCH_TIMER, max(deadline - now, MILLISECOND)))
+
+    def on_fetch_timer(self, now: Nanoseconds) -> None:
+        """Give up what is late, and ask others."""
+        self.fetch_due = 0
+        for who, peer in self.peers.items():
+            late = [hash for hash, deadline in peer.flying.items() if deadline <= now]
+            is_late = bool(peer.remaining) and peer.asked_until <= now
+            if not late and not is_late:
+                continue
+            for hash in late:
+                del peer.flying[hash]
+                if self.flying.get(hash) == who:
+                    del self.flying[hash]
+            if is_late:
+                peer.remaining, peer.is_showing = 0, False
+            self.drop("late_answer")
+            self.leave(now, peer)
+        for peer in self.peers.values():
+            # Somebody left alone may be asked again then.
+            if peer.quiet_until > now and peer.claim > self.tree.goal.work:
+                self.wake(now, peer.quiet_until)
+            for deadline in [*peer.flying.values(), peer.asked_until if peer.remaining else 0]:
+                if deadline:
+                    self.wake(now, deadline)
+        self.fetch(now)
+
+    def compute_patience(self, peer: Peer) -> Nanoseconds:
+        """How long an answer may take: over a thin or long link none would ever be in time."""
+        return self.settings.request_ms * MILLISECOND << min(peer.failures, MAX_DOUBLINGS)
+
+    def leave(self, now: Nanoseconds, peer: Peer) -> None:
+        """Ask a peer nothing for a while, longer each time."""
+        peer.failures += 1
+        pause = self.settings.request_ms * MILLISECOND << min(peer.failures, MAX_DOUBLINGS)
+        peer.quiet_until = now + pause
+        if peer.failures >= MAX_CLAIMS:
+            peer.claim = min(peer.claim, self.tree.head.work)
+        self.wake(now, peer.quiet_until)
+
+    # ---- judging peers
+
+    def blame(self, who: Address, reason: str) -> None:
+        if who and who != self.me:
+            self.out.append(Blame(who, reason))
+
+    def is_behind(self) -> bool:
+        """Whether headers are here, their work verified, of a chain that is heavier by several
+        blocks than the own tip.
+        """
+        tree = self.tree
+        ahead = tree.best.work - tree.head.work
+        return ahead > BEHIND_BLOCKS * compute_work(tree.head.next_target)
+
+    def is_learning(self) -> bool:
+        """Whether more may soon be known of chains than is now: nothing becomes final meanwhile.
+
+        Claims alone do not count, since they cost nothing.
+        """
+        return any(peer.is_showing and peer.remaining for peer in self.peers.values())
+
+    def get_target(self) -> Height | None:
+        return self.tree.best.height if self.is_behind() else None
