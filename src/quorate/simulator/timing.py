@@ -271,6 +271,9 @@ ENGINES: dict[str, Needs] = {
     "tendermint": Needs(safety="asynchronous", termination="partial", faults="byzantine"),
     # Ongaro, Ousterhout 2014: the same, without liars.
     "raft": Needs(safety="asynchronous", termination="partial", faults="crash", signatures=False),
+    # Garay, Kiayias, Leonardos 2015: half of the power, messages faster than blocks. Work takes
+    # the place of signatures: nobody can forge what others have spent.
+    "pow": Needs(safety="synchronous", termination="synchronous", faults="byzantine"),
 }
 
 
