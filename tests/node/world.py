@@ -157,6 +157,9 @@ class Machine:
         assert height > self.shown or self.life
         self.shown = height
 
+    def adopted(self, height: Height) -> None:
+        pass
+
     def admitted(self, hashes: list[Hash]) -> None:
         self.admitted_hashes += hashes
 

@@ -83,9 +83,10 @@ class Execution:
         "executing",
         "fail",
         "final",
-        "final_at",
         "has_items",
         "interpreter",
+        "latest",
+        "latest_at",
         "on_durable",
         "on_final",
         "payloads",
@@ -122,7 +123,9 @@ class Execution:
         self.delivered: Height = self.final.height
         """The last height that the engine delivered; those above `final` wait here."""
         self.applied: Height = self.final.height
-        self.final_at = port.now()
+        self.latest: Executed = self.final
+        """What clients see as the latest block, and since when."""
+        self.latest_at = port.now()
         self.envelope: Hash = application.genesis
         self.certificate = b""
         self.payloads: list[bytes] = []
@@ -171,14 +174,14 @@ class Execution:
             # By the chain's own clock, so that the interval does not grow by the time that
             # agreement takes; and no longer than the interval, since the last block may have been
             # made by a clock that was far ahead.
-            due = self.final.timestamp_ms + fixed - self.port.wall_ms()
-            left = fixed - (self.port.now() - self.final_at) // 1_000_000
+            due = self.latest.timestamp_ms + fixed - self.port.wall_ms()
+            left = fixed - (self.port.now() - self.latest_at) // 1_000_000
             return max(min(due, left), 0)
         if self.ready:
             return 0
-        pause = self.settings.certify_ms if self.final.items else heartbeat
-        if pause or self.final.items:
-            return max(pause - (self.port.now() - self.final_at) // 1_000_000, 0)
+        pause = self.settings.certify_ms if self.latest.items else heartbeat
+        if pause or self.latest.items:
+            return max(pause - (self.port.now() - self.latest_at) // 1_000_000, 0)
         return None
 
     def answer_want(self) -> None:
@@ -407,7 +410,8 @@ class Execution:
     def complete(self, effect: Deliver, executed: Executed) -> None:
         """An executed height becomes final."""
         self.application.finalize(executed, effect.envelope, effect.certificate, effect.payloads)
-        self.final, self.final_at = executed, self.port.now()
+        self.final = self.latest = executed
+        self.latest_at = self.port.now()
         self.envelope, self.certificate = effect.envelope, effect.certificate
         self.payloads = effect.payloads
         self.verdicts, self.results, self.speculating = {}, {}, {}
@@ -429,7 +433,10 @@ class Execution:
         while self.unapplied and self.unapplied[0].height <= limit:
             executed = self.unapplied.popleft()
             self.applied = executed.height
-            self.interpreter.applied(executed.height, executed.members)
+            self.tell_applied(executed)
+
+    def tell_applied(self, executed: Executed) -> None:
+        self.interpreter.applied(executed.height, executed.members)
 
     def release_checks(self) -> None:
         """Judge the checks that waited for this height, forget those that are too late."""
@@ -454,30 +461,38 @@ class Execution:
     # ---- the pool and the store follow
 
     def settle(self) -> None:
-        """Let the pool follow the final block, if that can change anything in it."""
-        if not self.final.items and not self.has_items:
-            return
+        """Let the pool follow the latest block, if that can change anything in it."""
+        if self.latest.items or self.has_items:
+            self.start_settling()
+
+    def start_settling(self) -> None:
         self.ready = False
         self.settling += 1
         application = self.application
 
-        def settle() -> tuple[bool, bool]:
-            application.settle()
-            return application.has_work(), application.counts() > (0, 0, 0)
+        def settle() -> tuple[bool, bool, list[Hash]]:
+            returned = application.settle()
+            return application.has_work(), application.counts() > (0, 0, 0), returned
 
         self.port.work("pool", guard("cannot settle the pool", settle), self.on_settled)
 
-    def on_settled(self, outcome: Outcome[tuple[bool, bool]]) -> None:
+    def on_settled(self, outcome: Outcome[tuple[bool, bool, list[Hash]]]) -> None:
         self.settling -= 1
         if outcome.value is None:
             self.fail(outcome.error or "")
             return
-        self.on_work(*outcome.value)
+        ready, has_items, returned = outcome.value
+        if returned:
+            self.count("transactions_returned", len(returned))
+            self.port.admitted(returned)
+        self.on_work(ready, has_items)
 
     def commit(self) -> None:
         """Make everything final durable, unless that is under way."""
-        if self.committing or self.durable == self.final.height:
-            return
+        if not self.committing and self.durable != self.final.height:
+            self.start_commit()
+
+    def start_commit(self) -> None:
         self.committing = True
         self.port.work(
             "commit", guard("cannot write the store", self.application.commit), self.on_committed

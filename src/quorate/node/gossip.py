@@ -302,8 +302,8 @@ class Gossip:
         if self.again_set or not self.execution.has_items:
             return
         self.again_set = True
-        if self.again_height != self.execution.final.height:
-            self.again_height = self.execution.final.height
+        if self.again_height != self.execution.latest.height:
+            self.again_height = self.execution.latest.height
             self.again_times = 0
         # Each time later: over thin links the agreement on a new height may wait behind it.
         pause_ms = self.settings.gossip_again_ms << self.again_times
@@ -314,7 +314,7 @@ class Gossip:
         if not self.execution.ready:
             self.waited = {}
             return
-        idle = self.again_height == self.execution.final.height
+        idle = self.again_height == self.execution.latest.height
         if idle:
             self.again_times = min(self.again_times + 1, MAX_DOUBLINGS)
         self.read_waiting(lambda items: self.tell_again(items, idle))

@@ -19,6 +19,7 @@ class GuardedPort:
 
     __slots__ = (
         "admitted",
+        "adopted",
         "cancel_timer",
         "committed",
         "disconnect",
@@ -39,6 +40,7 @@ class GuardedPort:
     cancel_timer: Callable[[Timer], None]
     stop_sealing: Callable[[], None]
     committed: Callable[[Height], None]
+    adopted: Callable[[Height], None]
     admitted: Callable[[list[Hash]], None]
     disconnect: Callable[[Address, str], None]
 
@@ -48,6 +50,7 @@ class GuardedPort:
         self.now, self.wall_ms, self.send = port.now, port.wall_ms, port.send
         self.set_timer, self.cancel_timer = port.set_timer, port.cancel_timer
         self.committed, self.admitted = port.committed, port.admitted
+        self.adopted = port.adopted
         self.disconnect, self.log = port.disconnect, port.log
         self.stop_sealing = port.stop_sealing
 

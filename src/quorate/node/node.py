@@ -21,6 +21,7 @@ from quorate.base.errors import Corrupt
 from quorate.base.types import Address, Hash, Height, Member
 from quorate.consensus.replica import Accuse, Base, Blame, Recall, Replica, Timer
 from quorate.ledger.application import Application, Executed
+from quorate.node.branches import Branches
 from quorate.node.contacts import Meeting, Open
 from quorate.node.discovery import DISCOVERY_TIMER, Discovery
 from quorate.node.execution import WANT_TIMER, Execution
@@ -86,15 +87,7 @@ class Node:
         self.max_frame_bytes = settings.max_frame_bytes
         self.max_waiting = settings.max_waiting_effects
         self.records = make_record_decoder(type(replica).RECORDS)
-        self.execution = Execution(
-            self.port,
-            application,
-            settings,
-            self.counters,
-            on_final=self.on_final,
-            on_durable=self.on_durable,
-            fail=self.fail,
-        )
+        self.execution = self.make_execution()
         self.validators: list[Member] = []
         self.members: list[Address] = []
         """Those who agree on the height after the final one."""
@@ -149,6 +142,29 @@ class Node:
         self.wire_up()
         if open is not None:
             self.open_up(open)
+
+    def make_execution(self) -> Execution:
+        """Return what carries out decisions, by whether blocks are seen before they are final."""
+        if not self.replica.OPEN:
+            return Execution(
+                self.port,
+                self.application,
+                self.settings,
+                self.counters,
+                on_final=self.on_final,
+                on_durable=self.on_durable,
+                fail=self.fail,
+            )
+        return Branches(
+            self.port,
+            self.application,
+            self.settings,
+            self.counters,
+            on_final=self.on_final,
+            on_durable=self.on_durable,
+            fail=self.fail,
+            safe_depth=self.replica.get_safe_depth(),
+        )
 
     def wire_up(self) -> None:
         """Say which part takes which message and which timer."""
@@ -257,6 +273,8 @@ class Node:
             durable=execution.durable,
             block=execution.final.block,
             block_time_ms=execution.final.timestamp_ms,
+            latest=execution.latest.height,
+            latest_block=execution.latest.block,
             syncing_to=self.sync.get_target(),
             situation=situation,
             why_stalled=explain(

@@ -72,6 +72,10 @@ class Port(Protocol):
         """A height is durable and may be shown to clients."""
         ...
 
+    def adopted(self, height: Height) -> None:
+        """What clients see above the last final height is another branch now, up to `height`."""
+        ...
+
     def admitted(self, hashes: list[Hash]) -> None:
         """Items from clients or peers now wait in the pool and may be shown to clients."""
         ...

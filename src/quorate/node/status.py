@@ -60,3 +60,8 @@ class NodeStatus(Struct, frozen=True):
     bans: list[BanStatus] = []
     known_addresses: int = 0
     """In open networks: of others that could be dialled."""
+    latest: Height = 0
+    """What clients see as the latest block; above `height` where blocks are seen before they are
+    final.
+    """
+    latest_block: Hash = b""

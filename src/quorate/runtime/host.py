@@ -40,6 +40,7 @@ class HostEvents(Protocol):
 
     def send(self, peer: Address, frame: bytes) -> None: ...
     def committed(self, height: Height) -> None: ...
+    def adopted(self, height: Height) -> None: ...
     def admitted(self, hashes: list[Hash]) -> None: ...
     def disconnect(self, peer: Address, reason: str) -> None: ...
     def fail(self, reason: str) -> None:
@@ -151,6 +152,9 @@ class Host:
 
     def committed(self, height: Height) -> None:
         self.events.committed(height)
+
+    def adopted(self, height: Height) -> None:
+        self.events.adopted(height)
 
     def admitted(self, hashes: list[Hash]) -> None:
         self.events.admitted(hashes)

@@ -292,6 +292,10 @@ class Validator:
     def committed(self, height: Height) -> None:
         self.ipc.tell_committed(height)
 
+    def adopted(self, height: Height) -> None:
+        # Readers look at the store and see for themselves which blocks are others now.
+        self.ipc.tell_committed(height)
+
     def admitted(self, hashes: list[Hash]) -> None:
         self.ipc.tell_pending(hashes)
 

@@ -457,6 +457,10 @@ class Machine:
         for hook in self.world.on_committed:
             hook(self, height)
 
+    def adopted(self, height: Height) -> None:
+        for hook in self.world.on_adopted:
+            hook(self, height)
+
     def admitted(self, hashes: list[Hash]) -> None:
         pass
 

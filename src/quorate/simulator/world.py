@@ -90,6 +90,8 @@ class World:
         self.on_accuse: list[Callable[[Machine, Accuse], None]] = []
         self.on_committed: list[Callable[[Machine, Height], None]] = []
         """When a node shows a durable height to clients."""
+        self.on_adopted: list[Callable[[Machine, Height], None]] = []
+        """When a node shows clients another branch above the last final height."""
         self.on_end: list[Callable[[], None]] = []
         self.on_start: list[Callable[[Machine, list[bytes]], None]] = []
         """With the records that the journal gave back, before the node starts."""
