@@ -25,6 +25,8 @@ from quorate.base.types import Address
 __all__ = [
     "FILE_NAME",
     "Blocks",
+    "BootnodePlace",
+    "Discovery",
     "Limits",
     "Log",
     "Metrics",
@@ -35,6 +37,7 @@ __all__ = [
     "ValidatorConfig",
     "check_network",
     "load_network",
+    "parse_bootnode",
     "parse_network",
     "render_network",
     "write_network",
@@ -104,6 +107,28 @@ class Peers(Section, frozen=True, kw_only=True):
         int, Meta(ge=1, le=4096, description="Connections that have not proved who they are.")
     ] = 64
     handshakes_per_second: Annotated[int, Meta(ge=1, le=10_000)] = 50
+
+
+class Discovery(Section, frozen=True, kw_only=True):
+    """How nodes find each other where anybody may join (proof of work); no other network does."""
+
+    outbound: Annotated[
+        int, Meta(ge=1, le=64, description="Connections kept up, each to another address range.")
+    ] = 8
+    inbound: Annotated[int, Meta(ge=0, le=1024, description="Connections that may come in.")] = 32
+    inbound_per_range: Annotated[
+        int, Meta(ge=1, le=1024, description="Of those, from one range (IPv4: /16, IPv6: /32).")
+    ] = 4
+    range_limits: Annotated[
+        bool, Meta(description="false: only where all nodes share one host or site.")
+    ] = True
+    advertise: Annotated[
+        str, Meta(description='HOST:PORT told to others; "": own port, where they see us.')
+    ] = ""
+    feeler_ms: Annotated[
+        int, Meta(ge=1000, le=86_400_000, description="Between two looks at an untried address.")
+    ] = 120_000
+    ban_minutes: Annotated[int, Meta(ge=1, le=525_600)] = 1440
 
 
 class Limits(Section, frozen=True, kw_only=True):
@@ -199,6 +224,14 @@ class ValidatorConfig(Section, frozen=True, kw_only=True):
         return bytes.fromhex(self.tls_sha256)
 
 
+class BootnodePlace(Struct, frozen=True):
+    """A bootnode as the file names it; `key` is empty where the file names none."""
+
+    key: bytes
+    host: str
+    port: int
+
+
 class Network(Section, frozen=True, kw_only=True):
     """Settings of this network."""
 
@@ -211,9 +244,14 @@ class Network(Section, frozen=True, kw_only=True):
     dev: Annotated[
         bool, Meta(description="For trials only: well-known accounts, keys without a password.")
     ] = False
+    bootnodes: Annotated[
+        list[Annotated[str, Meta(max_length=400)]],
+        Meta(max_length=64, description="Of open networks: KEY@HOST:PORT, KEY is a tls_sha256."),
+    ] = []
     engine_settings: dict[str, Any] = {}
     blocks: Blocks = Blocks()
     peers: Peers = Peers()
+    discovery: Discovery = Discovery()
     limits: Limits = Limits()
     rpc: Rpc = Rpc()
     metrics: Metrics = Metrics()
@@ -358,11 +396,27 @@ def check_network(network: Network, source: str) -> None:
                     f"which {names[what]} has already, expected one of its own"
                 )
             names[what] = validator.name
+    for index, text in enumerate(network.bootnodes):
+        try:
+            parse_bootnode(text)
+        except Invalid as error:
+            raise Invalid(f"{source}: bootnodes.{index}: {error}") from None
     if network.peers.timeout_ms < 2 * network.peers.ping_ms:
         raise Invalid(
             f"{source}: peers.timeout_ms: found {network.peers.timeout_ms}, "
             f"expected at least twice ping_ms, {2 * network.peers.ping_ms}"
         )
+
+
+def parse_bootnode(text: str) -> BootnodePlace:
+    """Return what KEY@HOST:PORT or HOST:PORT says. Raises Invalid."""
+    found = re.fullmatch(r"(?:([0-9a-fA-F]{64})@)?(\[[0-9a-fA-F:.]+\]|[^@:\s]+):([0-9]{1,5})", text)
+    if found is None or not 0 < int(found[3]) < 65536:
+        raise Invalid(
+            f"found {text!r}, expected KEY@HOST:PORT with the 64 hexadecimal digits of its "
+            "certificate's SHA-256, or HOST:PORT"
+        )
+    return BootnodePlace(bytes.fromhex(found[1] or ""), found[2].strip("[]"), int(found[3]))
 
 
 def write_network(network: Network, path: Path) -> None:

@@ -86,6 +86,7 @@ class Link(asyncio.Protocol):
         "_tls",
         "dialled",
         "dropped_frames",
+        "end",
         "heard_at",
         "hello",
         "max_frame",
@@ -131,6 +132,8 @@ class Link(asyncio.Protocol):
         self.peer: Address | None = None
         self.hello: Hello | None = None
         self.remote = ""
+        self.end: tuple[str, int] | None = None
+        """Address and port of the other end."""
         self.queued_bytes = self.received_bytes = self.sent_bytes = self.dropped_frames = 0
         self.heard_at = self.sent_at = self._loop.time()
         self.up_at: float | None = None
@@ -142,6 +145,7 @@ class Link(asyncio.Protocol):
         self._socket = cast(asyncio.Transport, transport)
         where = transport.get_extra_info("peername")
         self.remote = f"{where[0]}:{where[1]}" if where else "unknown"
+        self.end = (where[0], where[1]) if where else None
         if not self._on_open(self):
             self.close("refused")
             return

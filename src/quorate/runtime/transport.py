@@ -13,7 +13,6 @@ such connections are bounded in number, in rate and in time, and hold no buffer 
 import asyncio
 import os
 import random
-import socket
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -22,6 +21,7 @@ from msgspec import Struct
 from quorate.base.types import Address, Hash
 from quorate.runtime.config import Peers
 from quorate.runtime.link import Hello, Link
+from quorate.runtime.strangers import Dropped, Strangers, Traffic, is_better, keep_alive, tune
 from quorate.runtime.tls import TlsIdentity
 
 __all__ = ["Dropped", "PeerPlace", "Transport", "TransportEvents"]
@@ -34,8 +34,6 @@ STEADY_S = 2.0
 LONGEST = 16
 """Attempts after which the pause grows no more."""
 SWEEPS_PER_PING = 2
-UNKNOWN_LINES_PER_SECOND = 5
-"""How many connections of strangers may write into the log; the rest is counted."""
 
 Log = Callable[..., None]
 
@@ -55,22 +53,6 @@ class PeerPlace(Struct, frozen=True):
     host: str
     port: int
     pin: bytes
-
-
-class Traffic(Struct):
-    """Bytes and losses of one peer since the start, over all links."""
-
-    received_bytes: int = 0
-    sent_bytes: int = 0
-    dropped_frames: int = 0
-
-
-class Dropped(Struct):
-    """Connections that came to nothing, since the start."""
-
-    unknown: int = 0
-    garbage: int = 0
-    limited: int = 0
 
 
 class Dialler(Struct):
@@ -103,16 +85,13 @@ class Transport:
         self.events, self.log = events, log
         self.links: dict[Address, Link] = {}
         self.traffic = {peer: Traffic() for peer in self.places}
-        self.dropped = Dropped()
-        self._strangers: dict[Link, asyncio.TimerHandle] = {}
+        self._strangers = Strangers(settings, log)
+        self.dropped = self._strangers.dropped
         self._diallers = {peer: Dialler() for peer in self.places}
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
         self._stopped = False
         self._loop = asyncio.get_running_loop()
-        self._handshake_credit = float(settings.handshakes_per_second)
-        self._line_credit = float(UNKNOWN_LINES_PER_SECOND)
-        self._credited_at = self._loop.time()
 
     # ---- life
 
@@ -238,50 +217,18 @@ class Transport:
             wanted=wanted,
             max_frame=self.settings.max_frame_bytes,
             max_queue=self.settings.send_queue_bytes,
-            on_open=self._admit if wanted is None else self._watch,
+            on_open=self._admit if wanted is None else self._strangers.watch,
         )
 
     def _admit(self, link: Link) -> bool:
         """Whether a stranger's connection may begin its handshake."""
-        self._earn()
-        if (
-            self._stopped
-            or len(self._strangers) >= self.settings.max_handshakes
-            or self._handshake_credit < 1
-        ):
-            self.dropped.limited += 1
-            return False
-        self._handshake_credit -= 1
-        return self._watch(link)
-
-    def _watch(self, link: Link) -> bool:
-        """Give a connection a limited time to show whose it is."""
-        self._strangers[link] = self._loop.call_later(
-            self.settings.handshake_timeout_ms / 1000, link.close, "handshake took too long"
-        )
-        return True
-
-    def _earn(self) -> None:
-        now = self._loop.time()
-        passed, self._credited_at = now - self._credited_at, now
-        rate = self.settings.handshakes_per_second
-        self._handshake_credit = min(rate, self._handshake_credit + passed * rate)
-        self._line_credit = min(
-            UNKNOWN_LINES_PER_SECOND, self._line_credit + passed * UNKNOWN_LINES_PER_SECOND
-        )
-
-    def _log_stranger(self, level: str, event: str, **fields: object) -> None:
-        """Log about a stranger, within a bound: strangers must not fill the disk."""
-        self._earn()
-        if self._line_credit >= 1:
-            self._line_credit -= 1
-            self.log(level, event, **fields)
+        return not self._stopped and self._strangers.admit(link)
 
     def on_identified(self, link: Link, fingerprint: bytes | None) -> Address | None:
         peer = None if fingerprint is None else self.members.get(fingerprint)
         if peer is None:
             self.dropped.unknown += 1
-            self._log_stranger(
+            self._strangers.log(
                 "warning",
                 "peer refused: its certificate belongs to no validator of network.toml",
                 remote=link.remote,
@@ -289,7 +236,7 @@ class Transport:
             )
         elif link.wanted is not None and link.wanted != peer:
             self.dropped.unknown += 1
-            self._log_stranger(
+            self._strangers.log(
                 "warning",
                 "peer refused: another validator answers at its place",
                 remote=link.remote,
@@ -302,10 +249,10 @@ class Transport:
     def on_hello(self, link: Link, hello: Hello) -> None:
         peer = link.peer
         assert peer is not None
-        self._forget_stranger(link)
+        self._strangers.forget(link)
         name = self.places[peer].name
         if hello.genesis != self.hello.genesis:
-            self._log_stranger(
+            self._strangers.log(
                 "error",
                 "peer refused: it has another genesis (see `quorate genesis show`)",
                 peer=name,
@@ -321,11 +268,11 @@ class Transport:
         old = self.links.get(peer)
         if old is not None:
             assert old.hello is not None
-            if old.hello.incarnation == hello.incarnation and not self._is_better(link, old):
+            if old.hello.incarnation == hello.incarnation and not is_better(link, old, self.me):
                 link.close("a second link")
                 return
             old.close("replaced by a new link")
-        self._enable(link)
+        tune(link)
         self.links[peer] = link
         self._diallers[peer].reported = ""
         self.log(
@@ -337,26 +284,6 @@ class Transport:
         )
         self.events.connected(peer)
 
-    def _is_better(self, new: Link, old: Link) -> bool:
-        """Whether `new` shall replace `old`, both from the same run of the peer."""
-        if new.dialled == old.dialled:
-            # A peer dials again only when it holds the old one for dead.
-            return True
-        assert new.peer is not None
-        return new.dialled == (self.me < new.peer)
-
-    def _enable(self, link: Link) -> None:
-        """Set what keeps a link fast and lets the kernel notice a dead host."""
-        sock = link.get_socket()
-        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-
-    def _forget_stranger(self, link: Link) -> None:
-        timer = self._strangers.pop(link, None)
-        if timer is not None:
-            timer.cancel()
-
     # ---- links that are up
 
     def on_frame(self, link: Link, frame: bytes) -> None:
@@ -367,12 +294,12 @@ class Transport:
 
     def on_closed(self, link: Link, reason: str) -> None:
         was_stranger = link in self._strangers
-        self._forget_stranger(link)
+        self._strangers.forget(link)
         peer = link.peer
         if peer is None:
             if was_stranger and reason != "unknown certificate":
                 self.dropped.garbage += 1
-                self._log_stranger(
+                self._strangers.log(
                     "info", "connection without a peer closed", remote=link.remote, reason=reason
                 )
             if link.wanted is not None and link.wanted not in self.links:
@@ -393,13 +320,6 @@ class Transport:
             self._retry(peer)
 
     def _sweep(self) -> None:
-        """Send signs of life where nothing was sent, and end what has fallen silent."""
-        ping_s = self.settings.ping_ms / 1000
-        timeout_s = self.settings.timeout_ms / 1000
-        now = self._loop.time()
-        for link in list(self.links.values()):
-            if now - link.heard_at > timeout_s:
-                link.close(f"silent for {timeout_s:g} s")
-            elif now - link.sent_at >= ping_s:
-                link.ping()
-        self._sweeper = self._loop.call_later(ping_s / SWEEPS_PER_PING, self._sweep)
+        keep_alive(self.links.values(), self.settings, self._loop.time())
+        period_s = self.settings.ping_ms / 1000 / SWEEPS_PER_PING
+        self._sweeper = self._loop.call_later(period_s, self._sweep)
