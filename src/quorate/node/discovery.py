@@ -25,7 +25,16 @@ from collections.abc import Callable
 from quorate.base.types import Address, Hash, Milliseconds, Nanoseconds
 from quorate.consensus.replica import Timer
 from quorate.node.addresses import Entry
-from quorate.node.contacts import FEELER, INBOUND, OUTBOUND, Contact, Dial, Meeting, Open
+from quorate.node.contacts import (
+    FEELER,
+    INBOUND,
+    OUTBOUND,
+    Bootnode,
+    Contact,
+    Dial,
+    Meeting,
+    Open,
+)
 from quorate.node.peer_file import MAX_ANCHORS, Kept, KeptEntry, encode_kept
 from quorate.node.peers import SECOND, Peer, Peers
 from quorate.node.places import (
@@ -106,6 +115,12 @@ class Discovery:
         self.feeler_at = now + self.draw_pause(self.settings.feeler_ms)
         self.keep_at = now + FIRST_KEEP
         self.wake(0)
+
+    def add_bootnodes(self, bootnodes: list[Bootnode]) -> None:
+        """Name places where to begin."""
+        self.bootnodes = [*self.bootnodes, *bootnodes]
+        self.keys.update((boot.place, boot.key) for boot in bootnodes)
+        self.hurry()
 
     def load(self, kept: Kept) -> None:
         """Take over what a file held."""

@@ -218,6 +218,17 @@ class Node:
         if self.discovery is not None:
             self.port.run("undialled", self.discovery.on_undialled, place, reason, found)
 
+    def admit(self, host: bytes) -> str | None:
+        """In open networks: why a connection from a host is not to be answered; None if it is."""
+        if self.discovery is None or self.port.stopped:
+            return "this node talks to nobody"
+        return self.discovery.admit(host)
+
+    def release(self, host: bytes) -> None:
+        """In open networks: a connection that was admitted has ended."""
+        if self.discovery is not None:
+            self.discovery.release(host)
+
     def disconnected(self, peer: Address) -> None:
         """The link to a peer is down."""
         self.port.run("disconnected", self.on_disconnected, peer)

@@ -281,18 +281,14 @@ def get_host(link: Link) -> bytes | None:
         return None
 
 
-async def resolve(bootnodes: list[BootnodePlace], log: Log) -> list[Bootnode]:
-    """Look up the names of bootnodes; those that have no address are left out, and told."""
+async def resolve(boot: BootnodePlace, log: Log) -> list[Bootnode]:
+    """Look up the name of a bootnode; empty, and told, if it has no address."""
     loop = asyncio.get_running_loop()
-    found: list[Bootnode] = []
-    for boot in bootnodes:
-        try:
-            async with asyncio.timeout(RESOLVE_S):
-                answers = await loop.getaddrinfo(boot.host, boot.port, type=socket.SOCK_STREAM)
-        except (OSError, TimeoutError) as error:
-            log("warning", "bootnode not found", host=boot.host, reason=str(error) or "no answer")
-            continue
-        key = boot.key[:IDENTITY_BYTES]
-        hosts = dict.fromkeys(parse_host(str(answer[4][0])) for answer in answers)
-        found += [Bootnode(Place(host, boot.port), key) for host in hosts]
-    return found
+    try:
+        async with asyncio.timeout(RESOLVE_S):
+            answers = await loop.getaddrinfo(boot.host, boot.port, type=socket.SOCK_STREAM)
+    except (OSError, TimeoutError) as error:
+        log("warning", "bootnode not found", host=boot.host, reason=str(error) or "no answer")
+        return []
+    hosts = dict.fromkeys(parse_host(str(answer[4][0])) for answer in answers)
+    return [Bootnode(Place(host, boot.port), boot.key[:IDENTITY_BYTES]) for host in hosts]

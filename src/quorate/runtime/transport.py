@@ -142,6 +142,10 @@ class Transport:
             dialler.attempts = LONGEST
             link.close(reason)
 
+    def get_peers(self) -> list[Address]:
+        """Return whom `get_traffic` knows."""
+        return list(self.places)
+
     def get_traffic(self, peer: Address) -> Traffic:
         """Return the totals of a peer, those of the present link included."""
         total = self.traffic[peer]

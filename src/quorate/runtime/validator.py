@@ -23,10 +23,11 @@ from msgspec import Struct
 from quorate.base.errors import Corrupt, Invalid, Unavailable
 from quorate.base.rng import Rng
 from quorate.base.types import Address, Hash, Height
-from quorate.consensus import ENGINES
+from quorate.consensus import ENGINES, Engine
 from quorate.consensus.keys import SecpKeys
 from quorate.consensus.replica import Timer
 from quorate.ledger.application import Application, Executed
+from quorate.node.contacts import Open
 from quorate.node.node import Node
 from quorate.node.settings import Settings as NodeSettings
 from quorate.node.status import NodeStatus
@@ -38,9 +39,11 @@ from quorate.runtime.host import Host
 from quorate.runtime.ipc_server import IpcServer, PoolReader, Verdicts
 from quorate.runtime.logs import EventLog, open_log
 from quorate.runtime.metrics import Metrics, PeerTraffic, name_of
+from quorate.runtime.open_node import PEER_FILE, Doorway, find_bootnodes
+from quorate.runtime.open_transport import IDENTITY_BYTES, OpenTransport
 from quorate.runtime.pidfile import PidFile
 from quorate.runtime.supervision import Child, Notifier
-from quorate.runtime.tls import load_identity, write_private
+from quorate.runtime.tls import TlsIdentity, load_identity, write_private
 from quorate.runtime.transport import PeerPlace, Transport
 from quorate.storage.journal import open_journal
 
@@ -121,7 +124,6 @@ class Validator:
         keys = SecpKeys(plan.secret)
         check_key(plan.validator, keys.address)
         self.me = keys.address
-        self.names = {v.identity: v.name for v in network.validators}
         identity = load_identity(folder.tls_key, folder.tls_certificate)
         check_certificate(plan, identity.fingerprint)
         self.opened = plan.open_application(plan)
@@ -134,19 +136,15 @@ class Validator:
         for note in recovered.notes:
             log("warning", "journal repaired", note=note)
         self.host = Host(journal, self)
-        places = {v.identity: PeerPlace(v.name, v.host, v.port, v.pin) for v in network.validators}
-        self.node = make_node(plan, self.host, keys, self.application, list(places))
+        engine = get_engine(network)
+        self.doorway = Doorway(folder.path / PEER_FILE, log) if engine.open else None
+        self.names = get_names(network, engine)
+        self.node = make_node(
+            plan, engine, self.host, keys, self.application, self.make_open(identity)
+        )
         self.node.on_block = self.on_block
         self.host.attach(self.node)
-        self.transport = Transport(
-            self.me,
-            self.opened.network_id,
-            identity,
-            places,
-            network.peers,
-            self.node,
-            self.log,
-        )
+        self.transport = self.make_transport(identity)
         self.metrics = Metrics(self)
         self.host.on_timer = self.on_timer
         self.ipc = IpcServer(
@@ -164,6 +162,27 @@ class Validator:
         self.child = make_child(plan, log)
         self.notifier = Notifier(os.environ)
         self.handles: dict[str, asyncio.TimerHandle] = {}
+        self.finding: asyncio.Task[None] | None = None
+        """Looks up the names of bootnodes."""
+
+    # ---- peers
+
+    def make_open(self, identity: TlsIdentity) -> Open | None:
+        """Return what a node that finds its peers is told; None: its peers are configured."""
+        if self.doorway is None:
+            return None
+        plan, me = self.plan, identity.fingerprint[:IDENTITY_BYTES]
+        return self.doorway.make_open(plan.network, plan.validator, me, self.application.genesis)
+
+    def make_transport(self, identity: TlsIdentity) -> Transport | OpenTransport:
+        network = self.plan.network
+        network_id = self.opened.network_id
+        if self.doorway is not None:
+            transport = OpenTransport(network_id, identity, network.peers, self.node, self.log)
+            self.doorway.transport = transport
+            return transport
+        places = {v.identity: PeerPlace(v.name, v.host, v.port, v.pin) for v in network.validators}
+        return Transport(self.me, network_id, identity, places, network.peers, self.node, self.log)
 
     # ---- life
 
@@ -179,6 +198,10 @@ class Validator:
             raise Unavailable(
                 f"peers on {listen}:{validator.port}: {error.strerror or error}"
             ) from None
+        if self.node.discovery is not None:
+            me = self.node.discovery.me
+            find = find_bootnodes(self.plan.network, self.node.discovery, me, self.log)
+            self.finding = self.loop.create_task(find)
         await self.ipc.start()
         if self.health is not None:
             await self.health.start()
@@ -234,6 +257,11 @@ class Validator:
         self.log("info", "validator stopped", reason=self.failed or "asked to", spent_s=spent_s)
 
     async def stop_node(self) -> None:
+        if self.finding is not None:
+            self.finding.cancel()
+        if self.doorway is not None and self.node.discovery is not None:
+            self.node.discovery.keep()
+            await self.doorway.close()
         self.node.stop()
 
     async def drain(self) -> None:
@@ -344,7 +372,7 @@ class Validator:
     def get_traffic(self) -> dict[str, PeerTraffic]:
         return {
             name_of(self.names, peer): self.transport.get_traffic(peer)
-            for peer in self.transport.places
+            for peer in self.transport.get_peers()
         }
 
     def get_refused(self) -> dict[str, int]:
@@ -435,15 +463,32 @@ async def run(plan: Plan, log: EventLog, pid_file: PidFile) -> int:
     return 1
 
 
-def make_node(
-    plan: Plan, host: Host, keys: SecpKeys, application: Application, peers: list[Address]
-) -> ObservedNode:
-    """Return the node with its engine. Raises Invalid for wrong settings of the engine."""
-    network = plan.network
+def get_engine(network: Network) -> Engine:
+    """Return the engine of a network. Raises Invalid."""
     engine = ENGINES.get(network.engine)
     if engine is None:
         names = ", ".join(ENGINES)
         raise Invalid(f"network.toml: engine: found {network.engine!r}, expected one of {names}")
+    return engine
+
+
+def get_names(network: Network, engine: Engine) -> dict[Address, str]:
+    """Return the names of those that the file names, by their identity among peers."""
+    if engine.open:
+        return {v.pin[:IDENTITY_BYTES]: v.name for v in network.validators}
+    return {v.identity: v.name for v in network.validators}
+
+
+def make_node(
+    plan: Plan,
+    engine: Engine,
+    host: Host,
+    keys: SecpKeys,
+    application: Application,
+    open: Open | None,
+) -> ObservedNode:
+    """Return the node with its engine. Raises Invalid for wrong settings of the engine."""
+    network = plan.network
     try:
         settings = msgspec.convert(network.engine_settings, engine.settings)
     except msgspec.ValidationError as error:
@@ -467,8 +512,9 @@ def make_node(
             max_frame_bytes=network.peers.max_frame_bytes,
         ),
         engine=network.engine,
-        peers=peers,
+        peers=[] if engine.open else [v.identity for v in network.validators],
         software=get_software(),
+        open=open,
     )
 
 

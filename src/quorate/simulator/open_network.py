@@ -163,8 +163,7 @@ class OpenNetwork(Network):
         if connection.up:
             self.refuse(machine, place, "connected already", target.address)
             return
-        discovery = None if target.node is None else target.node.discovery
-        problem = "it talks to nobody" if discovery is None else discovery.admit(machine.host)
+        problem = "nobody is there" if target.node is None else target.node.admit(machine.host)
         if problem:
             self.world.count("connections refused")
             self.refuse(machine, place, problem)
@@ -189,8 +188,8 @@ class OpenNetwork(Network):
         connection.up = False
         connection.generation += 1
         target, host, life = self.admitted.pop(connection)
-        if target.node is not None and target.life == life and target.node.discovery is not None:
-            target.node.discovery.release(host)
+        if target.node is not None and target.life == life:
+            target.node.release(host)
         one, other = connection.ends
         self.world.note_connection(connection, False)
         tell(one, "disconnected", other.address)
@@ -260,11 +259,11 @@ class Puppets:
     def come(self, machine: "Machine", place: Place) -> str | None:
         """A puppet dials a machine; why it is not let in, if it is not."""
         node = machine.node
-        if node is None or node.discovery is None:
+        if node is None:
             return "nobody is there"
         if (machine.index, self.get_identity(place)) in self.sessions:
             return "connected already"
-        problem = node.discovery.admit(place.host)
+        problem = node.admit(place.host)
         if problem is None:
             self.open(machine, place, Meeting(place.host, EPHEMERAL, None), came=True)
         return problem
@@ -288,8 +287,8 @@ class Puppets:
         del machine.routes[peer]
         place, came = session
         node = machine.node
-        if came and node is not None and node.discovery is not None:
-            node.discovery.release(place.host)
+        if came and node is not None:
+            node.release(place.host)
         self.world.note(LINK, machine.index, NOBODY, b"down " + peer)
         tell(machine, "disconnected", peer)
 
