@@ -1,4 +1,4 @@
-.PHONY: build test lint lock golden clean
+.PHONY: build test lint lock compiled golden clean
 
 build:  ## make .venv and compile the kernel
 	./quorate version
@@ -13,9 +13,15 @@ lint:  ## the quick checks, in an environment that `make test` made
 lock:  ## refresh the locked Python packages; needs uv
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
 	    --no-header --no-emit-index-url -q -o requirements.lock
+	uv pip compile pyproject.toml --extra compile --universal --python-version 3.11 \
+	    --generate-hashes --no-header --no-emit-index-url -q -c requirements.lock \
+	    -o requirements-compile.lock
 	uv pip compile pyproject.toml --extra dev --extra clients --extra cluster --extra report \
 	    --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url -q \
-	    -c requirements.lock -o requirements-dev.lock
+	    -c requirements-compile.lock -o requirements-dev.lock
+
+compiled:  ## compile what simulated runs spend their time in
+	./quorate compile
 
 golden:  ## write down the digests of pinned simulated runs, where they were meant to change
 	PYTHONPATH=src:tests .venv/bin/python -m simulator.golden

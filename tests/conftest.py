@@ -7,6 +7,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# Tests are about the sources; those that are about compiled modules say so.
+os.environ.setdefault("QUORATE_COMPILED", "0")
+
 
 @pytest.fixture(scope="session")
 def vectors() -> Path:

@@ -28,7 +28,7 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "python").touch()
     (tmp_path / "module.so").touch()
-    for name in ("requirements.lock", "requirements-dev.lock"):
+    for name in ("requirements.lock", "requirements-compile.lock", "requirements-dev.lock"):
         (tmp_path / name).write_text(name)
     for name, path in {
         "ROOT": "",
@@ -41,37 +41,39 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-def make_current(script: ModuleType, dev: bool = True) -> None:
-    core = script.hash_file(os.path.join(script.ROOT, "requirements.lock"))
-    found = script.hash_file(os.path.join(script.ROOT, "requirements-dev.lock"))
-    script.write_stamp(root=script.ROOT, core=core, kernel=script.fingerprint_kernel())
-    if dev:
-        script.write_stamp(dev=found)
+def make_current(script: ModuleType, name: str = "dev") -> None:
+    script.write_stamp(root=script.ROOT, kernel=script.fingerprint_kernel())
+    for held in list(script.LOCKS)[: list(script.LOCKS).index(name) + 1]:
+        lock = os.path.join(script.ROOT, script.LOCKS[held])
+        script.write_stamp(**{held: script.hash_file(lock)})
 
 
 def test_everything_is_stale_in_a_fresh_clone(script: ModuleType) -> None:
-    assert script.find_stale(False) == ["venv", "packages", "kernel"]
+    assert script.find_stale("core") == ["venv", "packages", "kernel"]
 
 
 def test_nothing_is_stale_after_a_build(script: ModuleType) -> None:
     make_current(script)
-    assert script.find_stale(True) == []
-    assert script.find_stale(False) == []
+    assert script.find_stale("dev") == []
+    assert script.find_stale("core") == []
 
 
 def test_tests_need_more_packages_than_a_network(script: ModuleType) -> None:
-    make_current(script, dev=False)
-    assert script.find_stale(False) == []
-    assert script.find_stale(True) == ["packages"]
+    make_current(script, "core")
+    assert script.find_stale("core") == []
+    assert script.find_stale("compile") == script.find_stale("dev") == ["packages"]
+    make_current(script, "compile")
+    assert script.find_stale("compile") == []
+    assert script.find_stale("dev") == ["packages"]
 
 
 def test_changed_kernel_source_is_stale_and_a_touched_one_is_not(script: ModuleType) -> None:
     make_current(script)
     source = Path(script.KERNEL) / "src" / "lib.rs"
     os.utime(source, (1, 1))
-    assert script.find_stale(False) == []
+    assert script.find_stale("core") == []
     source.write_text("pub fn g() {}")
-    assert script.find_stale(False) == ["kernel"]
+    assert script.find_stale("core") == ["kernel"]
 
 
 def test_new_and_renamed_kernel_files_are_stale(script: ModuleType) -> None:
@@ -94,9 +96,9 @@ def test_what_cargo_wrote_does_not_count(script: ModuleType) -> None:
 def test_moved_clone_and_damaged_stamp_are_stale(script: ModuleType) -> None:
     make_current(script)
     script.write_stamp(root="/elsewhere")
-    assert script.find_stale(False) == ["venv", "packages"]
+    assert script.find_stale("core") == ["venv", "packages"]
     Path(script.STAMP).write_text("{")
-    assert script.find_stale(False) == ["venv", "packages", "kernel"]
+    assert script.find_stale("core") == ["venv", "packages", "kernel"]
 
 
 def test_missing_tools_are_named_with_what_to_install(
@@ -152,7 +154,7 @@ def test_runs_on_any_python_that_can_read_it(script: ModuleType) -> None:
 
 
 def test_locks_name_no_index_and_carry_hashes() -> None:
-    for name in ("requirements.lock", "requirements-dev.lock"):
+    for name in ("requirements.lock", "requirements-compile.lock", "requirements-dev.lock"):
         text = (ROOT / name).read_text()
         assert "://" not in text
         pinned = [line for line in text.splitlines() if "==" in line and not line.startswith(" ")]
@@ -166,14 +168,14 @@ def test_locks_cover_what_the_project_declares() -> None:
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    core, dev = (
+    core, compiling, dev = (
         set(re.findall(r"^([a-z0-9._-]+)==", (ROOT / name).read_text(), re.MULTILINE))
-        for name in ("requirements.lock", "requirements-dev.lock")
+        for name in ("requirements.lock", "requirements-compile.lock", "requirements-dev.lock")
     )
     extras = project["optional-dependencies"]
-    names = {re.split(r"[<>=; ]", text)[0] for text in project["dependencies"]}
-    more = {re.split(r"[<>=; ]", text)[0] for group in extras.values() for text in group}
-    assert names <= core <= dev
+    names = {re.split(r"[\[<>=; ]", text)[0] for text in project["dependencies"]}
+    more = {re.split(r"[\[<>=; ]", text)[0] for group in extras.values() for text in group}
+    assert names <= core <= compiling <= dev
     assert more <= dev
 
 
@@ -191,5 +193,5 @@ def test_second_start_only_looks(script: ModuleType) -> None:
     """With everything current no tool is asked for and no process is started."""
     make_current(script)
     script.subprocess = None
-    script.build(False)
+    script.build("core")
     script.subprocess = subprocess

@@ -11,8 +11,6 @@ from typing import Any, NoReturn, TextIO
 
 import click
 
-from quorate.consensus import ENGINES
-
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_CONFIG = 78
@@ -40,6 +38,9 @@ class Problem(click.ClickException):
 
 def warn_of_engine(name: str) -> None:
     """Say what an operator has to know of an engine, on stderr."""
+    # Imported when it is needed, so that no command loads the engines only to print.
+    from quorate.consensus import ENGINES
+
     engine = ENGINES.get(name)
     if engine is not None and engine.caution:
         say(style(engine.caution, fg="yellow"))

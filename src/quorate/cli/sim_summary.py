@@ -10,8 +10,9 @@ import click
 import msgspec
 
 from quorate import __version__
-from quorate.cli.output import emit, emit_table, is_terminal, say, style
+from quorate.cli.output import emit, emit_table, is_terminal, name_program, say, style
 from quorate.cli.simulated import Setup, format_setup
+from quorate.compiled import describe, is_used
 from quorate.simulator.campaign.coordinator import Campaign, Coordinator
 from quorate.simulator.campaign.summary import Summary
 from quorate.simulator.campaign.tally import Reach, Tally
@@ -121,7 +122,8 @@ def show_summary(campaign: Campaign, summary: Summary, replay: Callable[[int], s
     emit(describe_plan(campaign.plan))
     if tally.runs:
         workers = f"{summary.slots} process{'es' if summary.slots != 1 else ''}"
-        emit(f"{tally.runs:,} seeds from {summary.first} on in {summary.seconds:.1f} s, {workers}")
+        took = f"{tally.runs:,} seeds from {summary.first} on in {summary.seconds:.1f} s"
+        emit(name_program(f"{took}, {workers}, {describe()}"))
         per_hour = tally.runs / max(summary.seconds, 1e-9) * 3600
         speed = describe_speed(tally, max(summary.seconds, 1e-9))
         emit(f"{', '.join(speed)}, {per_hour:,.0f} seeds/h, {describe_cost(tally)}")
@@ -181,7 +183,8 @@ def show_checks(summary: Summary) -> None:
         emit(f"canary: {canary.bug} was found by seed {found.seed} ({found.failure})")
     if audit.repeated and not audit.differing:
         runs = f"{audit.repeated:,} run{'s' if audit.repeated != 1 else ''}"
-        emit(f"audit: {runs} repeated with another hash seed, all events equal")
+        form = " and by the sources" if is_used() else ""
+        emit(f"audit: {runs} repeated with another hash seed{form}, all events equal")
     for death in summary.deaths:
         emit(style(f"{death}; run again", fg="yellow"))
 
@@ -263,6 +266,7 @@ def make_document(
         "verdicts": tally.verdicts,
         "digest": f"{tally.digest:016x}",
         "workers": summary.slots,
+        "compiled": is_used(),
         "seconds": summary.seconds,
         "cpu_seconds": round(tally.cpu_ns / 1e9, 3),
         "events": tally.events,

@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from math import gcd
 
 from quorate.base.errors import Invalid
+from quorate.base.native import mypyc_attr
 from quorate.base.types import Address, Hash, Height, Member
 from quorate.consensus.quorum import get_quorum, get_third
 from quorate.crypto.hashes import keccak256
@@ -48,6 +49,7 @@ def _address(member: Member) -> Address:
     return member.address
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ValidatorSet:
     """Who agrees on a height, sorted by address. Immutable."""
 

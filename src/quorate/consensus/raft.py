@@ -48,6 +48,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from quorate.base.errors import Corrupt, Invalid
+from quorate.base.native import mypyc_attr
 from quorate.base.types import Address, Hash, Height, Member, Nanoseconds
 from quorate.consensus.certificate import (
     Envelope,
@@ -103,6 +104,7 @@ BYTES_PER_MS = 1000
 """How thin a link may be before that pause is made longer for large entries."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Raft(Reads):
     """One member, or a follower that waits to become one."""
 

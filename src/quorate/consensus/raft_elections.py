@@ -5,6 +5,7 @@ Sections as in `quorate.consensus.raft`.
 
 from abc import abstractmethod
 
+from quorate.base.native import mypyc_attr
 from quorate.base.rng import Rng
 from quorate.base.types import Address, Hash, Height, Member, Nanoseconds
 from quorate.consensus.membership import ValidatorSet
@@ -39,6 +40,7 @@ class Progress:
         """When what is not acknowledged may be sent again."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Elections(Replica):
     """The state of a Raft replica and its elections; replication is in a subclass."""
 

@@ -20,6 +20,7 @@ asked for (TimeoutNow) waits for nobody, and the order may be late, so that a le
 it has no lease in that term any more.
 """
 
+from quorate.base.native import mypyc_attr
 from quorate.base.rng import Rng
 from quorate.base.types import Address, Hash, Height, Nanoseconds
 from quorate.consensus.raft_elections import Elections
@@ -57,6 +58,7 @@ class Round:
         self.heard: dict[Address, None] = {}
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Reads(Elections):
     """Reads of this member and of followers that ask it."""
 

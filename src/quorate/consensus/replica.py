@@ -37,6 +37,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
+from quorate.base.native import mypyc_attr
 from quorate.base.rng import Rng
 from quorate.base.types import Address, Hash, Height, Member, Milliseconds, Nanoseconds
 from quorate.consensus.effects import (
@@ -109,6 +110,7 @@ __all__ = [
 ]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Keys(ABC):
     """The signing key of this replica and the verification of everybody's: pure functions.
 
@@ -130,6 +132,7 @@ class Keys(ABC):
         return compute_seal(header, nonce) <= target
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Replica(ABC):
     """One member's part of an engine. See the module's rules; `__init__` has no effect.
 

@@ -51,6 +51,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from quorate.base.errors import Invalid
+from quorate.base.native import mypyc_attr
 from quorate.base.rng import Rng
 from quorate.base.types import Address, Hash, Height, Nanoseconds
 from quorate.consensus.certificate import (
@@ -100,6 +101,7 @@ from quorate.consensus.tendermint_types import (
 from quorate.crypto.hashes import hash_payload, keccak256
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Tendermint(Heights):
     """One validator, or a follower that does not vote."""
 

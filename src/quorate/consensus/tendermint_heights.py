@@ -11,6 +11,7 @@ from abc import abstractmethod
 from collections.abc import Iterable
 
 from quorate.base.errors import Corrupt
+from quorate.base.native import mypyc_attr
 from quorate.base.types import Hash, Height, Member, Nanoseconds
 from quorate.consensus.certificate import (
     NIL,
@@ -43,6 +44,7 @@ from quorate.consensus.tendermint_types import (
 from quorate.crypto.hashes import keccak256
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Heights(Links):
     """The part of a replica that goes from height to height."""
 

@@ -15,6 +15,7 @@ signatures, so a partly connected network works), or the decision, if it is one 
 
 from abc import abstractmethod
 
+from quorate.base.native import mypyc_attr
 from quorate.base.types import Address, Hash, Height, Member, Nanoseconds
 from quorate.consensus.certificate import NIL, Envelope, compute_digest
 from quorate.consensus.evidence import (
@@ -57,6 +58,7 @@ OFFER_BYTES_PER_MS = 1000
 """How thin a link may be before payloads are sent again that have not come through yet."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Links(Replica):
     """The state of a Tendermint replica and its dealings with links; rules are in a subclass."""
 

@@ -18,6 +18,7 @@ from typing import Any
 from msgspec import MsgspecError
 
 from quorate.base.errors import Corrupt
+from quorate.base.native import mypyc_attr
 from quorate.base.types import Address, Hash, Height, Member
 from quorate.consensus.replica import Accuse, Base, Blame, Recall, Replica, Timer
 from quorate.ledger.application import Application, Executed
@@ -54,6 +55,7 @@ MAX_ACCUSATIONS = 64
 """Pieces of evidence that are kept; the oldest make room."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Node:
     """One node of a network.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
+from quorate.base.native import mypyc_attr
 from quorate.base.types import Address, Hash
 from quorate.consensus.certificate import (
     NIL,
@@ -53,6 +54,7 @@ KEPT_FRAMES = 64
 FAR = 1 << 20
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Actor:
     """Says the truth, until a subclass twists it."""
 
@@ -147,6 +149,7 @@ class Silent(Actor):
         return []
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Equivocator(Actor):
     """Says different things to different members, sometimes both to one."""
 

@@ -30,6 +30,7 @@ from itertools import pairwise
 from typing import Literal
 
 from quorate.base.errors import Invalid
+from quorate.base.native import mypyc_attr
 from quorate.base.rng import Rng
 from quorate.base.types import Nanoseconds
 from quorate.simulator.tape import Choices
@@ -146,6 +147,7 @@ class Script:
         self.kind, self.nth, self.times = kind, nth, times
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class SimulatedDisk:
     """Implements `quorate.storage.disk.Disk`.
 

@@ -4,6 +4,7 @@ Only the holder of a key makes its tokens, in this world by construction: whoeve
 of ours, and none does. Real secp256k1 keys (`quorate.consensus.keys`) fit in the same place.
 """
 
+from quorate.base.native import mypyc_attr
 from quorate.base.types import Address, Hash
 from quorate.consensus.replica import Keys
 from quorate.simulator.sealing import make_token
@@ -13,6 +14,7 @@ __all__ = ["SimulatedKeys"]
 FILLER = bytes(13)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class SimulatedKeys(Keys):
     """The keys of one identity, which may be any address."""
 

@@ -5,6 +5,7 @@ from heapq import heappush
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from quorate.base.errors import Corrupt, Unavailable
+from quorate.base.native import mypyc_attr
 from quorate.base.rng import Rng
 from quorate.base.types import Address, Hash, Height, Milliseconds, Nanoseconds
 from quorate.consensus import ENGINES
@@ -34,6 +35,7 @@ T = TypeVar("T")
 SEGMENT_BYTES = 1 << 14
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class SimulatedNode(Node):
     """A node that tells its machine of each final height."""
 

@@ -17,6 +17,7 @@ from random import Random
 from typing import Protocol
 
 from quorate.base.errors import Invalid
+from quorate.base.native import mypyc_attr
 
 __all__ = ["MAX_CHOICES", "Choices", "Stream", "Tape", "strip_zeros"]
 
@@ -128,6 +129,7 @@ class Replayed:
         return value != 0
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Tape:
     """All streams of one run. `Tape(seed)` draws them, `Tape(0, values)` replays values.
 

@@ -44,6 +44,7 @@ from collections.abc import Iterator
 from zlib import crc32
 
 from quorate.base.errors import Corrupt, Invalid, Unavailable
+from quorate.base.native import mypyc_attr
 from quorate.storage.contents import Contents, Damage, Found, Recovered, Segment
 from quorate.storage.disk import Disk
 
@@ -60,6 +61,7 @@ DEFAULT_RECORD_BYTES = 64 << 20
 MAX_BASE_BYTES = (1 << 32) - 1
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Journal:
     """The writing side; made by `open_journal`.
 

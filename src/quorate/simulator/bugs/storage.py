@@ -39,6 +39,21 @@ if TYPE_CHECKING:
 
 __all__ = ["get_journal_bugs"]
 
+JOURNAL_STATE = (
+    "batch",
+    "current",
+    "disk",
+    "failed",
+    "max_record_bytes",
+    "number",
+    "seed",
+    "segment_bytes",
+    "segments",
+    "sequence",
+    "size",
+)
+"""What one journal takes over from another."""
+
 
 class AckBeforeSync(Journal):
     """D1: what was written is acknowledged before it is durable."""
@@ -158,7 +173,7 @@ def use_journal(kind: type[Journal]) -> Callable[["StorageParts"], None]:
         ) -> tuple[Journal, Recovered]:
             opened, recovered = open_journal(disk, identity, **settings)
             journal = kind(disk, identity, opened.segment_bytes, opened.max_record_bytes)
-            for name in Journal.__slots__:
+            for name in JOURNAL_STATE:
                 setattr(journal, name, getattr(opened, name))
             return journal, recovered
 

@@ -17,7 +17,7 @@ import msgspec
 
 import quorate
 from quorate.base.errors import Invalid, Unavailable
-from quorate.simulator.campaign.processes import HASH_SEEDS, Died, is_elsewhere
+from quorate.simulator.campaign.processes import FORMS, HASH_SEEDS, Died, is_elsewhere
 from quorate.simulator.campaign.tasks import AnyTask, Job, Result
 from quorate.simulator.campaign.worker import carry_out, load_hook
 
@@ -58,9 +58,9 @@ class Cluster:
             ray.remote(work).options(
                 num_cpus=1,
                 max_retries=0,
-                runtime_env={"env_vars": environment | {"PYTHONHASHSEED": hash_seed}},
+                runtime_env={"env_vars": environment | {"PYTHONHASHSEED": hash_seed} | form},
             )
-            for hash_seed in HASH_SEEDS
+            for hash_seed, form in zip(HASH_SEEDS, FORMS, strict=True)
         ]
         self.tasks: dict[Any, AnyTask] = {}
 

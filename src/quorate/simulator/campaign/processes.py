@@ -22,6 +22,7 @@ from msgspec import Struct
 
 import quorate
 from quorate.base.errors import Unavailable
+from quorate.compiled import VARIABLE
 from quorate.simulator.campaign.tasks import AnyTask, AuditTask, Job, ListTask, Result
 from quorate.simulator.campaign.worker import SEED_BYTES
 
@@ -29,6 +30,10 @@ __all__ = ["Died", "Pool", "Processes", "is_elsewhere"]
 
 HASH_SEEDS = ("1", "2")
 """Of processes that run and that repeat."""
+FORMS: tuple[dict[str, str], ...] = ({}, {VARIABLE: "0"})
+"""What those are told of compiled modules: what repeats does without, so that every campaign shows
+that they do what their sources say.
+"""
 STUCK_S = 1800.0
 """A worker that has not begun another run for so long is ended."""
 READ_BYTES = 1 << 20
@@ -72,13 +77,14 @@ def is_elsewhere(task: AnyTask) -> bool:
 
 
 class Worker:
-    """One process."""
+    """One process, of those that run or of those that repeat (`kind`)."""
 
-    def __init__(self, job: bytes, hash_seed: str) -> None:
+    def __init__(self, job: bytes, kind: bool) -> None:
         paths = [str(Path(quorate.__file__).resolve().parent.parent), *filter(None, sys.path)]
         environment = os.environ | {
-            "PYTHONHASHSEED": hash_seed,
+            "PYTHONHASHSEED": HASH_SEEDS[kind],
             "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
+            **FORMS[kind],
         }
         self.stderr = tempfile.TemporaryFile()  # noqa: SIM115  (closed with the worker)
         self.process = subprocess.Popen(
@@ -171,13 +177,13 @@ class Processes:
         pair = next((pair for pair in free if kind in pair), free[0])
         worker = pair.get(kind)
         if worker is None:
-            worker = pair[kind] = self.start(HASH_SEEDS[kind])
+            worker = pair[kind] = self.start(kind)
         worker.task, worker.seed, worker.heard = task, None, time.monotonic()
         worker.tell(self.encode(task))
 
-    def start(self, hash_seed: str) -> Worker:
+    def start(self, kind: bool) -> Worker:
         try:
-            worker = Worker(self.job, hash_seed)
+            worker = Worker(self.job, kind)
         except OSError as error:
             raise Unavailable(f"a worker cannot be started: {error}") from None
         self.selector.register(worker.process.stdout, selectors.EVENT_READ, worker)  # type: ignore[arg-type]
