@@ -1,4 +1,4 @@
-//! Genesis files: geth's JSON with `config.quorate` = {engine, gas, validators, block_reward_gwei} inside.
+//! Genesis files: geth's JSON with `config.quorate` = {engine, gas, validators, block_reward_gwei, pow} inside.
 //!
 //! Block 0 is post-merge, unless the file names a terminal total difficulty: then the chain is one of Ethereum's own, whose
 //! blocks can be imported. When the file names no fork after the merge, all up to Osaka hold from the start; otherwise each
@@ -49,11 +49,27 @@ struct Quorate {
     gas: Gas,
     validators: Vec<Validator>,
     block_reward_gwei: u64,
+    #[allow(dead_code)]
+    pow: Option<Work>,
+}
+
+/// `config.quorate.pow`: what all must agree on of proof of work, which is Python's business too.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Work {
+    #[allow(dead_code)]
+    interval_ms: u64,
+    #[allow(dead_code)]
+    initial_difficulty: u64,
+    #[allow(dead_code)]
+    min_difficulty: u64,
+    #[allow(dead_code)]
+    window: u64,
 }
 
 impl Default for Quorate {
     fn default() -> Self {
-        Quorate { engine: "tendermint".into(), gas: Gas::Fees, validators: Vec::new(), block_reward_gwei: 0 }
+        Quorate { engine: "tendermint".into(), gas: Gas::Fees, validators: Vec::new(), block_reward_gwei: 0, pow: None }
     }
 }
 

@@ -20,16 +20,20 @@ from quorate.crypto.hashes import keccak256
 
 __all__ = [
     "GAS_MODES",
+    "POW_RULES",
     "VALIDATORS",
     "compute_network_id",
     "compute_validator_storage",
     "get_block_reward",
+    "get_pow_rules",
     "make_genesis",
 ]
 
 VALIDATORS = bytes.fromhex("0000000000000000000000000000000000001000")
 """Where the ledger keeps its validator set."""
 GAS_MODES = ("fees", "free")
+POW_RULES = ("initial_difficulty", "interval_ms", "min_difficulty", "window")
+"""Settings of the engine `pow` that decide which blocks are valid."""
 MAX_POWER = (1 << 32) - 1
 GWEI = 10**9
 MAX_REWARD_GWEI = 10**15
@@ -81,10 +85,12 @@ def make_genesis(
     gas_limit: int,
     timestamp: int,
     block_reward_gwei: int = 0,
+    pow: Mapping[str, int] | None = None,
 ) -> bytes:
     """Return a genesis file; `balances` are wei, `timestamp` is Unix seconds. Raises Invalid.
 
-    Every block pays `block_reward_gwei` to its proposer, as a withdrawal of EIP-4895.
+    Every block pays `block_reward_gwei` to its proposer, as a withdrawal of EIP-4895. `pow` are the
+    settings of proof of work (`POW_RULES`) that all must have in common.
     """
     if gas not in GAS_MODES:
         raise Invalid(f"genesis: gas {gas!r}, expected one of {', '.join(GAS_MODES)}")
@@ -99,6 +105,10 @@ def make_genesis(
     rules: dict[str, Any] = {"engine": engine, "gas": gas, "validators": validators}
     if block_reward_gwei:
         rules["block_reward_gwei"] = block_reward_gwei
+    if pow is not None:
+        if sorted(pow) != sorted(POW_RULES):
+            raise Invalid(f"genesis: pow {sorted(pow)}, expected {', '.join(POW_RULES)}")
+        rules["pow"] = dict(pow)
     alloc: dict[str, dict[str, Any]] = {
         address: {"balance": "0x0", "nonce": "0x1", "code": "0x" + code}
         for address, code in SYSTEM_CONTRACTS.items()
@@ -149,6 +159,12 @@ def get_block_reward(genesis: bytes) -> int:
     """Return the wei that each block of a chain makes for its proposer."""
     rules = json.loads(genesis)["config"].get("quorate", {})
     return int(rules.get("block_reward_gwei", 0)) * GWEI
+
+
+def get_pow_rules(genesis: bytes) -> dict[str, int]:
+    """Return the settings of proof of work that a genesis file prescribes; empty: none."""
+    rules = json.loads(genesis)["config"].get("quorate", {}).get("pow", {})
+    return {name: int(rules[name]) for name in POW_RULES if name in rules}
 
 
 def compute_validator_storage(members: Sequence[Member]) -> dict[bytes, bytes]:

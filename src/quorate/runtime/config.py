@@ -30,6 +30,7 @@ __all__ = [
     "Limits",
     "Log",
     "Metrics",
+    "Mining",
     "Network",
     "Peers",
     "Rpc",
@@ -187,6 +188,16 @@ class Log(Section, frozen=True, kw_only=True):
     blocks: Annotated[bool, Meta(description="One line for every block.")] = False
 
 
+class Mining(Section, frozen=True, kw_only=True):
+    """Proof of work, where the engine is `pow`."""
+
+    enabled: Annotated[bool, Meta(description="false: this node only follows.")] = True
+    threads: Annotated[int, Meta(ge=1, le=1024)] = 1
+    hashes_per_second: Annotated[
+        int, Meta(ge=0, le=1 << 50, description="Of all threads; 0: as many as they can.")
+    ] = 0
+
+
 class Store(Section, frozen=True, kw_only=True):
     """The files of a validator."""
 
@@ -257,6 +268,7 @@ class Network(Section, frozen=True, kw_only=True):
     metrics: Metrics = Metrics()
     log: Log = Log()
     store: Store = Store()
+    mining: Mining = Mining()
     validators: Annotated[list[ValidatorConfig], Meta(min_length=1, max_length=1024)]
 
     def get_validator(self, which: int | str) -> ValidatorConfig:
