@@ -9,9 +9,10 @@ from msgspec import Struct
 from quorate._kernel import address
 from quorate.base.types import Address
 from quorate.cli import keystore
-from quorate.cli.devnet import to_checksum, write_genesis
+from quorate.cli.devnet import make_pow_rules, to_checksum, write_genesis
 from quorate.cli.options import engine_option, option, password_options, read_password
 from quorate.cli.output import Progress, emit, fail, say
+from quorate.consensus import pow_types
 from quorate.runtime.config import FILE_NAME, Blocks, Network, ValidatorConfig, write_network
 from quorate.runtime.folder import Folder, make_private
 from quorate.runtime.tls import create_certificate, write_private
@@ -19,6 +20,8 @@ from quorate.runtime.tls import create_certificate, write_private
 PORT = click.IntRange(1, 65535)
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 ETHER = 10**18
+FIRST_RATE = 1_000_000
+"""Hashes per second that the first difficulty of a chain of work is made for: part of a core."""
 
 
 class Place(Struct, frozen=True):
@@ -69,7 +72,7 @@ class Place(Struct, frozen=True):
     type=click.IntRange(0, 3_600_000),
     default=0,
     metavar="MS",
-    help="A fixed interval between blocks; 0: at once when transactions wait.",
+    help="Between blocks; 0: at once when transactions wait (pow: its default).",
 )
 @option(
     "--account",
@@ -149,7 +152,8 @@ def init(
         blocks=Blocks(block_time_ms=block_time),
         validators=configs,
     )
-    write_genesis(out, network, gas=gas, gas_limit=gas_limit, balances=balances)
+    rules = make_pow_rules(network, block_time or pow_types.Settings().interval_ms, FIRST_RATE)
+    write_genesis(out, network, gas=gas, gas_limit=gas_limit, balances=balances, pow=rules)
     write_network(network, out / FILE_NAME)
     if gas == "fees" and not balances:
         say(

@@ -9,8 +9,9 @@ from quorate._kernel import address, keccak256
 from quorate.base.types import Address, Member
 from quorate.cli import keystore
 from quorate.cli.mnemonic import TEST_MNEMONIC, derive_accounts
+from quorate.consensus import pow_types
 from quorate.ledger.genesis import make_genesis
-from quorate.runtime.config import Blocks, Network, ValidatorConfig, write_network
+from quorate.runtime.config import Blocks, Mining, Network, ValidatorConfig, write_network
 from quorate.runtime.folder import Folder, get_network_path, make_private
 from quorate.runtime.tls import create_certificate, write_private
 
@@ -18,6 +19,11 @@ HOST = "127.0.0.1"
 ACCOUNTS = 10
 BALANCE_WEI = 10_000 * 10**18
 MAX_VALIDATORS = 100
+POW_INTERVAL_MS = 2000
+POW_RATE = 200_000
+"""Hashes per second of one miner of a network for trials: a few percent of a core."""
+POW_HEAD_START = 4
+"""The first block shall come within a fraction of the interval."""
 MINED_GWEI = 2 * 10**9
 """What a block pays where anybody may mine."""
 
@@ -62,15 +68,46 @@ def create(path: Path, plan: Plan) -> None:
         engine=plan.engine,
         dev=True,
         blocks=Blocks(block_time_ms=plan.block_time_ms),
+        mining=Mining(hashes_per_second=POW_RATE) if plan.engine == "pow" else Mining(),
         validators=validators,
     )
     accounts = {bytes.fromhex(account[2:]): BALANCE_WEI for account, _ in get_accounts()}
-    write_genesis(path, network, gas=plan.gas, gas_limit=plan.gas_limit, balances=accounts)
+    rate = POW_RATE * plan.validators // POW_HEAD_START
+    write_genesis(
+        path,
+        network,
+        gas=plan.gas,
+        gas_limit=plan.gas_limit,
+        balances=accounts,
+        pow=make_pow_rules(network, plan.block_time_ms or POW_INTERVAL_MS, rate),
+    )
     write_network(network, get_network_path(path))
 
 
+def make_pow_rules(
+    network: Network, interval_ms: int, hashes_per_second: int
+) -> dict[str, int] | None:
+    """Return the rules of proof of work for miners of this rate; None for other engines."""
+    if network.engine != "pow":
+        return None
+    defaults = pow_types.Settings()
+    difficulty = max(hashes_per_second * interval_ms // 1000, defaults.min_difficulty)
+    return {
+        "interval_ms": interval_ms,
+        "initial_difficulty": difficulty,
+        "min_difficulty": defaults.min_difficulty,
+        "window": defaults.window,
+    }
+
+
 def write_genesis(
-    path: Path, network: Network, *, gas: str, gas_limit: int, balances: dict[Address, int]
+    path: Path,
+    network: Network,
+    *,
+    gas: str,
+    gas_limit: int,
+    balances: dict[Address, int],
+    pow: dict[str, int] | None,
 ) -> None:
     """Write the genesis file that belongs to a network's settings into its folder."""
     content = make_genesis(
@@ -81,7 +118,8 @@ def write_genesis(
         balances=balances,
         gas_limit=gas_limit,
         timestamp=int(time.time()),
-        block_reward_gwei=MINED_GWEI if network.engine == "pow" else 0,
+        block_reward_gwei=MINED_GWEI if pow else 0,
+        pow=pow,
     )
     (path / network.genesis).write_bytes(content)
 

@@ -29,6 +29,7 @@ from quorate.cli.output import (
 )
 from quorate.cli.start import check_ports, start_validators
 from quorate.consensus import ENGINES
+from quorate.ledger.genesis import get_pow_rules
 from quorate.runtime.config import load_network, write_network
 
 PORT = click.IntRange(1, 65535)
@@ -49,7 +50,7 @@ FOLLOW_S = 0.2
     type=click.IntRange(0, 3_600_000),
     default=0,
     metavar="MS",
-    help="A fixed interval between blocks; 0: at once when transactions wait.",
+    help="Between blocks; 0: at once when transactions wait (pow: 2000 on average).",
 )
 @option(
     "--gas",
@@ -88,6 +89,7 @@ def up(ctx: click.Context, /, folder: Path, detach: bool, **asked: Any) -> None:
     quorate up --detach                    in the background; see status, logs, down
     quorate up --validators 7 --gas free   more of them, and transactions cost nothing
     quorate up --block-time 1000           a block every second, also an empty one
+    quorate up --engine pow                blocks by proof of work, one in two seconds on average
     quorate up --dir /tmp/second --rpc-port 18545 --p2p-port 40303 --metrics-port 19545
     """
     asked["block_time_ms"] = asked.pop("block_time")
@@ -165,6 +167,14 @@ def settle_differences(folder: Path, plan: Plan, given: set[str]) -> None:
                 f"--gas-limit {plan.gas_limit}: the network in {folder} has {found}; "
                 f"`quorate reset --dir {folder}` begins anew, --dir makes another"
             )
+    if network.engine == "pow" and "block_time" in given:
+        found = get_pow_rules((local.path / network.genesis).read_bytes())["interval_ms"]
+        if found != plan.block_time_ms:
+            fail(
+                f"--block-time {plan.block_time_ms}: the network in {folder} has {found}, which "
+                f"its difficulty follows; `quorate reset --dir {folder}` begins anew"
+            )
+        given.remove("block_time")
     changes: dict[str, tuple[int, int]] = {
         "block_time": (network.blocks.block_time_ms, plan.block_time_ms),
         "rpc_port": (first.rpc_port, plan.rpc_port),

@@ -27,6 +27,7 @@ from quorate.consensus import ENGINES, Engine
 from quorate.consensus.keys import SecpKeys
 from quorate.consensus.replica import Timer
 from quorate.ledger.application import Application, Executed
+from quorate.ledger.genesis import get_pow_rules
 from quorate.node.contacts import Open
 from quorate.node.node import Node
 from quorate.node.settings import Settings as NodeSettings
@@ -135,7 +136,12 @@ class Validator:
         self.recovered = recovered.records
         for note in recovered.notes:
             log("warning", "journal repaired", note=note)
-        self.host = Host(journal, self)
+        self.host = Host(
+            journal,
+            self,
+            mining_threads=network.mining.threads,
+            hashes_per_second=network.mining.hashes_per_second,
+        )
         engine = get_engine(network)
         self.doorway = Doorway(folder.path / PEER_FILE, log) if engine.open else None
         self.names = get_names(network, engine)
@@ -489,23 +495,15 @@ def make_node(
 ) -> ObservedNode:
     """Return the node with its engine. Raises Invalid for wrong settings of the engine."""
     network = plan.network
-    try:
-        settings = msgspec.convert(network.engine_settings, engine.settings)
-    except msgspec.ValidationError as error:
-        raise Invalid(f"network.toml: engine_settings: {error}") from None
-    unknown = set(network.engine_settings) - set(engine.settings.__struct_fields__)
-    if unknown:
-        names = ", ".join(engine.settings.__struct_fields__)
-        raise Invalid(
-            f"network.toml: engine_settings.{min(unknown)}: unknown key, expected one of {names}"
-        )
+    settings = read_engine_settings(plan, engine)
     rng = Rng(int.from_bytes(os.urandom(8), "big"))
     return ObservedNode(
         host,
         engine.replica(keys, application.genesis, rng, settings),
         application,
         NodeSettings(
-            block_time_ms=network.blocks.block_time_ms,
+            # An open engine has its own clock: the difficulty of its blocks.
+            block_time_ms=0 if engine.open else network.blocks.block_time_ms,
             heartbeat_ms=network.blocks.heartbeat_ms,
             certify_ms=network.blocks.certify_ms,
             max_payload_bytes=network.blocks.max_bytes,
@@ -516,6 +514,34 @@ def make_node(
         software=get_software(),
         open=open,
     )
+
+
+def read_engine_settings(plan: Plan, engine: Engine) -> Any:
+    """Return the engine's settings: those of the network file, and what genesis prescribes.
+
+    Raises Invalid.
+    """
+    network = plan.network
+    unknown = set(network.engine_settings) - set(engine.settings.__struct_fields__)
+    if unknown:
+        names = ", ".join(engine.settings.__struct_fields__)
+        raise Invalid(
+            f"network.toml: engine_settings.{min(unknown)}: unknown key, expected one of {names}"
+        )
+    given = dict(network.engine_settings)
+    if engine.open:
+        for name, value in get_pow_rules(plan.read_genesis()).items():
+            if given.get(name, value) != value:
+                raise Invalid(
+                    f"network.toml: engine_settings.{name}: found {given[name]}, "
+                    f"expected {value} as in {network.genesis}"
+                )
+            given[name] = value
+        given.setdefault("mine", network.mining.enabled)
+    try:
+        return msgspec.convert(given, engine.settings)
+    except msgspec.ValidationError as error:
+        raise Invalid(f"network.toml: engine_settings: {error}") from None
 
 
 def make_child(plan: Plan, log: EventLog) -> Child | None:
