@@ -27,13 +27,13 @@ from quorate.consensus import ENGINES, Engine
 from quorate.consensus.keys import SecpKeys
 from quorate.consensus.replica import Timer
 from quorate.ledger.application import Application, Executed
-from quorate.ledger.genesis import get_pow_rules
 from quorate.node.contacts import Open
 from quorate.node.node import Node
 from quorate.node.settings import Settings as NodeSettings
 from quorate.node.status import NodeStatus
 from quorate.runtime.config import Network, ValidatorConfig
 from quorate.runtime.disk import FileDisk
+from quorate.runtime.engine import get_engine, read_engine_settings
 from quorate.runtime.folder import Folder, make_private
 from quorate.runtime.health import HealthServer
 from quorate.runtime.host import Host
@@ -469,15 +469,6 @@ async def run(plan: Plan, log: EventLog, pid_file: PidFile) -> int:
     return 1
 
 
-def get_engine(network: Network) -> Engine:
-    """Return the engine of a network. Raises Invalid."""
-    engine = ENGINES.get(network.engine)
-    if engine is None:
-        names = ", ".join(ENGINES)
-        raise Invalid(f"network.toml: engine: found {network.engine!r}, expected one of {names}")
-    return engine
-
-
 def get_names(network: Network, engine: Engine) -> dict[Address, str]:
     """Return the names of those that the file names, by their identity among peers."""
     if engine.open:
@@ -495,7 +486,7 @@ def make_node(
 ) -> ObservedNode:
     """Return the node with its engine. Raises Invalid for wrong settings of the engine."""
     network = plan.network
-    settings = read_engine_settings(plan, engine)
+    settings = read_engine_settings(network, engine, plan.read_genesis() if engine.open else b"")
     rng = Rng(int.from_bytes(os.urandom(8), "big"))
     return ObservedNode(
         host,
@@ -514,34 +505,6 @@ def make_node(
         software=get_software(),
         open=open,
     )
-
-
-def read_engine_settings(plan: Plan, engine: Engine) -> Any:
-    """Return the engine's settings: those of the network file, and what genesis prescribes.
-
-    Raises Invalid.
-    """
-    network = plan.network
-    unknown = set(network.engine_settings) - set(engine.settings.__struct_fields__)
-    if unknown:
-        names = ", ".join(engine.settings.__struct_fields__)
-        raise Invalid(
-            f"network.toml: engine_settings.{min(unknown)}: unknown key, expected one of {names}"
-        )
-    given = dict(network.engine_settings)
-    if engine.open:
-        for name, value in get_pow_rules(plan.read_genesis()).items():
-            if given.get(name, value) != value:
-                raise Invalid(
-                    f"network.toml: engine_settings.{name}: found {given[name]}, "
-                    f"expected {value} as in {network.genesis}"
-                )
-            given[name] = value
-        given.setdefault("mine", network.mining.enabled)
-    try:
-        return msgspec.convert(given, engine.settings)
-    except msgspec.ValidationError as error:
-        raise Invalid(f"network.toml: engine_settings: {error}") from None
 
 
 def make_child(plan: Plan, log: EventLog) -> Child | None:
