@@ -5,6 +5,7 @@ straight chain of the adopted blocks holds, on disk too, across restarts and kil
 import json
 import random
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -346,6 +347,45 @@ def test_transactions_of_an_abandoned_branch_wait_again() -> None:
     assert pool.nonce(ACCOUNTS[0]) == 3
     assert pool.nonce(ACCOUNTS[1]) == 1
     assert pool.readmit() == []
+
+
+def test_a_reader_sees_one_branch_or_the_other(tmp_path: Path) -> None:
+    path = str(tmp_path / "ledger")
+    ledger = Ledger.open(path, make_genesis())
+    root = get_root(ledger)
+    raw = transaction(KEYS[0], 0, STRANGER, 7)
+    left, right = grow_line(ledger, root, 3, raw), grow_line(ledger, root, 2)
+    roots = {left[-1].state_root: 7, right[-1].state_root: 0}
+    done = threading.Event()
+
+    def flip() -> None:
+        while not done.is_set():
+            for tip in (left[-1], right[-1]):
+                ledger.adopt(tip.hash, 0)
+                ledger.commit()
+
+    ledger.adopt(left[-1].hash, 0)
+    ledger.commit()
+    writer = threading.Thread(target=flip)
+    writer.start()
+    seen = set()
+    try:
+        view = View.open(path)
+        for _ in range(300):
+            answer = json.loads(view.proof_json(LATEST, STRANGER, []))
+            top = keccak256(bytes.fromhex(answer["accountProof"][0][2:]))
+            assert int(answer["balance"], 16) == roots[top]
+            found = json.loads(view.block_json(LATEST, True) or b"")
+            assert found["hash"] in (f"0x{left[-1].hash.hex()}", f"0x{right[-1].hash.hex()}")
+            seen.add(found["number"])
+            view.logs_json(0, 3, [], [], 10)
+            view.fee_history_json(2, 2, [50.0])
+    finally:
+        done.set()
+        writer.join()
+    assert seen == {"0x2", "0x3"}
+    view.close()
+    ledger.close()
 
 
 def write_for_ever(path: str) -> None:

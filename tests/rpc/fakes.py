@@ -41,10 +41,18 @@ class FakeView:
     def head(self) -> int:
         return self.height
 
+    def tips(self) -> tuple[int, int, int, bool]:
+        return self.height, self.height, self.height, False
+
+    def branch(self, first: int, limit: int) -> tuple[int, list[bytes]]:
+        return self.height, [hash_of(h) for h in range(first, self.height + 1)][:limit]
+
     def close(self) -> None:
         pass
 
     def resolve(self, at: int | bytes) -> int:
+        if isinstance(at, int) and at < 0:
+            return self.height
         height = self.block_number(at) if isinstance(at, bytes) else at
         if height is None or height > self.height:
             raise Unavailable("header not found")
@@ -122,7 +130,8 @@ class FakeView:
             raise KeyError("a bug")
         return keccak256(request)
 
-    def block_logs(self, height: int) -> list[tuple[bytes, list[bytes], bytes]]:
+    def block_logs(self, at: int | bytes) -> list[tuple[bytes, list[bytes], bytes]]:
+        height = self.resolve(at)
         log = {"address": "0x" + RICH.hex(), "blockNumber": hex(height), "removed": False}
         return [(RICH, [TOPIC], json.dumps(log).encode())]
 
@@ -133,6 +142,7 @@ class FakeView:
         addresses: list[bytes],
         topics: list[list[bytes] | None],
         limit: int,
+        tip: bytes | None = None,
     ) -> bytes:
         if addresses and RICH not in addresses:
             return b"[]"
@@ -207,6 +217,8 @@ class FakeQuestions:
             pool_queued=0,
             pool_bytes=0,
             counters={},
+            latest=self.view.height,
+            latest_block=hash_of(self.view.height),
         )
 
     def get_durable(self) -> int:

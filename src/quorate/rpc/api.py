@@ -39,7 +39,7 @@ class Api:
         self.validator = Validator(socket, self.events.on_committed, self.events.on_pending)
         self.subscriptions = Subscriptions(settings, self.validator, self.events)
         logs = Logs(settings, self.store)
-        filters = Filters(settings, self.store, self.validator, self.workers, logs)
+        filters = Filters(settings, self.store, self.validator, self.workers, logs, self.events)
         self.events.listeners.append(filters.on_pending)
         groups: list[list[Method]] = [
             Chain(self.store, self.validator, self.workers).methods(),

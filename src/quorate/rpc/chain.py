@@ -7,7 +7,6 @@ from quorate.base.types import Hash
 from quorate.rpc.dispatch import Kind, Method, optional, required
 from quorate.rpc.encoding import NULL, data, quantity
 from quorate.rpc.parameters import (
-    LATEST,
     PENDING,
     Selector,
     parse_block,
@@ -161,7 +160,7 @@ class Chain:
         return NULL if raw is None else data(raw)
 
     def get_transaction_at(self, selector: Selector, index: int) -> bytes:
-        located = self.store.locate(LATEST if selector == PENDING else selector)
+        located = self.store.locate(selector)
         return self.store.view.transaction_at_json(located, index) or NULL
 
     def get_receipt(self, transaction: Hash) -> bytes:

@@ -1,6 +1,9 @@
 """What happens on the ledger, told to subscribers and to callers that wait for a receipt.
 
-The validator says up to which height everything is durable; each height is told once, in order.
+The validator says that the store shows more, or something else; each block is told once, in order.
+Where blocks are seen before they are final, the logs of abandoned ones are told again as removed,
+then the blocks of the other branch (which therefore may have heights that were told before), as
+geth does.
 """
 
 import asyncio
@@ -11,16 +14,16 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct
 
+from quorate._kernel import Unavailable
 from quorate.base.types import Hash, Height
 from quorate.rpc.encoding import data
 from quorate.rpc.errors import RpcError
 from quorate.rpc.logs import Criteria
 from quorate.rpc.store import Store
+from quorate.rpc.trail import Told, Trail
 
 logger = logging.getLogger(__name__)
 
-MAX_CATCH_UP = 1024
-"""Heights told after an absence; a subscriber that needs older ones reads them."""
 MAX_WAITERS = 65536
 
 
@@ -72,8 +75,7 @@ class Events:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.told: Height | None = None
-        """The last height that was told; None before the validator said the first."""
+        self.trail = Trail(store)
         self.subscriptions: dict[str, dict[str, Subscription]] = {
             "newHeads": {},
             "logs": {},
@@ -90,35 +92,49 @@ class Events:
     def remove(self, subscription: Subscription) -> None:
         self.subscriptions[subscription.kind].pop(subscription.name, None)
 
+    @property
+    def told(self) -> Height | None:
+        """The last height that was told; None before the validator said the first."""
+        return None if self.trail.next is None else self.trail.next - 1
+
     def on_committed(self, height: Height) -> None:
-        """Tell every height up to this one that was not told."""
-        if self.told is None:
-            self.told = height
-            return
-        first = max(self.told + 1, height + 1 - MAX_CATCH_UP)
-        self.told = max(self.told, height)
+        """Tell what is new in the store."""
         try:
-            for number in range(first, height + 1):
-                self.tell_block(number)
-        except RpcError as error:
+            self.catch_up()
+        except (RpcError, Unavailable) as error:
             logger.warning("block %d could not be told: %s", height, error)
 
-    def tell_block(self, height: Height) -> None:
+    def catch_up(self) -> Height:
+        """Tell what is new in the store; return the latest height. Raises RpcError."""
+        news = self.trail.follow()
+        for told in news.removed:
+            self.tell_removed(told)
+        for told in news.added:
+            self.tell_block(told)
+        assert self.told is not None
+        return self.told
+
+    def tell_removed(self, told: Told) -> None:
+        for subscription in list(self.subscriptions["logs"].values()):
+            for log in told.find(subscription.criteria):
+                subscription.tell(log)
+
+    def tell_block(self, told: Told) -> None:
         view = self.store.view
         if heads := self.subscriptions["newHeads"]:
-            header = view.header_json(height)
+            header = view.header_json(told.block)
             if header is not None:
                 for subscription in list(heads.values()):
                     subscription.tell(header)
         if logs := self.subscriptions["logs"]:
-            found = view.block_logs(height)
+            found = view.block_logs(told.block) if told.logs is None else told.logs
             for subscription in list(logs.values()):
                 criteria = subscription.criteria
                 for address, topics, log in found:
                     if criteria is None or criteria.match(address, topics):
                         subscription.tell(log)
         if self.waiters:
-            block = view.block_json(height, False)
+            block = view.block_json(told.block, False)
             if block is not None:
                 self.wake(BLOCK_TRANSACTIONS.decode(block).transactions)
 

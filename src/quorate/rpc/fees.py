@@ -6,6 +6,7 @@ from quorate.rpc.dispatch import Kind, Method, optional, required
 from quorate.rpc.encoding import quantity
 from quorate.rpc.errors import SERVER, RpcError
 from quorate.rpc.parameters import (
+    LATEST,
     Selector,
     parse_block_number,
     parse_number_or_quantity,
@@ -58,7 +59,7 @@ class Fees:
 
     def get_gas_price(self) -> bytes:
         view = self.store.view
-        return quantity(view.base_fee(view.head()) + view.suggest_tip())
+        return quantity(view.base_fee(LATEST) + view.suggest_tip())
 
     def get_tip(self) -> bytes:
         return quantity(self.store.view.suggest_tip())

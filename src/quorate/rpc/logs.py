@@ -118,20 +118,28 @@ class Logs:
         """Return the JSON of all logs that match."""
         if criteria.block is not None:
             height = self.store.view.block_number(criteria.block)
-            if height is None:
+            # Between the two looks at the store the block may have been abandoned.
+            found = None
+            if height is not None:
+                found = self.read(criteria, height, height, criteria.block)
+            if found is None:
                 raise RpcError(SERVER, "unknown block")
-            return self.read(criteria, height, height)
+            return found
         head = self.store.view.head()
-        first = head if criteria.first < 0 else criteria.first
-        last = head if criteria.last < 0 else criteria.last
+        first, last = self.store.get_height(criteria.first), self.store.get_height(criteria.last)
         if first > last:
             raise RpcError(INVALID_PARAMS, "invalid block range params")
         if last > head:
             raise RpcError(INVALID_PARAMS, "block range extends beyond current head block")
-        return self.read(criteria, first, last)
+        return self.read(criteria, first, last) or b"[]"
 
-    def read(self, criteria: Criteria, first: Height, last: Height) -> bytes:
-        """Return the JSON of the logs in [first, last]. Raises RpcError where they are too many."""
+    def read(
+        self, criteria: Criteria, first: Height, last: Height, tip: Hash | None = None
+    ) -> bytes | None:
+        """Return the JSON of the logs in [first, last]. Raises RpcError where they are too many.
+
+        None where the block at `last` is another one than `tip`, if that is given.
+        """
         blocks, most = last - first + 1, self.settings.max_log_blocks
         if blocks > most:
             message = f"block range is too wide: {blocks} blocks, at most {most}"
@@ -140,6 +148,6 @@ class Logs:
         addresses = list(criteria.addresses)
         topics = [None if options is None else list(options) for options in criteria.topics]
         try:
-            return self.store.view.logs_json(first, last, addresses, topics, limit) or b"[]"
+            return self.store.view.logs_json(first, last, addresses, topics, limit, tip)
         except Rejected:
             raise RpcError(LIMIT, f"query returned more than {limit} results") from None

@@ -17,7 +17,7 @@ from quorate.node.status import NodeStatus, PeerStatus
 from quorate.rpc.dispatch import Kind, Method, optional
 from quorate.rpc.encoding import NULL, text, to_hex
 from quorate.rpc.errors import SERVER, RpcError
-from quorate.rpc.parameters import LATEST, PENDING, Selector, parse_block
+from quorate.rpc.parameters import FINALIZED, LATEST, PENDING, Selector, parse_block
 from quorate.rpc.store import Store
 from quorate.rpc.validator import Validator
 
@@ -36,10 +36,10 @@ class Membership:
         self.validator = validator
 
     def methods(self) -> list[Method]:
-        block = optional(parse_block, LATEST)
+        block, final = optional(parse_block, LATEST), optional(parse_block, FINALIZED)
         return [
             Method("quorate_getValidators", Kind.SLOW, self.get_validators, (block,)),
-            Method("quorate_getCertificate", Kind.SLOW, self.get_certificate, (block,)),
+            Method("quorate_getCertificate", Kind.SLOW, self.get_certificate, (final,)),
             Method("quorate_status", Kind.ASYNC, self.get_status),
             Method("quorate_whyStalled", Kind.ASYNC, self.explain_stall),
         ]
@@ -181,6 +181,8 @@ def describe_status(status: NodeStatus) -> dict[str, Any]:
         "height": hex(status.height),
         "durableHeight": hex(status.durable),
         "blockHash": to_hex(status.block),
+        "latestHeight": hex(status.latest),
+        "latestBlockHash": to_hex(status.latest_block),
         "blockTimeMs": hex(status.block_time_ms),
         "syncingTo": None if status.syncing_to is None else hex(status.syncing_to),
         "situation": describe_situation(status.situation),

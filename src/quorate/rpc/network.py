@@ -66,7 +66,7 @@ class Network:
         return msgspec.json.encode(
             {
                 "startingBlock": "0x0",
-                "currentBlock": hex(status.height),
+                "currentBlock": hex(status.latest),
                 "highestBlock": hex(status.syncing_to),
             }
         )

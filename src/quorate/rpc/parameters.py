@@ -14,18 +14,21 @@ Parser: TypeAlias = Callable[[Any], Any]
 
 LATEST = -1
 PENDING = -2
+SAFE = -3
+FINALIZED = -4
+"""What the kernel takes too, save `PENDING`, which only the pool knows of."""
 EARLIEST = 0
 TAGS = {
     "latest": LATEST,
-    "safe": LATEST,
-    "finalized": LATEST,
+    "safe": SAFE,
+    "finalized": FINALIZED,
     "pending": PENDING,
     "earliest": EARLIEST,
     "": LATEST,
 }
 
 Selector: TypeAlias = int | bytes
-"""A height, `LATEST`, `PENDING`, or the hash of a block."""
+"""A height, the number of a tag, or the hash of a block."""
 
 MAX_INT64 = (1 << 63) - 1
 MAX_TOPICS = 4

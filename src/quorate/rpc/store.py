@@ -6,7 +6,7 @@ from quorate import _kernel
 from quorate._kernel import Corrupt, Invalid, Unavailable
 from quorate.base.types import Hash, Height
 from quorate.rpc.errors import UNAVAILABLE, RpcError
-from quorate.rpc.parameters import Selector
+from quorate.rpc.parameters import LATEST, PENDING, SAFE, Selector
 
 
 class Store:
@@ -30,13 +30,16 @@ class Store:
 
     def get_height(self, selector: Height) -> Height:
         """Return the height that a tag or number means now."""
-        return self.view.head() if selector < 0 else selector
+        if selector >= 0:
+            return selector
+        if selector in (LATEST, PENDING):
+            return self.view.head()
+        _, safe, final, _ = self.view.tips()
+        return safe if selector == SAFE else final
 
     def locate(self, selector: Selector) -> Height | Hash:
         """Return what the kernel takes for a block."""
-        if isinstance(selector, bytes):
-            return selector
-        return self.get_height(selector)
+        return LATEST if selector == PENDING else selector
 
     def find_height(self, selector: Selector) -> Height | None:
         """Return the height of a stored block, None if it is unknown."""
