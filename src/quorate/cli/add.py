@@ -9,6 +9,7 @@ from quorate.base.errors import Invalid
 from quorate.cli.deploy import PORT, Place, make_folder, parse_place
 from quorate.cli.options import option, password_options, read_password
 from quorate.cli.output import EXIT_CONFIG, Problem, emit, fail
+from quorate.consensus import ENGINES
 from quorate.runtime.config import (
     FILE_NAME,
     Network,
@@ -44,9 +45,10 @@ def add(
 ) -> None:
     """Make a folder with keys for one more validator, and name it in network.toml.
 
-    It follows the chain once the others have read the new network.toml, and agrees once validators
-    with more than half of the power have voted for it: vote(address,uint256) of the contract at
-    0x0000000000000000000000000000000000001000.
+    Where anybody may join (proof of work), it finds the others by the bootnodes of network.toml
+    and takes part. Elsewhere it follows the chain once the others have read the new network.toml,
+    and agrees once validators with more than half of the power have voted for it:
+    vote(address,uint256) of the contract at 0x0000000000000000000000000000000000001000.
 
     \b
     quorate add erin=10.0.0.5:30303 --network deployment/network.toml
@@ -113,6 +115,9 @@ def extend(network: Network, validator: ValidatorConfig) -> Network:
 
 def introduce(network: Network, made: ValidatorConfig, file: Path, folder: Path) -> None:
     """Print what is to be done with the files."""
+    if ENGINES[network.engine].open:
+        introduce_to_open(network, made, file, folder)
+        return
     emit(f"Wrote {folder} and named {made.name}, {made.address}, in {file}. Next:")
     if network.dev:
         count = len(network.validators)
@@ -125,3 +130,16 @@ def introduce(network: Network, made: ValidatorConfig, file: Path, folder: Path)
         emit(f"  {made.host}: quorate run --network {file.name} --folder {made.name}")
     emit(f"  validators with more than half of the power: vote({made.address}, POWER)")
     emit("  at 0x0000000000000000000000000000000000001000, with their own keys")
+
+
+def introduce_to_open(network: Network, made: ValidatorConfig, file: Path, folder: Path) -> None:
+    """Print what is to be done where anybody may join: nothing, on the hosts of others."""
+    emit(f"Wrote {folder} and named {made.name}, {made.address}, in {file}. Next:")
+    if network.dev:
+        emit(f"  quorate start {len(network.validators)}")
+    else:
+        emit(f"  {made.host}: quorate run --network {file.name} --folder {made.name}")
+    if network.bootnodes:
+        emit("  it finds the others by the bootnodes of the file; nobody has to be asked")
+    else:
+        emit("  with --bootnode KEY@HOST:PORT: the file names no node to begin with")

@@ -9,11 +9,18 @@ from msgspec import Struct
 from quorate._kernel import address
 from quorate.base.types import Address
 from quorate.cli import keystore
-from quorate.cli.devnet import make_pow_rules, to_checksum, write_genesis
+from quorate.cli.devnet import BOOTNODES, make_pow_rules, to_checksum, write_genesis
 from quorate.cli.options import engine_option, option, password_options, read_password
 from quorate.cli.output import Progress, emit, fail, say
-from quorate.consensus import pow_types
-from quorate.runtime.config import FILE_NAME, Blocks, Network, ValidatorConfig, write_network
+from quorate.consensus import ENGINES, pow_types
+from quorate.runtime.config import (
+    FILE_NAME,
+    Blocks,
+    Network,
+    ValidatorConfig,
+    make_bootnodes,
+    write_network,
+)
 from quorate.runtime.folder import Folder, make_private
 from quorate.runtime.tls import create_certificate, write_private
 
@@ -149,6 +156,7 @@ def init(
         name=name,
         chain_id=chain_id,
         engine=engine,
+        bootnodes=make_bootnodes(configs[:BOOTNODES]) if ENGINES[engine].open else [],
         blocks=Blocks(block_time_ms=block_time),
         validators=configs,
     )

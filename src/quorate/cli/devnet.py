@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 from msgspec import Struct
 
@@ -9,9 +10,17 @@ from quorate._kernel import address, keccak256
 from quorate.base.types import Address, Member
 from quorate.cli import keystore
 from quorate.cli.mnemonic import TEST_MNEMONIC, derive_accounts
-from quorate.consensus import pow_types
+from quorate.consensus import ENGINES, pow_types
 from quorate.ledger.genesis import make_genesis
-from quorate.runtime.config import Blocks, Mining, Network, ValidatorConfig, write_network
+from quorate.runtime.config import (
+    Blocks,
+    Discovery,
+    Mining,
+    Network,
+    ValidatorConfig,
+    make_bootnodes,
+    write_network,
+)
 from quorate.runtime.folder import Folder, get_network_path, make_private
 from quorate.runtime.tls import create_certificate, write_private
 
@@ -24,6 +33,8 @@ POW_RATE = 200_000
 """Hashes per second of one miner of a network for trials: a few percent of a core."""
 POW_HEAD_START = 4
 """The first block shall come within a fraction of the interval."""
+BOOTNODES = 2
+"""How many of the first nodes all others know."""
 MINED_GWEI = 2 * 10**9
 """What a block pays where anybody may mine."""
 
@@ -67,6 +78,7 @@ def create(path: Path, plan: Plan) -> None:
         chain_id=plan.chain_id,
         engine=plan.engine,
         dev=True,
+        **find_each_other(plan.engine, validators),
         blocks=Blocks(block_time_ms=plan.block_time_ms),
         mining=Mining(hashes_per_second=POW_RATE) if plan.engine == "pow" else Mining(),
         validators=validators,
@@ -97,6 +109,16 @@ def make_pow_rules(
         "initial_difficulty": difficulty,
         "min_difficulty": defaults.min_difficulty,
         "window": defaults.window,
+    }
+
+
+def find_each_other(engine: str, validators: list[ValidatorConfig]) -> dict[str, Any]:
+    """Return the settings by which nodes on one host find each other, where that is their part."""
+    if not ENGINES[engine].open:
+        return {}
+    return {
+        "bootnodes": make_bootnodes(validators[:BOOTNODES]),
+        "discovery": Discovery(range_limits=False, feeler_ms=30_000),
     }
 
 

@@ -30,7 +30,7 @@ from quorate.cli.output import (
 from quorate.cli.start import check_ports, start_validators
 from quorate.consensus import ENGINES
 from quorate.ledger.genesis import get_pow_rules
-from quorate.runtime.config import load_network, write_network
+from quorate.runtime.config import load_network, make_bootnodes, write_network
 
 PORT = click.IntRange(1, 65535)
 FOLLOW_S = 0.2
@@ -211,9 +211,11 @@ def apply_changes(local: Local, changes: dict[str, int]) -> None:
     for index, validator in enumerate(network.validators):
         ports = {keys[n]: base + index for n, base in changes.items() if n in keys}
         validators.append(msgspec.structs.replace(validator, **ports))
-    write_network(
-        msgspec.structs.replace(network, blocks=blocks, validators=validators), local.file
+    known = len(network.bootnodes)
+    network = msgspec.structs.replace(
+        network, blocks=blocks, validators=validators, bootnodes=make_bootnodes(validators[:known])
     )
+    write_network(network, local.file)
 
 
 def introduce(local: Local, *, again: bool) -> None:

@@ -4,13 +4,21 @@ import sys
 from pathlib import Path
 
 import click
+import msgspec
 
 from quorate._kernel import address
 from quorate.base.errors import Corrupt, Invalid, Unavailable
 from quorate.cli import keystore
 from quorate.cli.options import option, password_options, read_password
 from quorate.cli.output import EXIT_CONFIG, Problem
-from quorate.runtime.config import FILE_NAME, Network, ValidatorConfig, load_network
+from quorate.consensus import ENGINES
+from quorate.runtime.config import (
+    FILE_NAME,
+    Network,
+    ValidatorConfig,
+    load_network,
+    parse_bootnode,
+)
 from quorate.runtime.folder import Folder, check_owner_alone
 
 RPC_BOUNDS = (
@@ -48,8 +56,23 @@ RPC_BOUNDS = (
     show_default=False,
     help="Write the log there, rotated, instead of to stderr.",
 )
+@option(
+    "--bootnode",
+    "bootnodes",
+    multiple=True,
+    envvar=None,
+    show_envvar=False,
+    metavar="KEY@HOST:PORT",
+    help="A node to begin with, where anybody may join; beside those of the network's settings.",
+)
 @password_options
-def run(file: Path, folder: Path, log_file: Path | None, password_file: Path | None) -> int:
+def run(
+    file: Path,
+    folder: Path,
+    log_file: Path | None,
+    bootnodes: tuple[str, ...],
+    password_file: Path | None,
+) -> int:
     """Run one validator until SIGTERM or Ctrl-C; a second signal forces.
 
     Its key in FOLDER says which validator of the network it is. Every setting of network.toml is
@@ -61,9 +84,10 @@ def run(file: Path, folder: Path, log_file: Path | None, password_file: Path | N
     \b
     quorate run --network network.toml --folder alice --password-file /run/secrets/quorate
     QUORATE_LOG_FORMAT=json quorate run --folder alice
+    quorate run --folder frank --bootnode 5f0c...e1@203.0.113.7:30303
     """
     try:
-        network = load_network(file)
+        network = add_bootnodes(load_network(file), bootnodes)
         own = Folder(folder)
         secret, validator = unlock_validator(network, own, file, password_file)
         rpc_command = make_rpc_command(network, validator, own)
@@ -89,6 +113,23 @@ def run(file: Path, folder: Path, log_file: Path | None, password_file: Path | N
         raise Problem(f"{validator.name}: {error}", EXIT_CONFIG) from None
     except Unavailable as error:
         raise Problem(f"{validator.name}: {error}") from None
+
+
+def add_bootnodes(network: Network, texts: tuple[str, ...]) -> Network:
+    """Return a network with more bootnodes. Raises Invalid."""
+    if not texts:
+        return network
+    if not ENGINES[network.engine].open:
+        raise Invalid(
+            f"--bootnode: the engine {network.engine} has configured peers, [[validators]] of "
+            f"{FILE_NAME}; nobody else may join"
+        )
+    for text in texts:
+        try:
+            parse_bootnode(text)
+        except Invalid as error:
+            raise Invalid(f"--bootnode: {error}") from None
+    return msgspec.structs.replace(network, bootnodes=[*network.bootnodes, *texts])
 
 
 def unlock_validator(

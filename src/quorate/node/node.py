@@ -17,7 +17,7 @@ from typing import Any
 
 from msgspec import MsgspecError
 
-from quorate.base.errors import Corrupt
+from quorate.base.errors import Corrupt, Invalid
 from quorate.base.native import mypyc_attr
 from quorate.base.types import Address, Hash, Height, Member
 from quorate.consensus.replica import Accuse, Base, Blame, Recall, Replica, Timer
@@ -265,6 +265,20 @@ class Node:
         application is at, or with -1 where that cannot be told here and now.
         """
         self.port.run("read", self.reads.read, done)
+
+    def ban(self, who: str, seconds: int, reason: str) -> bool:
+        """In open networks: talk to an identity or an address no more. Raises Invalid."""
+        self.get_discovery().ban(who, seconds, reason)
+        return True
+
+    def unban(self, who: str) -> bool:
+        """In open networks: end a ban; whether there was one. Raises Invalid."""
+        return self.get_discovery().unban(who)
+
+    def get_discovery(self) -> Discovery:
+        if self.discovery is None:
+            raise Invalid("the peers of this network are configured; only open networks have bans")
+        return self.discovery
 
     def stop(self) -> None:
         """Take no more inputs and say nothing more; the world then closes journal and store."""

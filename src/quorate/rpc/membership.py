@@ -164,12 +164,16 @@ def describe_situation(situation: Situation) -> dict[str, Any]:
 
 
 def describe_peer(peer: PeerStatus) -> dict[str, Any]:
-    return {
+    found = {
         "address": to_hex(peer.address),
         "connected": peer.connected,
         "height": hex(peer.height),
         "lastHeardMs": peer.last_heard_ms,
     }
+    if not peer.direction:
+        return found
+    place = {"at": peer.at, "direction": peer.direction}
+    return found | place | {"points": peer.points, "upMs": peer.up_ms}
 
 
 def describe_status(status: NodeStatus) -> dict[str, Any]:

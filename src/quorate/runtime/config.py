@@ -38,6 +38,7 @@ __all__ = [
     "ValidatorConfig",
     "check_network",
     "load_network",
+    "make_bootnodes",
     "parse_bootnode",
     "parse_network",
     "render_network",
@@ -429,6 +430,13 @@ def parse_bootnode(text: str) -> BootnodePlace:
             "certificate's SHA-256, or HOST:PORT"
         )
     return BootnodePlace(bytes.fromhex(found[1] or ""), found[2].strip("[]"), int(found[3]))
+
+
+def make_bootnodes(validators: list[ValidatorConfig]) -> list[str]:
+    """Return how a network file names some of its nodes as bootnodes."""
+    return [
+        f"{v.tls_sha256}@{f'[{v.host}]' if ':' in v.host else v.host}:{v.port}" for v in validators
+    ]
 
 
 def write_network(network: Network, path: Path) -> None:

@@ -73,6 +73,22 @@ class GetMetrics(Struct, frozen=True, array_like=True, tag=8):
     id: int
 
 
+class Ban(Struct, frozen=True, array_like=True, tag=9):
+    """Reply: bool. `who` is an identity (0x and 40 digits) or an address; open networks only."""
+
+    id: int
+    who: str
+    seconds: int
+    reason: str
+
+
+class Unban(Struct, frozen=True, array_like=True, tag=10):
+    """Reply: bool, whether there was a ban."""
+
+    id: int
+    who: str
+
+
 class Reply(Struct, frozen=True, array_like=True, tag=20):
     id: int
     result: Raw
@@ -104,6 +120,8 @@ Request: TypeAlias = (
     | GetPoolTransaction
     | Subscribe
     | GetMetrics
+    | Ban
+    | Unban
 )
 Response: TypeAlias = Reply | Failure | Committed | Pending
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 import msgspec
 from msgspec import Raw
 
+from quorate.base.errors import Invalid
 from quorate.base.types import Address, Hash, Height
 from quorate.node.status import NodeStatus
 from quorate.runtime import ipc
@@ -51,6 +52,14 @@ class Questions(Protocol):
     def get_status(self) -> NodeStatus: ...
     def get_durable(self) -> Height: ...
     def get_metrics(self) -> bytes: ...
+    def ban(self, who: str, seconds: int, reason: str) -> bool:
+        """Talk to somebody no more, in an open network. Raises Invalid."""
+        ...
+
+    def unban(self, who: str) -> bool:
+        """End a ban; whether there was one. Raises Invalid."""
+        ...
+
     def read(self, call: Callable[[], Any], done: Callable[[Any], None]) -> None:
         """Make a call off the loop; `done` gets the result, or the exception it raised."""
         ...
@@ -207,6 +216,8 @@ class Client(asyncio.Protocol):
             self._reply(number, questions.get_status())
         elif isinstance(request, ipc.GetMetrics):
             self._reply(number, questions.get_metrics())
+        elif isinstance(request, ipc.Ban | ipc.Unban):
+            self._judge(request)
         elif isinstance(request, ipc.Subscribe):
             self.wants_committed = True
             self.wants_pending = request.pending
@@ -216,6 +227,18 @@ class Client(asyncio.Protocol):
         else:
             call = read_pool(questions.pool, request)
             questions.read(call, lambda result: self._answer(number, result))
+
+    def _judge(self, request: ipc.Ban | ipc.Unban) -> None:
+        questions = self.server.questions
+        try:
+            if isinstance(request, ipc.Ban):
+                done = questions.ban(request.who, request.seconds, request.reason)
+            else:
+                done = questions.unban(request.who)
+        except Invalid as error:
+            self._fail(request.id, str(error))
+        else:
+            self._reply(request.id, done)
 
     def _answer(self, number: int, result: Any) -> None:
         if isinstance(result, Exception):

@@ -363,6 +363,12 @@ class Validator:
     def submit(self, items: list[bytes], done: Callable[[Verdicts], None]) -> None:
         self.node.submit(items, done)
 
+    def ban(self, who: str, seconds: int, reason: str) -> bool:
+        return self.node.ban(who, seconds, reason)
+
+    def unban(self, who: str) -> bool:
+        return self.node.unban(who)
+
     def get_status(self) -> NodeStatus:
         return self.node.get_status()
 
