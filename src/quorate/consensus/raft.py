@@ -68,6 +68,7 @@ from quorate.consensus.raft_types import (
     Appended,
     Ballot,
     Certificate,
+    Commit,
     Confirm,
     Confirmed,
     Entry,
@@ -121,6 +122,7 @@ class Raft(Reads):
         Confirmed,
         ReadRequest,
         ReadReply,
+        Commit,
     )
     RECORDS: ClassVar[tuple[type[Record], ...]] = (Ballot, Written, Learned)
     TIMEOUTS: ClassVar[dict[str, Callable[[Any, Nanoseconds], None]]]
@@ -381,12 +383,10 @@ class Raft(Reads):
 
     def tell_commit(self) -> None:
         """Let followers execute what was committed without waiting for the next message."""
+        news = Commit(self.term, self.commit)
         for address, progress in self.peers.items():
-            if progress.match < self.commit:
-                continue
-            term = self.log.get_term(progress.match)
-            assert term is not None
-            self.out.append(Send(address, Append(self.term, progress.match, term, [], self.commit)))
+            if progress.match >= self.commit:
+                self.out.append(Send(address, news))
 
     def hand_over(self, now: Nanoseconds) -> None:
         """T3.10: no member any more, let the most complete follower stand at once."""
@@ -428,8 +428,17 @@ class Raft(Reads):
         if not self.write(entries):
             return
         matching = previous + len(entries)
+        self.matched = max(self.matched, matching)
         self.out.append(Send(sender, Appended(self.term, True, matching)))
+        self.foresee(entries)
         self.commit_to(min(m.commit, matching), {sender: None, self.me: None})  # rule 5
+
+    def on_commit(self, now: Nanoseconds, sender: Address, m: Commit) -> None:
+        """F2, AppendEntries rule 5, of entries that were compared before."""
+        if m.term != self.term or sender != self.leader or self.role == "leader":
+            self.drop("stale commit")
+            return
+        self.commit_to(min(m.commit, self.matched), {sender: None, self.me: None})
 
     def write(self, entries: list[Entry]) -> bool:
         """Rules 3 and 4: what contradicts the leader goes, what is new is kept. Whether it could
@@ -448,14 +457,15 @@ class Raft(Reads):
             fresh = entries[i:]
             log.append(fresh)
             self.out.append(Persist(Written(entry.index - 1, fresh)))
-            self.foresee(fresh)
             break
         return True
 
     def foresee(self, entries: list[Entry]) -> None:
-        """Let the application execute ahead what will probably be committed."""
+        """Let the application execute ahead what will probably be committed, once the leader has
+        its answer.
+        """
         for entry in entries:
-            if entry.envelope:
+            if entry.envelope and entry.height > self.height:
                 parent = decode_envelope(entry.envelope).parent
                 value = keccak256(entry.envelope)
                 self.out.append(Head(entry.height, entry.payload, value, parent))
@@ -570,6 +580,7 @@ Raft.HANDLERS = {
     Confirmed: Raft.on_confirmed,
     ReadRequest: Raft.on_read_request,
     ReadReply: Raft.on_read_reply,
+    Commit: Raft.on_commit,
 }
 
 

@@ -52,8 +52,8 @@ class Elections(Replica):
         "height",
         "heights_since_checkpoint",
         "kept",
-        "leader",
         "log",
+        "matched",
         "parent",
         "peers",
         "role",
@@ -80,7 +80,6 @@ class Elections(Replica):
         self.voted_for: Address = NOBODY
         self.role = "follower"
         """"follower", "trial" (T9.6), "candidate" or "leader"."""
-        self.leader: Address | None = None
         self.heard_at: Nanoseconds = 0
         """When a leader was last heard, or may have been: at the start."""
         self.votes: dict[Address, None] = {}
@@ -90,6 +89,8 @@ class Elections(Replica):
         self.applied_height = 0
         self.wanted: Height = 0
         """The height that a payload was asked for in this term."""
+        self.matched = 0
+        """Up to which index this log is known to equal that of the leader of this term."""
         self.kept = 0
         """Up to which index this leader's own log is durable."""
         self.heights_since_checkpoint = self.bytes_since_checkpoint = 0
@@ -112,7 +113,7 @@ class Elections(Replica):
     def observe(self, now: Nanoseconds, term: int) -> None:
         """F2, all servers: a higher term makes a follower."""
         if term > self.term:
-            self.term, self.voted_for, self.leader = term, NOBODY, None
+            self.term, self.voted_for, self.leader, self.matched = term, NOBODY, None, 0
             self.out.append(Persist(Ballot(term, NOBODY)))
             self.rest(now)
 
@@ -153,7 +154,7 @@ class Elections(Replica):
         """F2, candidates: a new term, a vote for oneself, RequestVote to all others."""
         self.rest(now)
         self.role, self.leader = "candidate", None
-        self.term, self.voted_for = self.term + 1, self.me
+        self.term, self.voted_for, self.matched = self.term + 1, self.me, 0
         self.out.append(Persist(Ballot(self.term, self.me)))
         self.ask_for_votes(now, self.term, trial=False, told=told)
 

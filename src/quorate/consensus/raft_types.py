@@ -164,6 +164,13 @@ class ReadReply(Message, frozen=True, array_like=True, gc=False, tag=9):
     height: Annotated[int, Meta(ge=-1, le=2**62)]
 
 
+class Commit(Message, frozen=True, array_like=True, gc=False, tag=10):
+    """leaderCommit has moved: for those who hold it already, and need not answer."""
+
+    term: TermNumber
+    commit: IndexNumber
+
+
 class Ballot(Record, frozen=True, array_like=True, gc=False, tag=1):
     """currentTerm and votedFor of figure 2; no vote is 20 zero bytes."""
 

@@ -141,7 +141,7 @@ class Replica(ABC):
     that every signature covers.
     """
 
-    __slots__ = ("chain", "dropped", "keys", "me", "out", "rng", "wall_ms")
+    __slots__ = ("chain", "dropped", "keys", "leader", "me", "out", "rng", "wall_ms")
 
     WIRE: ClassVar[tuple[type[Message], ...]]
     """The messages of this engine, `Decision` among them."""
@@ -158,6 +158,8 @@ class Replica(ABC):
         self.me, self.keys, self.chain, self.rng = keys.address, keys, chain, rng
         self.out: list[Effect] = []
         self.dropped: dict[str, int] = {}
+        self.leader: Address | None = None
+        """Who alone proposes at present, as far as is known; None: nobody, or not one alone."""
         self.wall_ms: Milliseconds = 0
         """Unix time at the current input, told to open engines only."""
 

@@ -255,9 +255,25 @@ class Gossip:
     def tell(self) -> None:
         outgoing, self.outgoing = self.outgoing, {}
         self.told_at = self.port.now()
-        everybody = list(self.peers.connected)
+        everybody = self.get_targets()
         for source, items in outgoing.items():
             self.send([p for p in everybody if p != source], items)
+
+    def get_targets(self) -> list[Address]:
+        """Return who is told of new items."""
+        leader = self.execution.interpreter.leader
+        if not self.settings.forward or leader is None:
+            return list(self.peers.connected)
+        return [leader] if leader in self.peers.connected else []
+
+    def on_leader(self) -> None:
+        """Somebody else proposes: what waits here has to get there."""
+        if self.settings.forward and self.execution.interpreter.leader is not None:
+            self.read_waiting(self.tell_leader)
+
+    def tell_leader(self, items: list[bytes]) -> None:
+        self.seen.add(items)
+        self.send(self.get_targets(), items)
 
     def send(self, to: list[Address], items: list[bytes]) -> None:
         """Send items in frames of bounded size, each encoded once."""
@@ -332,7 +348,7 @@ class Gossip:
         if again:
             self.count("gossip_again")
             self.seen.add(again)
-            self.send(list(self.peers.connected), again)
+            self.send(self.get_targets(), again)
 
     def count(self, name: str, n: int = 1) -> None:
         self.counters[name] = self.counters.get(name, 0) + n

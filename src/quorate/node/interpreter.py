@@ -75,8 +75,10 @@ class Interpreter:
         "durable",
         "echo",
         "flushing",
+        "leader",
         "looped",
         "me",
+        "on_leader",
         "on_news",
         "open",
         "pending",
@@ -124,6 +126,10 @@ class Interpreter:
         self.durable: Height = 0
         """Of the application."""
         self.pending: list[Pending] = []
+        self.leader: Address | None = None
+        """Who proposes alone, as last told to `on_leader`."""
+        self.on_leader: Callable[[], None] | None = None
+        """Told when somebody else proposes from now on."""
         self.tail: list[bytes] = []
         """Records carried out since the oldest pending checkpoint."""
         self.carry: dict[type[Any], Callable[[Any], None]] = {
@@ -259,6 +265,10 @@ class Interpreter:
                 self.cut()
         finally:
             self.flushing = False
+        if replica.leader != self.leader:
+            self.leader = replica.leader
+            if self.on_leader is not None:
+                self.on_leader()
 
     def pass_persist(self) -> bool:
         """Take a record from the head of the queue if it is durable, or see to it that it becomes

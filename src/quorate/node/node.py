@@ -131,6 +131,7 @@ class Node:
             self.execution,
             self.is_complete,
         )
+        self.interpreter.on_leader = self.gossip.on_leader
         self.sync = Sync(
             self.port,
             settings,

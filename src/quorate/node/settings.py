@@ -26,6 +26,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Transactions are told to peers at most this often, everything that came in between at
     once.
     """
+    forward: bool = False
+    """Tell items only to the member that alone proposes, where the engine knows one: saves the
+    others the work of admitting what they execute a moment later. Where clients are answered as
+    soon as an item waits, it may then be lost with the one member that it waits at.
+    """
     gossip_batch_bytes: int = 1 << 20
     """Of one frame of transactions."""
     gossip_again_ms: Milliseconds = 2000

@@ -2,7 +2,8 @@
 
 The journal. A sync of a good disk takes little more time than handing it to a thread and waiting to
 be woken, so syncs are made on the loop while recent ones were fast on average, and on a thread
-otherwise. Either way `done` comes in a later turn of the loop, as the port promises.
+otherwise. Either way `done` comes in a later turn of the loop, as the port promises. On the loop a
+sync begins in a later turn too, so that what was sent before it is under way meanwhile.
 """
 
 import asyncio
@@ -22,6 +23,8 @@ __all__ = ["Host", "HostEvents", "JournalFile"]
 T = TypeVar("T")
 
 LANES = ("execute", "commit", "pool", "read")
+SHORT_LANES = ("execute", "pool")
+"""Lanes whose calls read and write no file, and may be short."""
 FAST_SYNC_NS = 150_000
 """Syncs that take up to this long on average are made on the loop."""
 SYNC_WEIGHT = 16
@@ -73,7 +76,9 @@ class Host:
         self.sync_ns = 0
         """Of all syncs since the start, for metrics."""
         self._timers: dict[Timer, asyncio.TimerHandle | asyncio.Handle] = {}
-        self._lanes = {name: Lane(name, self.loop, self.on_error) for name in LANES}
+        self._lanes = {
+            name: Lane(name, self.loop, self.on_error, short=name in SHORT_LANES) for name in LANES
+        }
         self._journal_lane = Lane("journal", self.loop, self.on_error)
         self.sealer = Sealer(
             self.loop, self.on_error, threads=mining_threads, hashes_per_second=hashes_per_second
@@ -121,14 +126,16 @@ class Host:
     def _keep(self, call: Callable[[], None], done: Callable[[], None]) -> None:
         if self._usual_ns > FAST_SYNC_NS:
             self._journal_lane.put(lambda: measure(call), lambda spent: self._kept(spent, done))
-            return
+        else:
+            self.loop.call_soon(self._keep_here, call, done)
+
+    def _keep_here(self, call: Callable[[], None], done: Callable[[], None]) -> None:
         try:
             spent = measure(call)
         except Exception as error:
             self.on_error("journal", error)
-            return
-        self._count_sync(spent)
-        self.loop.call_soon(done)
+        else:
+            self._kept(spent, done)
 
     def _kept(self, spent: Nanoseconds, done: Callable[[], None]) -> None:
         self._count_sync(spent)

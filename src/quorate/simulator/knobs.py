@@ -54,8 +54,17 @@ ENGINES: dict[str, dict[str, tuple[int, ...]]] = {
         "min_interval_ms": (30, 200),
         "checkpoint_heights": (1, 2, 5),
         "checkpoint_bytes": (1, 2000),
-    }
+    },
+    "raft": {
+        "heartbeat_ms": (20, 150),
+        "election_ms": (600, 3000),
+        "max_append_bytes": (1, 4096),
+        "checkpoint_heights": (1, 2, 5),
+        "checkpoint_bytes": (1, 2000),
+    },
 }
+LEADING: dict[str, tuple[int, ...]] = {"forward": (1,)}
+"""Of nodes whose engine has one leader."""
 HASTE: dict[str, dict[str, Milliseconds]] = {
     "tendermint": {
         "propose_ms": 200,
@@ -66,7 +75,8 @@ HASTE: dict[str, dict[str, Milliseconds]] = {
         "precommit_step_ms": 40,
         "status_ms": 80,
         "checkpoint_heights": 10,
-    }
+    },
+    "raft": {"heartbeat_ms": 40, "election_ms": 300, "checkpoint_heights": 10},
 }
 """Short timeouts: more rounds in the same time. Most seeds use them."""
 SEGMENT_BYTES = (256, 1024)
@@ -79,6 +89,8 @@ def turn_knobs(world: "World") -> None:
     if not permille:
         return
     node = choose_node_settings(tape, "knob", permille)
+    if plan.engine == "raft":
+        node.update(choose(tape, "knob", LEADING, permille))
     world.node_settings = Settings(**{**node, **plan.node_settings})
     engine: dict[str, Any] = {}
     if tape.stream("knob haste").choose(4):

@@ -136,12 +136,12 @@ class RaftRules:
             self.report("election safety", f"leads term {m.term}, as 0x{leader.hex()} does", who)
         for entry in m.entries:
             self.match(who, entry)
-        self.judge_commit(who, m)
+        self.judge_commit(who, m.commit)
 
-    def judge_commit(self, who: Address, m: Append) -> None:
+    def judge_commit(self, who: Address, commit: int) -> None:
         """Every index up to a commit index is durable with majorities."""
         kept = self.get(who)
-        index = m.commit
+        index = commit
         while index > 0 and index not in self.committed:
             term = kept.log.get(index)
             known = None if term is None else self.entries.get((index, term))
@@ -149,7 +149,7 @@ class RaftRules:
                 # Below what this member has in its log: decided before it led.
                 return
             self.committed[index] = term
-            if known[2] or index == m.commit:
+            if known[2] or index == commit:
                 # What lies between is a no-op, which nobody ever delivers.
                 self.judge_holders(who, index, term, known[1])
             index -= 1

@@ -87,6 +87,10 @@ def watch_raft(world: "World", chain: Chain) -> None:
         if machine.is_honest:
             rules.judge_append(machine.address, m)
 
+    def on_commit(machine: "Machine", m: raft_types.Commit) -> None:
+        if machine.is_honest:
+            rules.judge_commit(machine.address, m.commit)
+
     def on_appended(machine: "Machine", m: raft_types.Appended) -> None:
         if machine.is_honest:
             rules.judge_appended(machine.address, m)
@@ -106,6 +110,7 @@ def watch_raft(world: "World", chain: Chain) -> None:
     world.on_start.append(on_start)
     for kind, watcher in (
         (raft_types.Append, on_append),
+        (raft_types.Commit, on_commit),
         (raft_types.Appended, on_appended),
         (raft_types.VoteReply, on_vote),
     ):
