@@ -35,8 +35,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from quorate.base.errors import Corrupt, Invalid
+from quorate.base.native import mypyc_attr
 from quorate.base.rng import Rng
-from quorate.base.types import Address, Hash, Height, Member, Nanoseconds
+from quorate.base.types import Hash, Height, Member, Nanoseconds
 from quorate.consensus.pow_links import FETCH_TIMER, Links
 from quorate.consensus.pow_situation import describe_alarm, describe_situation
 from quorate.consensus.pow_tree import (
@@ -106,6 +107,7 @@ class Template:
         self.header, self.payload, self.parent, self.made_at = header, payload, parent, made_at
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Pow(Links):
     """One node: a miner, or somebody who only follows."""
 
@@ -133,6 +135,7 @@ class Pow(Links):
         Missing,
     )
     RECORDS: ClassVar[tuple[type[Record], ...]] = (Kept,)
+    TIMEOUTS: ClassVar[dict[str, Callable[[Any, Nanoseconds], None]]]
     ECHO: ClassVar[bool] = False
     OPEN: ClassVar[bool] = True
 
@@ -423,18 +426,20 @@ class Pow(Links):
     def get_alarm(self) -> str:
         return describe_alarm(self)
 
-    HANDLERS: ClassVar[dict[type[Message], Callable[[Any, Nanoseconds, Address, Any], None]]] = {
-        Recalled: Links.on_recalled,
-        Announce: Links.on_announce,
-        GetHeaders: Links.on_get_headers,
-        Headers: Links.on_headers,
-        GetBlocks: Links.on_get_blocks,
-        Block: Links.on_block,
-        Missing: Links.on_missing,
-    }
-    TIMEOUTS: ClassVar[dict[str, Callable[[Any, Nanoseconds], None]]] = {
-        FETCH_TIMER.kind: Links.on_fetch_timer,
-        TEMPLATE_TIMER.kind: on_template_timer,
-        ANNOUNCE_TIMER.kind: on_announce_timer,
-        JUDGE_TIMER.kind: on_judge_timer,
-    }
+
+# Tables of functions stand behind their class: inside of it, a compiler may not have made them yet.
+Pow.HANDLERS = {
+    Recalled: Pow.on_recalled,
+    Announce: Pow.on_announce,
+    GetHeaders: Pow.on_get_headers,
+    Headers: Pow.on_headers,
+    GetBlocks: Pow.on_get_blocks,
+    Block: Pow.on_block,
+    Missing: Pow.on_missing,
+}
+Pow.TIMEOUTS = {
+    FETCH_TIMER.kind: Pow.on_fetch_timer,
+    TEMPLATE_TIMER.kind: Pow.on_template_timer,
+    ANNOUNCE_TIMER.kind: Pow.on_announce_timer,
+    JUDGE_TIMER.kind: Pow.on_judge_timer,
+}

@@ -14,6 +14,7 @@ Every table here is bounded, per peer and in total.
 """
 
 from quorate.base.errors import Invalid
+from quorate.base.native import mypyc_attr
 from quorate.base.rng import Rng
 from quorate.base.types import Address, Hash, Height, Nanoseconds
 from quorate.consensus.pow_difficulty import compute_work
@@ -66,6 +67,7 @@ BEHIND_BLOCKS = 8
 FETCH_TIMER = Timer("fetch")
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Links(Replica):
     """The part of the engine that talks to peers; `Pow` judges, chooses and mines."""
 
