@@ -279,6 +279,7 @@ class World:
             "interval_ms": 5000,
             "initial_difficulty": 1 << 20,
             "final_depth": 16,
+            "safe_depth": 1,
         }
         self.settings = Settings(**{**defaults, **settings})
         self.machines = [Machine(self, i, rate, self.settings) for i, rate in enumerate(rates)]
@@ -329,8 +330,8 @@ class World:
             for b in other
         }
 
-    def run(self, seconds: int) -> None:
-        end = self.now + seconds * SECOND
+    def run(self, seconds: float) -> None:
+        end = self.now + int(seconds * SECOND)
         while self.queue and self.queue[0][0] <= end:
             self.now, _, call = heapq.heappop(self.queue)
             call()
