@@ -52,7 +52,8 @@ def make_status(index: int, why: str = "idle: nothing to agree on", **changes: A
         "pool_bytes": 3,
         "counters": {},
     }
-    return NodeStatus(**(fields | changes))
+    fields |= changes
+    return NodeStatus(**({"latest": fields["height"]} | fields))
 
 
 def see(*alive: int, why: str = "idle: nothing to agree on", **changes: Any) -> list[Observation]:

@@ -10,6 +10,7 @@ from websockets.sync.client import connect
 
 from kernel.chain import ACCOUNTS, FUNDS, KEYS, envelope_of, genesis, payload, transaction
 from quorate._kernel import Block, Ledger, keccak256
+from quorate.consensus.pow_difficulty import compute_reversal_probability
 from quorate.rpc.settings import NAMESPACES, Settings
 from rpc.conftest import send
 from rpc.fakes import Node, running
@@ -227,3 +228,18 @@ def test_a_restarted_server_knows_what_may_still_be_removed(stage: Stage, tmp_pa
         again.node, again.switch = node, switch
         logs = listen(again, [["logs", {}]], lambda: again.show(stage.right[2]), 4)
         assert describe(logs) == ALL
+
+
+def test_finality_counts_confirmations_and_says_what_they_are_worth(stage: Stage) -> None:
+    assert "reversal" not in stage.ask("quorate_getFinality", "latest")
+    stage.show(stage.right[2], safe=2, final=stage.right[0])
+    found = stage.ask("quorate_getFinality", "0x2", 0.3)
+    assert (found["confirmations"], found["safe"], found["final"]) == ("0x2", True, False)
+    assert found["reversal"] == [
+        {"share": 0.3, "probability": compute_reversal_probability(2, 0.3)}
+    ]
+    assert stage.ask("quorate_getFinality", "finalized")["final"] is True
+    latest = stage.ask("quorate_getFinality")
+    assert [entry["share"] for entry in latest["reversal"]] == [0.1, 0.25, 0.4]
+    assert stage.ask("quorate_getFinality", text(stage.left[0].hash)) is None
+    assert "expected 0 to 1" in stage.ask("quorate_getFinality", "latest", 2)["message"]

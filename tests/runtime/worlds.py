@@ -36,6 +36,8 @@ STATUS = NodeStatus(
     pool_queued=2,
     pool_bytes=3,
     counters={"rounds": 4},
+    latest=7,
+    latest_block=b"b" * 32,
 )
 
 

@@ -56,7 +56,7 @@ def judge(seen: list[Observation]) -> int:
 
 def get_best(seen: list[Observation]) -> int:
     """Return the greatest height that any validator tells."""
-    return max((o.status.height for o in seen if o.status is not None), default=0)
+    return max((o.status.latest for o in seen if o.status is not None), default=0)
 
 
 def describe(local: Local, observation: Observation, best: int) -> dict[str, Any]:
@@ -75,10 +75,11 @@ def describe(local: Local, observation: Observation, best: int) -> dict[str, Any
         return row
     situation = found.situation
     return row | {
-        "height": found.height,
+        "height": found.latest,
+        "final": found.height,
         "durable": found.durable,
-        "block": "0x" + found.block.hex(),
-        "lag": best - found.height,
+        "block": "0x" + found.latest_block.hex(),
+        "lag": best - found.latest,
         "syncing_to": found.syncing_to,
         "agreeing_on": situation.height,
         "round": situation.round,

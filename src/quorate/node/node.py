@@ -300,7 +300,7 @@ class Node:
             height=execution.final.height,
             durable=execution.durable,
             block=execution.final.block,
-            block_time_ms=execution.final.timestamp_ms,
+            block_time_ms=execution.latest.timestamp_ms,
             latest=execution.latest.height,
             latest_block=execution.latest.block,
             syncing_to=self.sync.get_target(),

@@ -44,6 +44,7 @@ class NodeStatus(Struct, frozen=True):
     durable: Height
     block: Hash
     block_time_ms: Milliseconds
+    """Of the latest block."""
     syncing_to: Height | None
     situation: Situation
     why_stalled: str

@@ -13,6 +13,7 @@ from quorate.rpc.errors import RpcError
 from quorate.rpc.events import Events
 from quorate.rpc.fees import Fees
 from quorate.rpc.filters import Filters
+from quorate.rpc.finality import Finality
 from quorate.rpc.logs import Logs
 from quorate.rpc.membership import Membership
 from quorate.rpc.network import Network, get_client_version
@@ -51,6 +52,7 @@ class Api:
             self.subscriptions.methods(),
             Network(self.store, self.validator, settings.namespaces).methods(),
             Membership(self.store, self.validator).methods(),
+            Finality(self.store).methods(),
             TransactionPool(self.validator).methods(),
         ]
         served = {*settings.namespaces, "rpc"}

@@ -98,9 +98,10 @@ def describe(status: NodeStatus) -> dict[str, Any]:
             "engine": status.engine,
         },
         "sync_info": {
-            "latest_block_hash": "0x" + status.block.hex(),
-            "latest_block_height": str(status.height),
+            "latest_block_hash": "0x" + status.latest_block.hex(),
+            "latest_block_height": str(status.latest),
             "latest_block_time": time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "final_block_height": str(status.height),
             "durable_block_height": str(status.durable),
             "catching_up": status.syncing_to is not None,
         },

@@ -231,9 +231,10 @@ class StatusCollector(Collector):
 
 def collect_heights(status: NodeStatus) -> Iterator[Metric]:
     connected = sum(peer.connected for peer in status.peers)
-    best = get_best_known(status)
+    best = max(get_best_known(status), status.latest)
     for name, text, value in (
-        ("ethereum_blockchain_height", "Height of the chain here", status.height),
+        ("ethereum_blockchain_height", "Height of the chain here", status.latest),
+        ("quorate_chain_final_height", "Height that is final here", status.height),
         ("ethereum_best_known_block_number", "Greatest height known of any node", best),
         ("ethereum_peer_count", "Connected peers", connected),
         ("quorate_p2p_peers", "Connected peers", connected),
@@ -265,7 +266,7 @@ def gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
 
 
 def get_best_known(status: NodeStatus) -> Height:
-    """Return the greatest height that this node has heard of."""
+    """Return the greatest final height that this node has heard of."""
     heights = [peer.height for peer in status.peers]
     return max([status.height, status.syncing_to or 0, *heights])
 
