@@ -312,3 +312,63 @@ def test_journal_is_cut_to_what_a_restart_needs() -> None:
     base = Base(1, value, known.certificate, [PAYLOAD], MEMBERS, MEMBERS, MEMBERS)
     again.start(0, base, records)
     assert (again.log.base_index, again.log.last_index, again.term) == (2, 3, 1)
+
+
+# ---- handing over (T3.10)
+
+
+def lead_three() -> Raft:
+    """Return the leader of three, whose first entry B holds."""
+    raft = start()
+    elect(raft)
+    say(raft, ME, Appended(1, True, 1))
+    say(raft, B, Appended(1, True, 1))
+    return raft
+
+
+def test_successor_stands_as_soon_as_it_has_the_whole_log() -> None:
+    raft = lead_three()
+    assert raft.hand_over(LATE, C) == ""
+    assert get_sends(raft.take(), TimeoutNow) == []
+    assert get_sends(say(raft, C, Appended(1, True, 1)), TimeoutNow) == [(C, TimeoutNow(1))]
+
+
+def test_most_complete_follower_is_chosen() -> None:
+    raft = lead_three()
+    assert raft.hand_over(LATE, None) == ""
+    assert get_sends(raft.take(), TimeoutNow) == [(B, TimeoutNow(1))]
+
+
+def test_leader_that_hands_over_takes_up_no_payload_until_it_gives_up() -> None:
+    raft = lead_three()
+    raft.hand_over(LATE, B)
+    raft.take()
+    raft.submit(LATE, 1, PAYLOAD)
+    assert raft.take() == []
+    raft.timeout(LATE, Timer("successor"))
+    assert [type(e) for e in raft.take()] == [Want]
+    raft.submit(LATE, 1, PAYLOAD)
+    assert len(get_sends(raft.take(), Append)) == 2
+
+
+def test_order_to_stand_is_repeated_with_the_heartbeat() -> None:
+    raft = lead_three()
+    raft.hand_over(LATE, B)
+    raft.take()
+    raft.timeout(LATE, Timer("heartbeat"))
+    assert get_sends(raft.take(), TimeoutNow) == [(B, TimeoutNow(1))]
+
+
+def test_only_a_leader_hands_over_and_only_to_another_member() -> None:
+    assert start().hand_over(LATE, B) == "this member does not lead"
+    raft = lead_three()
+    assert raft.hand_over(LATE, ME).endswith("is no other member")
+    assert raft.hand_over(LATE, bytes(20)).endswith("is no other member")
+    assert raft.successor is None
+
+
+def test_only_the_leader_orders_to_stand() -> None:
+    raft = start()
+    say(raft, B, Append(1, 0, 0, [], 0))
+    assert say(raft, C, TimeoutNow(1)) == []
+    assert [m.told for _, m in get_sends(say(raft, B, TimeoutNow(1)), RequestVote)] == [True, True]

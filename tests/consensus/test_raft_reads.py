@@ -204,3 +204,13 @@ def test_higher_term_does_not_make_a_member_forget_that_it_heard_a_leader() -> N
     say(raft, C, Appended(7, False, 0), LATE)
     assert raft.dropped or raft.term in (1, 7)
     assert say(raft, C, RequestVote(8, 9, 4, False, False), LATE + 999 * MS) == []
+
+
+def test_leader_that_ever_told_another_to_stand_has_no_lease_in_that_term() -> None:
+    raft = lead(lease_reads=True)
+    lease(raft, LATE)
+    raft.hand_over(LATE, B)
+    assert get_answers(read(raft, 1, LATE + 1)) == []
+    raft.timeout(LATE, Timer("successor"))
+    lease(raft, LATE + MS)
+    assert get_answers(read(raft, 2, LATE + 2 * MS)) == []

@@ -19,6 +19,12 @@ def test_leader_is_killed_and_nothing_is_lost(three: Stage) -> None:
     three.settle(other, later)
     three.do("start", str(leader))
     poll(lambda: len({row["height"] for row in three.status()}) == 1, "all are as far")
+    leader = find_leader(three)
+    successor = (leader + 1) % 3
+    assert f"validator-{successor} leads" in three.do("hand-over", str(successor)).text
+    # One that stops in good order hands over by itself.
+    three.do("stop", str(successor))
+    assert find_leader(three) != successor
     refused = three.do("verify", ok=False)
     assert refused.code
     assert "convinces a stranger" in refused.err

@@ -22,6 +22,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "up": ("network:up", "Start a network, or say what runs."),
         "status": ("status:status", "Show height, round, peers, pool and lag per validator."),
         "peers": ("peers:peers", "Show, ban and unban the peers of each node."),
+        "hand-over": ("lead:hand_over", "Let another member lead, before work on a machine."),
         "why-stalled": ("status:why_stalled", "Say in words what the network waits for."),
         "logs": ("network:logs", "Show what validators wrote; -f follows."),
         "kill": ("network:kill", "Kill a validator at once, as a crash would (SIGKILL)."),

@@ -41,7 +41,8 @@ What goes beyond the paper, and deviations:
   become the base of its log.
 * Only power counts, not heads; with equal powers that is the paper's majority.
 * Reads without the log are in `raft_reads`.
-* A leader that is voted out hands over by TimeoutNow (T3.10) once that is decided.
+* A leader hands over by TimeoutNow (T3.10) when it is asked to, and when it is voted out once that
+  is decided.
 """
 
 from collections.abc import Callable, Iterable
@@ -183,6 +184,7 @@ class Raft(Reads):
     def submit(self, now: Nanoseconds, height: Height, payload: bytes) -> None:
         if (
             self.role != "leader"
+            or self.successor is not None
             or payload == NOTHING
             or height != self.log.last_height + 1
             or height != self.applied_height + 1
@@ -218,7 +220,7 @@ class Raft(Reads):
         self.checkpoint(height)
         if self.role == "leader":
             if self.me not in self.sets[height + 1].powers:
-                self.hand_over(now)
+                self.resign(now)
                 return
             self.know_followers()
             self.replicate(now)
@@ -264,7 +266,8 @@ class Raft(Reads):
     def want(self) -> None:
         """Ask for the next payload once everything in the log has been applied."""
         height = self.log.last_height + 1
-        if self.applied_height == height - 1 and self.wanted != height:
+        idle = self.applied_height == height - 1 and self.successor is None
+        if idle and self.wanted != height:
             self.wanted = height
             self.out.append(Want(height, self.parent))
 
@@ -301,6 +304,7 @@ class Raft(Reads):
             assert term is not None
             self.out.append(Send(address, Append(self.term, known, term, [], self.commit)))
         self.repeat_round(now)
+        self.urge_successor()
         self.set_timer(now, "heartbeat", self.settings.heartbeat_ms * MILLISECOND)
 
     def on_timeout_quorum(self, now: Nanoseconds) -> None:
@@ -343,6 +347,7 @@ class Raft(Reads):
             self.advance_commit(now)
         if self.role == "leader" and progress.next <= self.log.last_index:
             self.send_entries(now, sender, progress)
+        self.urge_successor()
 
     def advance_commit(self, now: Nanoseconds) -> None:
         """F2, leaders, last rule: what majorities hold and is of this term (figure 8)."""
@@ -388,9 +393,45 @@ class Raft(Reads):
             if progress.match >= self.commit:
                 self.out.append(Send(address, news))
 
-    def hand_over(self, now: Nanoseconds) -> None:
+    def hand_over(self, now: Nanoseconds, to: Address | None) -> str:
+        """T3.10: take up no more payloads, and let another stand once its log is complete. If it
+        does not within an election timeout, go on leading.
+        """
+        if self.role != "leader":
+            return "this member does not lead"
+        members = self.sets[self.height + 1].powers
+        if to is None:
+            to = self.find_best([who for who in self.peers if who in members])
+        if to is None or to == self.me or to not in members or to not in self.peers:
+            return f"0x{(to or self.me).hex()} is no other member"
+        self.successor = to
+        self.set_timer(now, "successor", self.settings.election_ms * MILLISECOND)
+        self.urge_successor()
+        return ""
+
+    def urge_successor(self) -> None:
+        """Tell the successor to stand, if it has the whole log; again, since links lose."""
+        progress = self.peers.get(self.successor or b"")
+        if progress is not None and progress.match == self.log.last_index:
+            assert self.successor is not None
+            self.give_up_lease()
+            self.out.append(Send(self.successor, TimeoutNow(self.term)))
+
+    def on_timeout_successor(self, now: Nanoseconds) -> None:
+        """The successor did not come: it is down, or cannot win."""
+        self.successor, self.wanted = None, 0
+        self.want()
+
+    def find_best(self, candidates: list[Address]) -> Address | None:
+        """Return the follower with the most complete log among those lately heard, if any."""
+        peers = self.peers
+        return max(
+            candidates, key=lambda who: (peers[who].heard, peers[who].match, who), default=None
+        )
+
+    def resign(self, now: Nanoseconds) -> None:
         """T3.10: no member any more, let the most complete follower stand at once."""
-        best = max(self.peers, key=lambda who: (self.peers[who].match, who), default=None)
+        best = self.find_best(list(self.peers))
         if best is not None:
             self.out.append(Send(best, TimeoutNow(self.term)))
         self.leader = None
@@ -568,6 +609,7 @@ Raft.TIMEOUTS = {
     "heartbeat": Raft.on_timeout_heartbeat,
     "quorum": Raft.on_timeout_quorum,
     "read": Raft.on_timeout_read,
+    "successor": Raft.on_timeout_successor,
 }
 Raft.HANDLERS = {
     Append: Raft.on_append,

@@ -59,6 +59,7 @@ class Elections(Replica):
         "role",
         "sets",
         "settings",
+        "successor",
         "term",
         "timers",
         "voted_for",
@@ -86,6 +87,8 @@ class Elections(Replica):
         self.peers: dict[Address, Progress] = {}
         self.commit = 0
         """commitIndex of figure 2."""
+        self.successor: Address | None = None
+        """Who shall lead instead of this leader, as soon as it has the whole log (T3.10)."""
         self.applied_height = 0
         self.wanted: Height = 0
         """The height that a payload was asked for in this term."""
@@ -101,8 +104,8 @@ class Elections(Replica):
         """Be a follower that stands for election when no leader is heard for long (5.2)."""
         self.role = "follower"
         self.votes, self.peers = {}, {}
-        self.wanted = 0
-        for kind in ("heartbeat", "quorum"):
+        self.wanted, self.successor = 0, None
+        for kind in ("heartbeat", "quorum", "successor"):
             self.cancel_timer(kind)
         if any(self.me in members.powers for members in self.get_sets()):
             wait = self.settings.election_ms * MILLISECOND
@@ -204,7 +207,7 @@ class Elections(Replica):
 
     def on_timeout_now(self, now: Nanoseconds, sender: Address, m: TimeoutNow) -> None:
         """T3.10."""
-        if m.term == self.term and self.role == "follower" and "election" in self.timers:
+        if m.term == self.term and sender == self.leader and "election" in self.timers:
             self.stand(now, told=True)
         else:
             self.drop("stale order")

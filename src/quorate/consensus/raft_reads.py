@@ -152,6 +152,10 @@ class Reads(Elections):
         """Whether nobody else can have been elected yet, if clocks are as good as was said."""
         return self.lease_until is not None and now < self.lease_until and self.is_current()
 
+    def give_up_lease(self) -> None:
+        """Somebody may be elected at any time from now on, in spite of what was confirmed."""
+        self.lends, self.lease_until = False, None
+
     def begin_round(self, now: Nanoseconds, *, empty: bool = False) -> None:
         """Ask the others to confirm this leader, for all reads that wait; with `empty` also for
         none.

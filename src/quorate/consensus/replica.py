@@ -4,9 +4,9 @@ A protocol is a value that takes inputs and appends effects. It knows no clock, 
 thread, event loop or randomness of its own; the host (`quorate.node`) carries the effects out,
 in the real world and in the simulator alike.
 
-Inputs: `start`, `receive`, `timeout`, `submit`, `checked`, `applied`, `read`, and for engines of
-open membership `sealed`, `met`, `parted`; after each of them, or after several, the host calls
-`take` and carries out the effects in order.
+Inputs: `start`, `receive`, `timeout`, `submit`, `checked`, `applied`, `read`, `hand_over`, and
+for engines of open membership `sealed`, `met`, `parted`; after each of them, or after several, the
+host calls `take` and carries out the effects in order.
 
 1. One input at a time, run to completion: no reentrance, no await, no callback.
 2. Effects happen in list order. Nothing after a `Persist` is visible to anyone before its record is
@@ -199,6 +199,13 @@ class Replica(ABC):
         read of it lets an operation be decided and reads after that one.
         """
         self.out.append(Readable(number, -1))
+
+    def hand_over(self, now: Nanoseconds, to: Address | None) -> str:
+        """Let another member lead, chosen by the engine if `to` is None; return why not, or "".
+
+        It is an attempt: nothing is lost, and nothing changes, if the other does not take it up.
+        """
+        return "this engine has no leader that could hand over"
 
     @abstractmethod
     def get_situation(self, now: Nanoseconds) -> Situation:

@@ -208,6 +208,11 @@ class Interpreter:
         if replica.out:
             self.flush()
 
+    def hand_over(self, to: Address | None) -> str:
+        reason = self.replica.hand_over(self.tell_time(), to)
+        self.flush()
+        return reason
+
     def offer(self, sender: Address, message: Message, height: Height) -> bool:
         """`receive`, and return whether the replica delivers `height` because of it."""
         self.collect()

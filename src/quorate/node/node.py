@@ -281,6 +281,16 @@ class Node:
             raise Invalid("the peers of this network are configured; only open networks have bans")
         return self.discovery
 
+    def hand_over(self, to: Address | None = None) -> str:
+        """Ask the engine to let another member lead; return why not, or "" if it tries."""
+        reasons: list[str] = []
+        self.port.run("hand over", lambda: reasons.append(self.interpreter.hand_over(to)))
+        return reasons[0] if reasons else "this node has stopped"
+
+    def leads(self) -> bool:
+        """Whether this node alone proposes at present."""
+        return self.replica.leader == self.me and not self.port.stopped
+
     def stop(self) -> None:
         """Take no more inputs and say nothing more; the world then closes journal and store."""
         self.port.stopped = True

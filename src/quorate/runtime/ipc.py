@@ -89,6 +89,13 @@ class Unban(Struct, frozen=True, array_like=True, tag=10):
     who: str
 
 
+class HandOver(Struct, frozen=True, array_like=True, tag=12):
+    """Reply: str, why not, or empty. Let the member at this address lead; empty: whichever."""
+
+    id: int
+    to: Address
+
+
 class Reply(Struct, frozen=True, array_like=True, tag=20):
     id: int
     result: Raw
@@ -122,6 +129,7 @@ Request: TypeAlias = (
     | GetMetrics
     | Ban
     | Unban
+    | HandOver
 )
 Response: TypeAlias = Reply | Failure | Committed | Pending
 

@@ -60,6 +60,10 @@ class Questions(Protocol):
         """End a ban; whether there was one. Raises Invalid."""
         ...
 
+    def hand_over(self, to: Address | None) -> str:
+        """Let another member lead; why not, or empty."""
+        ...
+
     def read(self, call: Callable[[], Any], done: Callable[[Any], None]) -> None:
         """Make a call off the loop; `done` gets the result, or the exception it raised."""
         ...
@@ -216,6 +220,8 @@ class Client(asyncio.Protocol):
             self._reply(number, questions.get_status())
         elif isinstance(request, ipc.GetMetrics):
             self._reply(number, questions.get_metrics())
+        elif isinstance(request, ipc.HandOver):
+            self._reply(number, questions.hand_over(request.to or None))
         elif isinstance(request, ipc.Ban | ipc.Unban):
             self._judge(request)
         elif isinstance(request, ipc.Subscribe):

@@ -52,6 +52,9 @@ __all__ = ["OpenApplication", "Opened", "Plan", "run_validator"]
 
 LAG_PERIOD_S = 0.25
 PROGRESS_PERIOD_S = 60.0
+HAND_OVER_PATIENCE_S = 1.0
+"""How long a leader that stops waits for another one."""
+HAND_OVER_POLL_S = 0.005
 DRAIN_PATIENCE_S = 30.0
 SWITCH_INTERVAL_S = 0.0005
 """How long a thread may keep the interpreter while the loop wants it; the default is 5 ms."""
@@ -246,6 +249,7 @@ class Validator:
         for handle in self.handles.values():
             handle.cancel()
         steps: list[tuple[str, Callable[[], Any]]] = [
+            ("leader", self.hand_over_first),
             ("ipc", self.ipc.stop),
             ("rpc", self.child.stop if self.child is not None else do_nothing),
             ("node", self.stop_node),
@@ -261,6 +265,14 @@ class Validator:
                 self.log("error", "stop: a part did not close", part=name, reason=str(error))
         spent_s = round(time.monotonic() - began, 3)
         self.log("info", "validator stopped", reason=self.failed or "asked to", spent_s=spent_s)
+
+    async def hand_over_first(self) -> None:
+        """Let a leader's followers not wait for a timeout to find out that it is gone."""
+        if self.failed or not self.node.leads() or self.node.hand_over():
+            return
+        deadline = time.monotonic() + HAND_OVER_PATIENCE_S
+        while self.node.leads() and time.monotonic() < deadline:
+            await asyncio.sleep(HAND_OVER_POLL_S)
 
     async def stop_node(self) -> None:
         if self.finding is not None:
@@ -362,6 +374,9 @@ class Validator:
 
     def submit(self, items: list[bytes], done: Callable[[Verdicts], None]) -> None:
         self.node.submit(items, done)
+
+    def hand_over(self, to: Address | None) -> str:
+        return self.node.hand_over(to)
 
     def ban(self, who: str, seconds: int, reason: str) -> bool:
         return self.node.ban(who, seconds, reason)

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from quorate.base.rng import Rng
-from quorate.base.types import Milliseconds, Nanoseconds
+from quorate.base.types import Address, Milliseconds, Nanoseconds
 from quorate.node.settings import Settings
 from quorate.simulator.budget import Budget
 from quorate.simulator.clock_errors import ClockError, Step
@@ -221,6 +221,12 @@ class Faults:
         if machine.node is None and not machine.refused:
             self.world.fault("restart", index)
             machine.start()
+
+    def hand_over(self, index: int, to: Address | None = None) -> None:
+        """Ask a leader to let another member lead."""
+        node = self.get(index).node
+        if node is not None and not node.hand_over(to):
+            self.world.fault("hand over", index)
 
     def pause(self, index: int, duration_ns: Nanoseconds) -> None:
         """Stop a process for a while, as SIGSTOP does."""

@@ -156,11 +156,28 @@ class Nemesis:
             self.script(self.until_ns)
         if self.bag:
             self.plan_next()
+            if self.world.plan.engine == "raft":
+                self.plan_hand_over()
 
     def plan_next(self) -> None:
         delay = MS + 2 * self.mean_ns - self.pause.choose(2 * self.mean_ns)
         if self.world.now + delay < self.until_ns:
             self.world.after(delay, self.act)
+
+    def plan_hand_over(self) -> None:
+        """What operators do, beside all faults: let another one lead."""
+        stream = self.world.tape.stream("nemesis hand-over")
+        delay = MS + 8 * self.mean_ns - stream.choose(8 * self.mean_ns)
+        if self.world.now + delay < self.until_ns:
+            self.world.after(delay, self.hand_over, stream.choose(len(self.world.machines) + 1))
+
+    def hand_over(self, to: int) -> None:
+        """Ask whoever thinks that it leads; 0: to anybody."""
+        machines = self.world.machines
+        for machine in machines:
+            if machine.node is not None and not machine.paused and machine.node.leads():
+                self.faults.hand_over(machine.index, machines[to - 1].address if to else None)
+        self.plan_hand_over()
 
     def act(self) -> None:
         world = self.world
