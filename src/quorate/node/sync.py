@@ -21,6 +21,8 @@ from quorate.node.wire import Decisions, GetDecisions, encode
 SYNC_TIMER = Timer("node.sync")
 SHUN: Nanoseconds = 5 * SECOND
 """How long a peer that failed us is not asked."""
+MAX_SHUNNED = 1024
+"""Where anybody may join, those who come and go are without number."""
 MAX_LATE = 64
 """Requests that were given up and whose answers are still taken."""
 MAX_TIMEOUT: Nanoseconds = 60 * SECOND
@@ -287,7 +289,10 @@ class Sync:
         return peer, decision
 
     def shun(self, peer: Address, reason: str) -> None:
+        self.shunned.pop(peer, None)
         self.shunned[peer] = self.port.now() + SHUN
+        if len(self.shunned) > MAX_SHUNNED:
+            del self.shunned[next(iter(self.shunned))]
         self.count("sync_failures")
         self.port.log("warning", "sync failed", peer=f"0x{peer.hex()}", reason=reason)
         for first in [r.first for r in self.asked.values() if r.peer == peer]:

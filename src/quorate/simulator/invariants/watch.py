@@ -15,6 +15,7 @@ from quorate.node.wire import get_tag
 from quorate.simulator.durability import KeptHeights
 from quorate.simulator.invariants.chain import Chain
 from quorate.simulator.invariants.raft import RaftRules
+from quorate.simulator.invariants.standing import watch_bans
 from quorate.simulator.invariants.tendermint import TendermintRules
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ __all__ = ["watch"]
 
 def watch(world: "World") -> None:
     """Let all judges that fit the plan's engine watch a world."""
+    watch_bans(world)
     chain = watch_chain(world)
     if world.plan.engine == "tendermint":
         KeptHeights(world)
