@@ -41,6 +41,9 @@ class Observed:
     def get_backlog(self) -> dict[str, int]:
         return {"execute": 3}
 
+    def get_hashes(self) -> int:
+        return 5
+
     def get_syncs(self) -> tuple[int, float]:
         return 5, 0.25
 

@@ -12,6 +12,8 @@ from quorate.cli import processes
 from quorate.cli.local import Local, Observation, open_local
 from quorate.cli.options import folder_option, format_option
 from quorate.cli.output import emit, emit_table, get_program, say, warn_of_engine
+from quorate.consensus import ENGINES
+from quorate.consensus.pow_difficulty import compute_reversal_probability, format_rate
 
 DURATION = re.compile(r"\b[0-9.]+ (ms|s|min)\b")
 EXIT_DEGRADED = 1
@@ -41,10 +43,35 @@ def status(folder: Path, output: str) -> int:
     else:
         warn_of_engine(local.network.engine)
         show_table(rows)
+        for line in describe_work(seen):
+            emit(line)
         for observation in seen:
             if observation.error:
                 say(f"{observation.validator.name}: {observation.error}")
     return judge(seen)
+
+
+def describe_work(seen: list[Observation]) -> list[str]:
+    """Return how strong a chain of work is, and how sure its blocks are; of others nothing."""
+    told = [o.status for o in seen if o.status is not None and o.status.engine == "pow"]
+    if not told:
+        return []
+    best = max(told, key=lambda status: status.latest)
+    facts = best.facts
+    if not facts:
+        return []
+    rate = facts["hashes_per_second"]
+    lines = ["", f"Final up to height {best.height}, {facts['final_depth']} blocks below the tip."]
+    if rate:
+        lines.append(f"All miners together try about {format_rate(rate)}.")
+    for name, depth in (("safe", facts["safe_depth"]), ("final", facts["final_depth"])):
+        odds = " and ".join(
+            f"{share:.0%} of the hash power with probability "
+            f"{compute_reversal_probability(depth + 1, share):.2g}"
+            for share in (0.1, 0.3)
+        )
+        lines.append(f"A block that is {name} ({depth} blocks over it) is reversed by {odds}.")
+    return lines + sorted({f"Alarm: {status.alarm}." for status in told if status.alarm})
 
 
 def judge(seen: list[Observation]) -> int:
@@ -94,6 +121,8 @@ def describe(local: Local, observation: Observation, best: int) -> dict[str, Any
         "genesis": "0x" + found.genesis.hex(),
         "version": found.version,
         "counters": found.counters,
+        "facts": found.facts,
+        "alarm": found.alarm,
     }
 
 
@@ -143,6 +172,8 @@ def why_stalled(folder: Path, output: str) -> int:
 
 def explain(local: Local, seen: list[Observation]) -> dict[str, Any]:
     """Return the answer: `quorum` (whether enough run), `absent` (names), `lines` (in words)."""
+    if ENGINES[local.network.engine].open:
+        return explain_open(local, seen)
     powers = {member.address: member.power for member in local.get_members(seen)}
     total = sum(powers.values())
     needed = total * 2 // 3 + 1
@@ -161,6 +192,27 @@ def explain(local: Local, seen: list[Observation]) -> dict[str, Any]:
         "present": present,
         "needed": needed,
         "total": total,
+        "absent": absent,
+        "lines": lines,
+    }
+
+
+def explain_open(local: Local, seen: list[Observation]) -> dict[str, Any]:
+    """Return the same where blocks need no votes: one node that mines is enough."""
+    present = sum(o.status is not None for o in seen)
+    mining = sum(o.status is not None and o.status.situation.step == "mining" for o in seen)
+    absent = [o.validator.name for o in seen if o.status is None]
+    lines = [f"Blocks need no votes: {present} of {len(seen)} nodes answer, {mining} of them mine."]
+    if absent:
+        lines[0] += f" Silent: {join(absent)}."
+    lines += describe_absent(seen, absent, {})
+    lines += describe_views(local, seen)
+    lines += advise(seen, present > 0, local.path)
+    return {
+        "quorum": present > 0,
+        "present": present,
+        "needed": 1,
+        "total": len(seen),
         "absent": absent,
         "lines": lines,
     }

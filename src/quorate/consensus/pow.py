@@ -39,7 +39,7 @@ from quorate.base.native import mypyc_attr
 from quorate.base.rng import Rng
 from quorate.base.types import Hash, Height, Member, Nanoseconds
 from quorate.consensus.pow_links import FETCH_TIMER, Links
-from quorate.consensus.pow_situation import describe_alarm, describe_situation
+from quorate.consensus.pow_situation import collect_facts, describe_alarm, describe_situation
 from quorate.consensus.pow_tree import (
     VALID,
     Node,
@@ -422,6 +422,9 @@ class Pow(Links):
 
     def get_situation(self, now: Nanoseconds) -> Situation:
         return describe_situation(self)
+
+    def get_facts(self) -> dict[str, int]:
+        return collect_facts(self)
 
     def get_alarm(self) -> str:
         return describe_alarm(self)

@@ -90,8 +90,8 @@ class Links(Replica):
         """Who was asked for each block that is on its way."""
         self.orphans = Orphans()
         self.fetch_due: Nanoseconds = 0
-        self.refused: tuple[int, Height, Address] | None = None
-        """A heavier chain that forks below the last final block: work, height, who told."""
+        self.refused: tuple[int, Height] | None = None
+        """A heavier chain that forks below the last final block: its work, and where."""
 
     # ---- peers come and go
 
@@ -360,7 +360,8 @@ class Links(Replica):
             self.ask_headers(now, sender, peer, below=header.height - 1)
             return
         if peer.claim > self.tree.head.work:
-            self.refused = (peer.claim, header.height, sender)
+            first = header.height if self.refused is None else self.refused[1]
+            self.refused = (peer.claim, min(first, header.height))
         self.drop("fork_below_final")
         self.leave(now, peer)
 

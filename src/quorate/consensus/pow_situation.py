@@ -2,7 +2,6 @@
 
 from typing import TYPE_CHECKING
 
-from quorate.base.types import Address
 from quorate.consensus.pow_difficulty import compute_work, format_rate
 from quorate.consensus.replica import Situation
 
@@ -68,17 +67,29 @@ def describe_work(replica: "Pow") -> str:
     return ", ".join(parts)
 
 
+def collect_facts(replica: "Pow") -> dict[str, int]:
+    """Return what status and metrics show of the work."""
+    tree, settings = replica.tree, replica.settings
+    return {
+        "difficulty": compute_work(tree.head.next_target),
+        "hashes_per_second": estimate_rate(replica) or 0,
+        "interval_ms": settings.interval_ms,
+        "safe_depth": settings.safe_depth,
+        "final_depth": settings.final_depth,
+        "blocks_found": replica.found,
+        "reorganizations": sum(replica.reorganizations.values()),
+        "deepest_reorganization": max(replica.reorganizations, default=0),
+        "orphans": len(replica.orphans.by_hash),
+    }
+
+
 def describe_alarm(replica: "Pow") -> str:
     """Say that a heavier chain was refused."""
     if replica.refused is None:
         return ""
-    work, height, who = replica.refused
+    # Without numbers that change with every block, since each new text is told again.
     return (
-        f"a chain with more work ({work}, here {replica.tree.head.work}) forks at or below height "
-        f"{height}, which is final here; refused, told by {name(who)}: people must decide which "
-        "chain is the one, and reset the nodes of the other"
+        f"a chain with more work forks at or below height {replica.refused[1]}, which is final "
+        "here: it is refused; people must decide which chain is the one, and reset the nodes of "
+        "the other"
     )
-
-
-def name(who: Address) -> str:
-    return f"0x{who.hex()}"

@@ -229,6 +229,10 @@ class Replica(ABC):
         """The link to a peer is down (told to open engines)."""
         return
 
+    def get_facts(self) -> dict[str, int]:
+        """Numbers that only this engine has, for status and metrics."""
+        return {}
+
     def get_alarm(self) -> str:
         """What people have to look at, in one line; empty: nothing."""
         return ""

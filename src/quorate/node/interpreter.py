@@ -69,6 +69,7 @@ class Interpreter:
 
     __slots__ = (
         "accuse",
+        "alarm",
         "appending",
         "broadcast",
         "carry",
@@ -111,6 +112,7 @@ class Interpreter:
         self.replica, self.port, self.me, self.echo = replica, port, replica.me, replica.ECHO
         self.send, self.broadcast = send, broadcast
         self.open = replica.OPEN
+        self.alarm = ""
         self.on_news: Callable[[Address], None] | None = None
         """Where membership is open: told who sent what led to a new block."""
         self.waiting: deque[Effect] = deque()
@@ -268,12 +270,22 @@ class Interpreter:
                 replica.receive(self.tell_time(), self.me, self.looped.popleft())
             if self.pending and not self.appending and not self.stopped:
                 self.cut()
+            if self.open:
+                self.watch_alarm()
         finally:
             self.flushing = False
         if replica.leader != self.leader:
             self.leader = replica.leader
             if self.on_leader is not None:
                 self.on_leader()
+
+    def watch_alarm(self) -> None:
+        """Tell people loudly, once, what the engine found that they have to look at."""
+        alarm = self.replica.get_alarm()
+        if alarm != self.alarm:
+            self.alarm = alarm
+            if alarm:
+                self.port.log("error", alarm)
 
     def pass_persist(self) -> bool:
         """Take a record from the head of the queue if it is durable, or see to it that it becomes

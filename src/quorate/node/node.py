@@ -19,8 +19,8 @@ from msgspec import MsgspecError
 
 from quorate.base.errors import Corrupt, Invalid
 from quorate.base.native import mypyc_attr
-from quorate.base.types import Address, Hash, Height, Member
-from quorate.consensus.replica import Accuse, Base, Blame, Recall, Replica, Timer
+from quorate.base.types import Address, Hash, Height, Member, Nanoseconds
+from quorate.consensus.replica import Accuse, Base, Blame, Recall, Replica, Situation, Timer
 from quorate.ledger.application import Application, Executed
 from quorate.node.branches import Branches
 from quorate.node.contacts import Meeting, Open
@@ -34,7 +34,7 @@ from quorate.node.places import Place
 from quorate.node.port import Port
 from quorate.node.reads import READ_TIMER, Reads
 from quorate.node.settings import Settings
-from quorate.node.stall import explain
+from quorate.node.stall import explain, explain_open
 from quorate.node.status import NodeStatus, PeerStatus
 from quorate.node.sync import SYNC_TIMER, Sync
 from quorate.node.wire import (
@@ -315,20 +315,7 @@ class Node:
             latest_block=execution.latest.block,
             syncing_to=self.sync.get_target(),
             situation=situation,
-            why_stalled=explain(
-                now=now,
-                me=self.me,
-                failed=self.failed,
-                situation=situation,
-                members=self.members,
-                peers=self.peers,
-                syncing_to=self.sync.get_target(),
-                delivered=execution.delivered,
-                final=execution.final.height,
-                durable=execution.durable,
-                has_work=execution.compute_wait_ms() is not None,
-                max_uncommitted=self.settings.max_uncommitted,
-            ),
+            why_stalled=self.explain(now, situation),
             next_timeout_ms=None if due is None else max(due[1] - now, 0) // 1_000_000,
             peers=self.get_peers(),
             validators=self.application.members(execution.final.height + 1),
@@ -338,6 +325,33 @@ class Node:
             counters=self.get_counters(),
             bans=[] if self.discovery is None else self.discovery.get_bans(),
             known_addresses=0 if self.discovery is None else len(self.discovery.book.entries),
+            facts=self.replica.get_facts(),
+            alarm=self.replica.get_alarm(),
+        )
+
+    def explain(self, now: Nanoseconds, situation: Situation) -> str:
+        """Say in one line what this node waits for."""
+        execution = self.execution
+        if self.replica.OPEN:
+            return explain_open(
+                failed=self.failed,
+                alarm=self.replica.get_alarm(),
+                situation=situation,
+                connected=len(self.peers.connected),
+            )
+        return explain(
+            now=now,
+            me=self.me,
+            failed=self.failed,
+            situation=situation,
+            members=self.members,
+            peers=self.peers,
+            syncing_to=self.sync.get_target(),
+            delivered=execution.delivered,
+            final=execution.final.height,
+            durable=execution.durable,
+            has_work=execution.compute_wait_ms() is not None,
+            max_uncommitted=self.settings.max_uncommitted,
         )
 
     def get_peers(self) -> list[PeerStatus]:

@@ -96,3 +96,15 @@ def explain(
         name, at = situation.next_timeout
         text += f"; next timeout: {name} in {format_duration(at - now)}"
     return text
+
+
+def explain_open(*, failed: str, alarm: str, situation: Situation, connected: int) -> str:
+    """Return the same of a node whose engine has no members: it never waits for anybody."""
+    if failed:
+        return f"stopped: {failed}"
+    text = f"{situation.step}: waits for {situation.waiting_for}"
+    if situation.missing:
+        text += f"; {situation.missing}"
+    if not connected:
+        text += "; no peer is connected, so nobody else hears of this chain"
+    return f"{alarm}; {text}" if alarm else text

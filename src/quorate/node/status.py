@@ -66,3 +66,7 @@ class NodeStatus(Struct, frozen=True):
     final.
     """
     latest_block: Hash = b""
+    facts: dict[str, int] = {}
+    """Numbers that only this engine has."""
+    alarm: str = ""
+    """What people have to look at."""

@@ -60,6 +60,7 @@ class Observed(Protocol):
         """Calls that wait for a thread, by lane."""
         ...
 
+    def get_hashes(self) -> int: ...
     def get_syncs(self) -> tuple[int, float]:
         """Journal syncs since the start, and the seconds they took."""
         ...
@@ -222,6 +223,11 @@ class StatusCollector(Collector):
         yield CounterMetricFamily(
             "quorate_journal_sync_seconds", "Time in journal syncs", value=seconds
         )
+        yield CounterMetricFamily(
+            "quorate_mining_hashes",
+            "Nonces that were tried here for proofs of work",
+            value=self.observed.get_hashes(),
+        )
         usage = resource.getrusage(resource.RUSAGE_SELF)
         yield CounterMetricFamily(
             "process_cpu_seconds", "CPU time", value=usage.ru_utime + usage.ru_stime
@@ -247,6 +253,8 @@ def collect_heights(status: NodeStatus) -> Iterator[Metric]:
         ("quorate_mempool_size_bytes", "Bytes of transactions that wait", status.pool_bytes),
     ):
         yield gauge(name, text, value)
+    for name, fact in sorted(status.facts.items()):
+        yield gauge(f"quorate_{status.engine}_{name}", "As the engine says", fact)
     # Untyped, since a counter's name would end in _total, and CometBFT's names do not.
     for name, text, events in (
         ("mempool_failed_txs", "Transactions refused", ["transactions_refused"]),

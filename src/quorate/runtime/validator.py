@@ -426,6 +426,9 @@ class Validator:
     def get_backlog(self) -> dict[str, int]:
         return self.host.get_backlog()
 
+    def get_hashes(self) -> int:
+        return self.host.sealer.get_tried()
+
     def get_syncs(self) -> tuple[int, float]:
         return self.host.syncs, self.host.sync_ns / 1e9
 
