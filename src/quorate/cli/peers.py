@@ -1,8 +1,9 @@
 """`quorate peers`: whom each node is connected to, and bans where anybody may join."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -13,6 +14,8 @@ from quorate.cli.output import emit, emit_table, fail, say
 from quorate.node.status import BanStatus, PeerStatus
 from quorate.runtime import ipc
 from quorate.runtime.ipc_client import ask
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 MAX_HOURS = 24 * 365
 
@@ -32,7 +35,7 @@ def peers(ctx: click.Context, folder: Path, which: str, output: str) -> None:
     quorate peers
     quorate peers --of 2 -o json
     quorate peers ban 203.0.113.7 --hours 48
-    quorate peers --of 2 unban 203.0.113.7
+    quorate peers unban 203.0.113.7 --of 2
     """
     ctx.obj["peers"] = (folder, which)
     if ctx.invoked_subcommand is not None:
@@ -56,12 +59,28 @@ def peers(ctx: click.Context, folder: Path, which: str, output: str) -> None:
         emit(f"{ban['node']} has banned {ban['who']} for {ban['ends_in_s']} s: {ban['reason']}")
 
 
+def place_options(function: F) -> F:
+    """Add what the group takes, so that it may stand behind the command as well."""
+    function = click.option("--dir", "folder", type=click.Path(path_type=Path), default=None)(
+        function
+    )
+    return click.option("--of", "which", default=None)(function)
+
+
 @peers.command()
 @click.argument("who", metavar="IDENTITY|ADDRESS")
+@place_options
 @option("--hours", type=click.IntRange(1, MAX_HOURS), default=24, help="How long.")
 @option("--reason", default="by hand", help="What is shown of it.")
 @click.pass_context
-def ban(ctx: click.Context, who: str, hours: int, reason: str) -> None:
+def ban(
+    ctx: click.Context,
+    who: str,
+    hours: int,
+    reason: str,
+    folder: Path | None,
+    which: str | None,
+) -> None:
     """Let nodes talk no more to a peer's identity (0x...) or to all who come from an address.
 
     An IPv6 address stands for its 64 bits of network.
@@ -69,25 +88,24 @@ def ban(ctx: click.Context, who: str, hours: int, reason: str) -> None:
     \b
     quorate peers ban 203.0.113.7
     """
-    folder, which = ctx.obj["peers"]
-    local = open_local(folder)
-    for index in find_running(local, which):
+    local, running = find_running(ctx, folder, which)
+    for index in running:
         ask(local.folders[index].socket, ipc.Ban(1, who, hours * 3600, reason), bool)
         say(f"{local.network.validators[index].name} has banned {who} for {hours} h.")
 
 
 @peers.command()
 @click.argument("who", metavar="IDENTITY|ADDRESS")
+@place_options
 @click.pass_context
-def unban(ctx: click.Context, who: str) -> None:
+def unban(ctx: click.Context, who: str, folder: Path | None, which: str | None) -> None:
     """End a ban.
 
     \b
     quorate peers unban 203.0.113.7
     """
-    folder, which = ctx.obj["peers"]
-    local = open_local(folder)
-    for index in find_running(local, which):
+    local, running = find_running(ctx, folder, which)
+    for index in running:
         lifted = ask(local.folders[index].socket, ipc.Unban(1, who), bool)
         name = local.network.validators[index].name
         say(f"{name} talks to {who} again." if lifted else f"{name} had not banned {who}.")
@@ -98,13 +116,17 @@ def select(local: Local, which: str) -> list[int]:
     return [local.find_index(which)] if which else list(range(len(local.folders)))
 
 
-def find_running(local: Local, which: str) -> list[int]:
-    """Return the indexes of the nodes to talk to. Raises Problem if none runs."""
-    chosen = select(local, which)
-    running = [index for index in chosen if index in local.find_running()]
+def find_running(
+    ctx: click.Context, folder: Path | None, which: str | None
+) -> tuple[Local, list[int]]:
+    """Return the network and the nodes to talk to. Raises Problem if none runs."""
+    usual_folder, usual = ctx.obj["peers"]
+    local = open_local(folder or usual_folder)
+    chosen = select(local, usual if which is None else which)
+    running = [index for index in local.find_running() if index in chosen]
     if not running:
         fail("no such node runs; `quorate status` shows them")
-    return running
+    return local, running
 
 
 def describe(local: Local, observation: Observation) -> list[dict[str, Any]]:

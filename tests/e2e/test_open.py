@@ -1,0 +1,95 @@
+"""A network that anybody may join, of real processes: found by one bootnode, kept without it."""
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from e2e.stage import Stage, account_at, poll
+from quorate.base.errors import Unavailable
+from quorate.node.status import PeerStatus
+from quorate.runtime.config import load_network, write_network
+from quorate.runtime.folder import Folder
+from quorate.runtime.ipc_client import ask_status
+
+
+def get_peers(stage: Stage, index: int) -> list[PeerStatus]:
+    """Return the peers that a node is connected to."""
+    try:
+        status = ask_status(Folder.of(stage.folder, index).socket)
+    except Unavailable:
+        return []
+    return [peer for peer in status.peers if peer.connected]
+
+
+def get_names(stage: Stage, index: int) -> list[str]:
+    validators = load_network(stage.folder / "network.toml", {}).validators
+    names = {v.pin[:20]: v.name for v in validators}
+    return sorted(names[peer.address] for peer in get_peers(stage, index))
+
+
+@pytest.fixture
+def five(tmp_path: Path) -> Iterator[Stage]:
+    """Ports for five nodes, not started yet."""
+    made = Stage(tmp_path / "network", validators=5)
+    try:
+        yield made
+    finally:
+        made.clean()
+
+
+def test_a_fifth_node_joins_by_one_bootnode_and_outlives_it(five: Stage) -> None:
+    stage = five
+    stage.up("--engine", "pow", "--validators", "4")
+    file = stage.folder / "network.toml"
+    network = load_network(file, {})
+    assert len(network.bootnodes) == 2
+    # The newcomer's bootnode and nobody else: what it finds beyond, it was told.
+    write_network(msgspec.structs.replace(network, bootnodes=network.bootnodes[:1]), file)
+    stage.run(
+        *("add", f"validator-4=127.0.0.1:{stage.p2p + 4}", "--network", str(file)),
+        *("--rpc-port", str(stage.rpc + 4), "--metrics-port", str(stage.metrics + 4)),
+    )
+    stage.do("start", "4")
+    others = [f"validator-{i}" for i in range(4)]
+    poll(lambda: get_names(stage, 4) == others, "the newcomer knows all others")
+    stage.do("kill", "0")
+    poll(lambda: get_names(stage, 4) == others[1:], "the bootnode is gone")
+    # A miner that nobody had heard of carries transactions as any other does.
+    transaction = stage.send(4, account_at(0))
+    stage.settle(1, transaction)
+    stage.settle(4, transaction)
+    # Nobody knows a bootnode any more, and a restart needs none: the book is kept.
+    stage.do("stop", "4")
+    stage.do("start", "4")
+    poll(lambda: get_names(stage, 4) == others[1:], "the newcomer is back")
+    assert all(peer.points == 0 for peer in get_peers(stage, 4))
+
+
+def test_strangers_with_garbage_are_refused_and_bans_are_obeyed(stage: Stage) -> None:
+    stage.up("--engine", "pow", "--validators", "2")
+    poll(lambda: len(get_peers(stage, 0)) == 1, "two nodes")
+    place = ("127.0.0.1", stage.p2p)
+    for garbage in (b"GET / HTTP/1.1\r\n\r\n", bytes(1000), b"\x16\x03\x01\x00\x05hello"):
+        with socket.create_connection(place, timeout=10) as stranger:
+            stranger.sendall(garbage)
+            stranger.settimeout(20)
+            try:
+                while stranger.recv(4096):
+                    pass
+            except ConnectionError:
+                pass
+    (peer,) = json.loads(stage.do("peers", "--of", "0", "-o", "json").out)["peers"]
+    assert (peer["peer"], peer["connected"]) == ("validator-1", True)
+    stage.do("peers", "ban", peer["identity"], "--of", "0", "--hours", "1")
+    poll(lambda: not get_peers(stage, 0), "the banned one is gone")
+    shown = stage.do("peers", "--of", "0").out
+    assert f"has banned {peer['identity']}" in shown
+    stage.do("peers", "unban", peer["identity"], "--of", "0")
+    poll(lambda: len(get_peers(stage, 0)) == 1, "it is back")
+    refused = stage.do("peers", "ban", "nonsense", "--of", "0", ok=False)
+    assert refused.code == 1
+    assert "nonsense: not an address" in refused.err
