@@ -25,11 +25,11 @@ const ERROR_RATIO: (u64, u64) = (15, 1_000);
 const MAX_OVERRIDES: usize = 10_000;
 
 /// What a call is about, parsed.
-struct Call<'a> {
-    evm: Evm<'a>,
-    tx: TxEnv,
+pub struct Call<'a> {
+    pub evm: Evm<'a>,
+    pub tx: TxEnv,
     gas_limit: u64,
-    named_gas: Option<u64>,
+    pub named_gas: Option<u64>,
     fork: Fork,
 }
 
@@ -77,7 +77,7 @@ pub fn estimate_gas(
 }
 
 impl<'a> Call<'a> {
-    fn parse(
+    pub fn parse(
         spec: &ChainSpec,
         state: &'a dyn StateRead,
         header: &Header,
@@ -87,6 +87,9 @@ impl<'a> Call<'a> {
         let request: TransactionRequest = serde_json::from_slice(request)
             .map_err(|e| Error::invalid(format!("call: {e}, expected hex fields of a transaction")))?;
         let (state_changes, block_changes) = parse_overrides(overrides)?;
+        if state_changes.values().any(|account| account.move_precompile_to.is_some()) {
+            return Err(Error::invalid("overrides: movePrecompileToAddress, expected none but in eth_simulateV1"));
+        }
         let mut overlay = Overlay::new(state);
         apply_overrides(&mut overlay, state_changes)?;
         let mut block = block_context(spec, header, block_changes, &mut overlay);
@@ -237,20 +240,22 @@ fn check_request(spec: &ChainSpec, request: &TransactionRequest) -> Result<()> {
     {
         return Err(Error::rejected(format!("chainId does not match node's (have={id}, want={})", spec.chain_id)));
     }
-    if request.blob_versioned_hashes.is_some() || request.sidecar.is_some() || request.transaction_type == Some(3) {
-        return Err(Error::rejected("transaction type not supported"));
+    if request.sidecar.is_some() {
+        return Err(Error::rejected("blobs are not served, expected their versioned hashes alone"));
     }
     Ok(())
 }
 
-fn request_env(request: TransactionRequest, caller: Address, nonce: u64, chain_id: u64) -> Result<TxEnv> {
+pub fn request_env(request: TransactionRequest, caller: Address, nonce: u64, chain_id: u64) -> Result<TxEnv> {
     let authorizations = request.authorization_list.unwrap_or_default();
     let kind = request.to.unwrap_or(TxKind::Create);
     if !authorizations.is_empty() && kind.is_create() {
         return Err(Error::rejected("EIP-7702 transaction cannot be used to create contract"));
     }
     let is_dynamic = request.max_fee_per_gas.is_some() || request.max_priority_fee_per_gas.is_some();
+    let blob_hashes = request.blob_versioned_hashes.unwrap_or_default();
     let tx_type = match () {
+        () if !blob_hashes.is_empty() => 3,
         () if !authorizations.is_empty() => 4,
         () if is_dynamic => 2,
         () if request.access_list.is_some() => 1,
@@ -272,9 +277,9 @@ fn request_env(request: TransactionRequest, caller: Address, nonce: u64, chain_i
         nonce,
         chain_id: Some(chain_id),
         access_list: request.access_list.unwrap_or_default(),
-        gas_priority_fee: (tx_type == 2 || tx_type == 4).then(|| tip.unwrap_or_default()),
-        blob_hashes: Vec::new(),
-        max_fee_per_blob_gas: 0,
+        gas_priority_fee: (tx_type >= 2).then(|| tip.unwrap_or_default()),
+        blob_hashes,
+        max_fee_per_blob_gas: request.max_fee_per_blob_gas.unwrap_or_default(),
         authorization_list: authorizations.iter().map(|signed| Either::Right(recover_authority(signed))).collect(),
     })
 }
@@ -299,15 +304,12 @@ fn parse_overrides(overrides: Option<&[u8]>) -> Result<(StateOverride, BlockOver
     Ok((state.unwrap_or_default(), block.unwrap_or_default()))
 }
 
-fn apply_overrides(overlay: &mut Overlay<'_>, overrides: StateOverride) -> Result<()> {
+pub fn apply_overrides(overlay: &mut Overlay<'_>, overrides: StateOverride) -> Result<()> {
     let mut named = 0usize;
     for (address, account) in overrides {
         named += 1 + account.state.as_ref().map_or(0, |s| s.len()) + account.state_diff.as_ref().map_or(0, |s| s.len());
         if named > MAX_OVERRIDES {
             return Err(Error::invalid(format!("overrides: more than {MAX_OVERRIDES} accounts and slots")));
-        }
-        if account.move_precompile_to.is_some() {
-            return Err(Error::invalid("overrides: movePrecompileToAddress, expected none (not supported)"));
         }
         if account.state.is_some() && account.state_diff.is_some() {
             return Err(Error::invalid(format!("account {address} has both 'state' and 'stateDiff'")));
@@ -403,7 +405,7 @@ fn decode_reason(output: &[u8]) -> Option<String> {
 }
 
 /// geth's words for an execution that was cut off.
-fn describe_halt(reason: &HaltReason) -> String {
+pub fn describe_halt(reason: &HaltReason) -> String {
     match reason {
         HaltReason::OutOfGas(OutOfGasError::ReentrancySentry) => "not enough gas for reentrancy sentry".into(),
         HaltReason::OutOfGas(_) => "out of gas".into(),

@@ -8,7 +8,12 @@ create_exception!(quorate._kernel, Invalid, PyValueError, "Malformed or unaccept
 create_exception!(quorate._kernel, Unavailable, PyRuntimeError, "Not here, or not now; trying again may help.");
 create_exception!(quorate._kernel, Corrupt, PyRuntimeError, "What was read back is not what was written.");
 create_exception!(quorate._kernel, Reverted, PyException, "An EVM execution reverted: (message, output).");
-create_exception!(quorate._kernel, Rejected, PyValueError, "A transaction or call cannot run at all: (message,).");
+create_exception!(
+    quorate._kernel,
+    Rejected,
+    PyValueError,
+    "A transaction or call cannot run at all: (message,) or (message, code)."
+);
 
 /// What can go wrong in the kernel; each message names the thing, what was found and what was expected.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -23,6 +28,9 @@ pub enum Error {
     Reverted { message: String, output: Vec<u8> },
     #[error("{0}")]
     Rejected(String),
+    /// With a JSON-RPC code of its own.
+    #[error("{message}")]
+    Coded { code: i64, message: String },
 }
 
 pub type Result<T> = std::result::Result<T, Error>;
@@ -37,6 +45,9 @@ impl Error {
     pub fn corrupt(message: impl Into<String>) -> Self {
         Error::Corrupt(message.into())
     }
+    pub fn coded(code: i64, message: impl Into<String>) -> Self {
+        Error::Coded { code, message: message.into() }
+    }
     pub fn rejected(message: impl Into<String>) -> Self {
         Error::Rejected(message.into())
     }
@@ -49,6 +60,7 @@ impl From<Error> for PyErr {
             Error::Unavailable(m) => Unavailable::new_err(m),
             Error::Corrupt(m) => Corrupt::new_err(m),
             Error::Rejected(m) => Rejected::new_err(m),
+            Error::Coded { code, message } => Rejected::new_err((message, code)),
             Error::Reverted { message, output } => Reverted::new_err((message, output)),
         }
     }

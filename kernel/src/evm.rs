@@ -60,6 +60,15 @@ pub type Evm<'a> = MainnetEvm<MainnetContext<Overlay<'a>>>;
 
 /// A machine for one block; `configure` may relax its rules (calls).
 pub fn build_evm<'a>(block: &BlockContext, overlay: Overlay<'a>, configure: impl FnOnce(&mut CfgEnv)) -> Evm<'a> {
+    build_context(block, overlay, configure).build_mainnet()
+}
+
+/// What a machine works in.
+pub fn build_context<'a>(
+    block: &BlockContext,
+    overlay: Overlay<'a>,
+    configure: impl FnOnce(&mut CfgEnv),
+) -> MainnetContext<Overlay<'a>> {
     let spec = block.fork.spec_id();
     let mut cfg = CfgEnv::new_with_spec(spec).with_chain_id(block.chain_id);
     configure(&mut cfg);
@@ -78,7 +87,7 @@ pub fn build_evm<'a>(block: &BlockContext, overlay: Overlay<'a>, configure: impl
         slot_num: 0,
     };
     let context: MainnetContext<Overlay<'a>> = Context::new(overlay, spec);
-    context.with_cfg(cfg).with_block(env).build_mainnet()
+    context.with_cfg(cfg).with_block(env)
 }
 
 /// The base fee of the block after `parent`.
@@ -383,6 +392,11 @@ impl<'a> Executor<'a> {
     /// EIP-4895: after all transactions, unconditionally.
     pub fn pay(&mut self, withdrawals: &[Withdrawal]) -> Result<()> {
         withdrawals.iter().try_for_each(|withdrawal| self.credit(withdrawal.address, withdrawal.amount_wei()))
+    }
+
+    /// The block and all that it changed so far, for somebody who goes on in another way.
+    pub fn into_parts(self) -> (BlockContext, Overlay<'a>) {
+        (self.block, self.evm.ctx.journaled_state.database)
     }
 
     /// (block, gas used, net changes)

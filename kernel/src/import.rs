@@ -200,7 +200,8 @@ pub fn execute(
     Ok(Outcome { header: header.clone(), timestamp_ms, included, skipped: Vec::new(), changes, extra })
 }
 
-fn make_context(spec: &ChainSpec, header: &Header, fork: Fork) -> BlockContext {
+/// What transactions of a block see of it.
+pub fn make_context(spec: &ChainSpec, header: &Header, fork: Fork) -> BlockContext {
     BlockContext {
         chain_id: spec.chain_id,
         fork,
@@ -218,7 +219,7 @@ fn make_context(spec: &ChainSpec, header: &Header, fork: Fork) -> BlockContext {
 
 // ---- headers
 
-type Judged<T> = std::result::Result<T, String>;
+pub type Judged<T> = std::result::Result<T, String>;
 
 fn expect<T: PartialEq + std::fmt::Debug>(name: &str, found: T, expected: T) -> Judged<()> {
     if found == expected { Ok(()) } else { Err(format!("{name} {found:?}, expected {expected:?}")) }
@@ -384,7 +385,8 @@ fn pay_miners(executor: &mut Executor<'_>, block: &Imported, fork: Fork) -> Resu
 
 // ---- requests to the consensus layer (EIP-7685)
 
-fn collect_requests(executor: &mut Executor<'_>, schedule: &Schedule, included: &[Included]) -> Judged<Requests> {
+/// What the block asks of the consensus layer: deposits by their logs, and what two system contracts have collected.
+pub fn collect_requests(executor: &mut Executor<'_>, schedule: &Schedule, included: &[Included]) -> Judged<Requests> {
     let mut requests = Requests::default();
     let mut deposits = Vec::new();
     if let Some(contract) = schedule.deposit_contract {

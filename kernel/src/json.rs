@@ -20,7 +20,7 @@ pub fn to_bytes(value: &impl Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(value).map_err(|e| Error::corrupt(format!("json: {e}")))
 }
 
-fn to_value(value: impl Serialize) -> Result<Value> {
+pub fn to_value(value: impl Serialize) -> Result<Value> {
     serde_json::to_value(value).map_err(|e| Error::corrupt(format!("json: {e}")))
 }
 

@@ -30,6 +30,7 @@ mod state_bench;
 mod state_tests;
 mod store;
 mod store_lmdb;
+mod trace;
 mod transaction;
 mod transition;
 mod tree;

@@ -151,7 +151,9 @@ fn waiting_transaction(tx: &Transaction) -> Result<Value> {
         effective_gas_price: Some(tx.envelope.max_fee_per_gas()),
         block_timestamp: None,
     };
-    serde_json::to_value(described).map_err(|e| Error::invalid(format!("JSON: {e}")))
+    let mut value = serde_json::to_value(described).map_err(|e| Error::invalid(format!("JSON: {e}")))?;
+    value["blockTimestamp"] = Value::Null;
+    Ok(value)
 }
 
 fn to_bytes(value: &Value) -> Result<Vec<u8>> {

@@ -30,7 +30,7 @@ const TIP_DEFAULT: u128 = 1_000_000_000;
 const TIP_CAP: u128 = 500_000_000_000;
 
 impl Moment<'_> {
-    fn stored_at(&self, at: At) -> Result<Option<Stored>> {
+    pub fn stored_at(&self, at: At) -> Result<Option<Stored>> {
         match self.height_at(at)? {
             Some(height) => self.stored(height),
             None => Ok(None),
@@ -44,13 +44,13 @@ impl Moment<'_> {
         }
     }
 
-    fn required_header(&self, at: At) -> Result<Header> {
+    pub fn required_header(&self, at: At) -> Result<Header> {
         let missing = || Error::unavailable("header not found");
         Ok(self.header_at(at)?.ok_or_else(missing)?.0)
     }
 
     /// The block that holds a transaction, and its index there.
-    fn stored_of(&self, transaction: &B256) -> Result<Option<(Stored, usize)>> {
+    pub fn stored_of(&self, transaction: &B256) -> Result<Option<(Stored, usize)>> {
         let Some((height, index)) = self.locate(transaction)? else { return Ok(None) };
         Ok(self.stored(height)?.map(|stored| (stored, index as usize)))
     }
@@ -212,9 +212,9 @@ impl LogFilter {
     }
 }
 
-type Answer<'py> = PyResult<Option<Bound<'py, PyBytes>>>;
+pub type Answer<'py> = PyResult<Option<Bound<'py, PyBytes>>>;
 
-fn answer<'py>(py: Python<'py>, work: impl FnOnce() -> Result<Option<Vec<u8>>> + Send) -> Answer<'py> {
+pub fn answer<'py>(py: Python<'py>, work: impl FnOnce() -> Result<Option<Vec<u8>>> + Send) -> Answer<'py> {
     Ok(detached(py, work)?.map(|bytes| PyBytes::new(py, &bytes)))
 }
 
@@ -223,6 +223,38 @@ impl View {
     fn base_fee(&self, py: Python<'_>, at: At) -> PyResult<u64> {
         let past = self.past()?;
         detached(py, || Ok(past.now()?.required_header(at)?.base_fee_per_gas.unwrap_or_default()))
+    }
+
+    /// The base fee of the block after the last one.
+    fn next_base_fee(&self, py: Python<'_>) -> PyResult<u64> {
+        let past = self.past()?;
+        detached(py, || {
+            let past = past.now()?;
+            Ok(next_base_fee(past.spec(), &past.required_header(At::Height(past.head()?))?))
+        })
+    }
+
+    /// What a unit of blob gas costs in the block after the last one.
+    fn next_blob_base_fee(&self, py: Python<'_>) -> PyResult<u128> {
+        let past = self.past()?;
+        detached(py, || {
+            let past = past.now()?;
+            let header = past.required_header(At::Height(past.head()?))?;
+            let (schedule, time) = (&past.spec().schedule, header.timestamp);
+            Ok(schedule.blobs_at(time).calc_blob_fee(schedule.next_excess_blob_gas(time, &header)))
+        })
+    }
+
+    /// eth_config (EIP-7910).
+    fn config_json<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let past = self.past()?;
+        let genesis = B256::from_slice(self.genesis_hash(py).as_bytes());
+        let config = detached(py, || {
+            let past = past.now()?;
+            let now = past.required_header(At::Height(past.head()?))?.timestamp;
+            to_bytes(&past.spec().schedule.describe(past.spec().chain_id, genesis, now))
+        })?;
+        Ok(PyBytes::new(py, &config))
     }
 
     fn block_json<'py>(&self, py: Python<'py>, at: At, full: bool) -> Answer<'py> {

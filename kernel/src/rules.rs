@@ -4,11 +4,17 @@
 
 use crate::errors::{Error, Result};
 use alloy_consensus::Header;
+use alloy_eips::eip2124::ForkHash;
+use alloy_eips::eip2935::HISTORY_STORAGE_ADDRESS;
+use alloy_eips::eip4788::BEACON_ROOTS_ADDRESS;
+use alloy_eips::eip7002::WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS;
+use alloy_eips::eip7251::CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS;
 use alloy_eips::eip7840::BlobParams;
 use alloy_eips::eip7892::BlobScheduleBlobParams;
 use alloy_genesis::ChainConfig;
-use alloy_primitives::{Address, U256};
+use alloy_primitives::{Address, B256, U64, U256, hex};
 use revm::primitives::hardfork::SpecId;
+use serde_json::{Value, json};
 
 /// Rules of Ethereum, oldest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,6 +84,8 @@ pub struct Schedule {
     pub terminal_difficulty: Option<U256>,
     blobs: BlobScheduleBlobParams,
     pub deposit_contract: Option<Address>,
+    /// Numbers of all forks before the merge, and times of those after it, above genesis (EIP-2124).
+    activations: [Vec<u64>; 2],
 }
 
 impl Schedule {
@@ -111,6 +119,64 @@ impl Schedule {
             terminal_difficulty,
             blobs: config.blob_schedule_blob_params(),
             deposit_contract: config.deposit_contract_address,
+            activations: list_activations(config),
+        })
+    }
+
+    /// eth_config (EIP-7910): the rules that hold at a time, and those that are scheduled next and last.
+    pub fn describe(&self, chain_id: u64, genesis: B256, now: u64) -> Value {
+        let mut times: Vec<u64> = self.forks.iter().map(|(_, at)| *at).collect();
+        times.extend(self.blobs.scheduled.iter().map(|(at, _)| *at));
+        times.sort_unstable();
+        times.dedup();
+        let current = times.iter().rev().find(|at| **at <= now).copied().unwrap_or_default();
+        let next = times.iter().find(|at| **at > now);
+        let last = next.and(times.last());
+        let at = |time: u64| self.describe_at(chain_id, genesis, time);
+        json!({"current": at(current), "next": next.map(|time| at(*time)), "last": last.map(|time| at(*time))})
+    }
+
+    fn describe_at(&self, chain_id: u64, genesis: B256, time: u64) -> Value {
+        let (fork, blobs) = (self.fork_at(time), self.blobs_at(time));
+        let named = |from: Fork, names: &[(&str, Address)]| -> Vec<(String, Value)> {
+            let held = names.iter().filter(|_| fork >= from);
+            held.map(|(name, address)| ((*name).to_owned(), json!(address))).collect()
+        };
+        let numbered = |from: Fork, first: u64, names: &[&str]| -> Vec<(String, Value)> {
+            let held = names.iter().zip(first..).filter(|_| fork >= from);
+            held.map(|(name, number)| ((*name).to_owned(), json!(precompile(number)))).collect()
+        };
+        let mut precompiles = numbered(Fork::Frontier, 1, &PRECOMPILES);
+        precompiles.extend(numbered(Fork::Cancun, 10, &["KZG_POINT_EVALUATION"]));
+        precompiles.extend(numbered(Fork::Prague, 11, &PRECOMPILES_OF_PRAGUE));
+        precompiles.extend(numbered(Fork::Osaka, 0x100, &["P256VERIFY"]));
+        let mut contracts = named(Fork::Cancun, &[("BEACON_ROOTS_ADDRESS", BEACON_ROOTS_ADDRESS)]);
+        contracts.extend(named(
+            Fork::Prague,
+            &[
+                ("CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS", CONSOLIDATION_REQUEST_PREDEPLOY_ADDRESS),
+                ("HISTORY_STORAGE_ADDRESS", HISTORY_STORAGE_ADDRESS),
+                ("WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS", WITHDRAWAL_REQUEST_PREDEPLOY_ADDRESS),
+            ],
+        ));
+        if let Some(contract) = self.deposit_contract {
+            contracts.extend(named(Fork::Prague, &[("DEPOSIT_CONTRACT_ADDRESS", contract)]));
+        }
+        let mut fork_hash = ForkHash::from(genesis);
+        let [blocks, times] = &self.activations;
+        blocks.iter().chain(times.iter().filter(|at| **at <= time)).for_each(|at| fork_hash += *at);
+        let schedule = json!({
+            "target": blobs.target_blob_count,
+            "max": blobs.max_blob_count,
+            "baseFeeUpdateFraction": blobs.update_fraction as u64,
+        });
+        json!({
+            "activationTime": time,
+            "blobSchedule": (fork >= Fork::Cancun).then_some(schedule),
+            "chainId": U64::from(chain_id),
+            "forkId": hex::encode_prefixed(fork_hash.0),
+            "precompiles": Value::Object(precompiles.into_iter().collect()),
+            "systemContracts": Value::Object(contracts.into_iter().collect()),
         })
     }
 
@@ -152,6 +218,61 @@ impl Schedule {
     pub fn bomb_delay(&self, number: u64) -> u64 {
         self.bomb_delays.iter().rev().find(|(from, _)| *from <= number).map_or(0, |(_, delay)| *delay)
     }
+}
+
+const PRECOMPILES: [&str; 9] =
+    ["ECREC", "SHA256", "RIPEMD160", "ID", "MODEXP", "BN254_ADD", "BN254_MUL", "BN254_PAIRING", "BLAKE2F"];
+const PRECOMPILES_OF_PRAGUE: [&str; 7] = [
+    "BLS12_G1ADD",
+    "BLS12_G1MSM",
+    "BLS12_G2ADD",
+    "BLS12_G2MSM",
+    "BLS12_PAIRING_CHECK",
+    "BLS12_MAP_FP_TO_G1",
+    "BLS12_MAP_FP2_TO_G2",
+];
+
+fn precompile(number: u64) -> Address {
+    Address::left_padding_from(&number.to_be_bytes())
+}
+
+/// Numbers of forks before the merge and times of those after it, ascending, each once, without those of genesis.
+fn list_activations(config: &ChainConfig) -> [Vec<u64>; 2] {
+    let sorted = |mut list: Vec<u64>| {
+        list.retain(|at| *at > 0);
+        list.sort_unstable();
+        list.dedup();
+        list
+    };
+    let blocks = [
+        config.homestead_block,
+        config.dao_fork_block,
+        config.eip150_block,
+        config.eip155_block,
+        config.eip158_block,
+        config.byzantium_block,
+        config.constantinople_block,
+        config.petersburg_block,
+        config.istanbul_block,
+        config.muir_glacier_block,
+        config.berlin_block,
+        config.london_block,
+        config.arrow_glacier_block,
+        config.gray_glacier_block,
+        config.merge_netsplit_block,
+    ];
+    let times = [
+        config.shanghai_time,
+        config.cancun_time,
+        config.prague_time,
+        config.osaka_time,
+        config.bpo1_time,
+        config.bpo2_time,
+        config.bpo3_time,
+        config.bpo4_time,
+        config.bpo5_time,
+    ];
+    [sorted(blocks.into_iter().flatten().collect()), sorted(times.into_iter().flatten().collect())]
 }
 
 /// Forks before the merge by block number; empty where all hold from the start.

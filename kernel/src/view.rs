@@ -76,8 +76,8 @@ pub struct Moment<'a> {
     snapshot: Snapshot,
 }
 
-impl Moment<'_> {
-    pub fn spec(&self) -> &ChainSpec {
+impl<'a> Moment<'a> {
+    pub fn spec(&self) -> &'a ChainSpec {
         &self.past.spec
     }
 
@@ -183,7 +183,7 @@ impl View {
 #[pymethods]
 impl View {
     #[getter]
-    fn genesis_hash<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+    pub fn genesis_hash<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
         PyBytes::new(py, self.genesis_hash.as_slice())
     }
 

@@ -25,7 +25,10 @@ class Reverted(Exception):
     """An EVM execution reverted: `args == (message, output: bytes)`, message as geth words it."""
 
 class Rejected(ValueError):
-    """A transaction or call cannot run at all: `args == (message,)`, the conventional string."""
+    """A transaction or call cannot run at all: `args == (message,)`, the conventional string.
+
+    Or `(message, code)`, where JSON-RPC has a code of its own for it.
+    """
 
 # ---- hashes and keys (secp256k1; address = last 20 bytes of keccak256(public key))
 
@@ -305,6 +308,38 @@ class View:
     def estimate_gas(
         self, at: int | bytes, request: bytes, overrides: bytes | None, gas_cap: int
     ) -> int: ...
+    def access_list(
+        self, at: int | bytes, request: bytes, overrides: bytes | None, gas_cap: int
+    ) -> bytes:
+        """eth_createAccessList. Raises Rejected, Invalid."""
+
+    def trace_block(self, at: int | bytes, options: bytes | None) -> bytes | None:
+        """geth's traces of all transactions of a block, as JSON of `[{txHash, result}]`.
+
+        `options` is the JSON of geth's TraceConfig. Raises Rejected for genesis, and for a trace
+        of too many steps.
+        """
+
+    def trace_transaction(self, hash: bytes, options: bytes | None) -> bytes | None: ...
+    def trace_call(
+        self, at: int | bytes, request: bytes, options: bytes, gas_cap: int
+    ) -> bytes: ...
+    def parity_block(self, at: int | bytes) -> bytes | None:
+        """Parity's flat traces."""
+
+    def parity_transaction(self, hash: bytes) -> bytes | None: ...
+    def parity_replay_block(self, at: int | bytes, types: bytes) -> bytes | None:
+        """Parity's replay; `types` is the JSON of a list of trace, vmTrace, stateDiff."""
+
+    def parity_replay_transaction(self, hash: bytes, types: bytes) -> bytes | None: ...
+    def parity_call(self, at: int | bytes, request: bytes, types: bytes, gas_cap: int) -> bytes: ...
+    def next_base_fee(self) -> int:
+        """The base fee of the block after the last one."""
+
+    def next_blob_base_fee(self) -> int: ...
+    def config_json(self) -> bytes:
+        """eth_config (EIP-7910)."""
+
     def fee_history_json(self, count: int, newest: int, percentiles: list[float]) -> bytes: ...
     def suggest_tip(self) -> int: ...
     def decision(self, height: int) -> tuple[bytes, bytes, list[bytes]] | None: ...

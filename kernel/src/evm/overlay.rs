@@ -7,10 +7,10 @@ use alloy_primitives::map::{AddressMap, B256Map, Entry, HashMap};
 use alloy_primitives::{Address, B256, Bytes, U256};
 use parking_lot::Mutex;
 use rayon::prelude::*;
-use revm::Database;
 use revm::bytecode::Bytecode;
 use revm::database_interface::DBErrorMarker;
 use revm::state::{Account as EvmAccount, AccountInfo, EvmState};
+use revm::{Database, DatabaseRef};
 use std::sync::LazyLock;
 
 impl DBErrorMarker for Error {}
@@ -122,13 +122,23 @@ impl<'a> Overlay<'a> {
         wipe: bool,
         slots: impl Iterator<Item = (U256, U256)>,
     ) -> Result<()> {
+        let state = self.state;
         let cached = self.cached(address)?;
         cached.now.get_or_insert_default();
         if wipe {
             cached.wiped = true;
             cached.slots.clear();
         }
-        cached.slots.extend(slots.map(|(slot, now)| (slot, Slot { before: U256::ZERO, now })));
+        let bare = cached.wiped || cached.before.is_none();
+        for (slot, now) in slots {
+            match cached.slots.entry(slot) {
+                Entry::Occupied(mut entry) => entry.get_mut().now = now,
+                Entry::Vacant(entry) => {
+                    let before = if bare { U256::ZERO } else { state.storage(&address, &slot)? };
+                    entry.insert(Slot { before, now });
+                }
+            }
+        }
         Ok(())
     }
 
@@ -190,6 +200,9 @@ impl<'a> Overlay<'a> {
             if account == cached.before && slots.is_empty() && !wiped {
                 continue;
             }
+            // Only an override leaves an account behind that has nothing in it.
+            let gone = !self.keep_empty && now.is_some_and(|info| info.is_empty()) && account != cached.before;
+            let account = account.filter(|_| !gone);
             slots.sort_unstable();
             changes.accounts.push(AccountChange { address, account, storage_wiped: wiped, slots });
         }
@@ -244,6 +257,41 @@ impl Database for Overlay<'_> {
     }
 
     fn block_hash(&mut self, number: u64) -> Result<B256> {
+        match self.block_hashes.get(&number) {
+            Some(hash) => Ok(*hash),
+            None => self.state.block_hash(number),
+        }
+    }
+}
+
+/// Reads without keeping what was read, for tracers that look at the state of before a transaction.
+impl DatabaseRef for Overlay<'_> {
+    type Error = Error;
+
+    fn basic_ref(&self, address: Address) -> Result<Option<AccountInfo>> {
+        match self.accounts.get(&address) {
+            Some(cached) => Ok(cached.now.clone()),
+            None => Ok(Cached::new(self.state.account(&address)?).now),
+        }
+    }
+
+    fn code_by_hash_ref(&self, code_hash: B256) -> Result<Bytecode> {
+        match self.new_codes.get(&code_hash) {
+            _ if code_hash == KECCAK_EMPTY => Ok(Bytecode::default()),
+            Some(code) => analyse(code.clone()),
+            None => analyse(self.state.code(&code_hash)?),
+        }
+    }
+
+    fn storage_ref(&self, address: Address, slot: U256) -> Result<U256> {
+        match self.accounts.get(&address) {
+            Some(cached) if cached.slots.contains_key(&slot) => Ok(cached.slots[&slot].now),
+            Some(cached) if cached.wiped || cached.before.is_none() => Ok(U256::ZERO),
+            _ => self.state.storage(&address, &slot),
+        }
+    }
+
+    fn block_hash_ref(&self, number: u64) -> Result<B256> {
         match self.block_hashes.get(&number) {
             Some(hash) => Ok(*hash),
             None => self.state.block_hash(number),

@@ -1,18 +1,26 @@
 """State: balances, code, storage, nonces, proofs, calls and gas estimates."""
 
+from typing import Any
+
+import msgspec
+
 from quorate.base.types import Address
 from quorate.rpc.dispatch import Kind, Method, optional, required
-from quorate.rpc.encoding import data, quantity
+from quorate.rpc.encoding import data, quantity, to_hex
+from quorate.rpc.errors import invalid_params
 from quorate.rpc.parameters import (
     LATEST,
+    MAX_STORAGE_KEYS,
     PENDING,
     Selector,
     parse_address,
     parse_block,
     parse_call,
+    parse_hash,
     parse_overrides,
     parse_slot,
     parse_slots,
+    wrong_type,
 )
 from quorate.rpc.settings import Settings
 from quorate.rpc.store import Store
@@ -47,6 +55,13 @@ class Accounts:
             ),
             Method("eth_call", Kind.SLOW, self.call, call),
             Method("eth_estimateGas", Kind.SLOW, self.estimate_gas, call),
+            Method("eth_createAccessList", Kind.SLOW, self.create_access_list, call),
+            Method(
+                "eth_getStorageValues",
+                Kind.SLOW,
+                self.get_storage_values,
+                (required(parse_places), block),
+            ),
         ]
 
     def get_accounts(self) -> bytes:
@@ -79,3 +94,33 @@ class Accounts:
         return quantity(
             self.store.view.estimate_gas(located, request, overrides, self.settings.gas_cap)
         )
+
+    def create_access_list(self, request: bytes, block: Selector, overrides: bytes | None) -> bytes:
+        located = self.store.locate(block)
+        return self.store.view.access_list(located, request, overrides, self.settings.gas_cap)
+
+    def get_storage_values(self, places: dict[str, list[bytes]], block: Selector) -> bytes:
+        """Return the values of many slots of many accounts, in the order asked for."""
+        view, located = self.store.view, self.store.locate(block)
+        values = {
+            name: [to_hex(view.storage(located, parse_address(name), slot)) for slot in slots]
+            for name, slots in places.items()
+        }
+        return msgspec.json.encode(values)
+
+
+def parse_places(value: Any) -> dict[str, list[bytes]]:
+    """Return storage keys by account, at most `MAX_STORAGE_KEYS` together."""
+    if type(value) is not dict:
+        raise wrong_type(value, "map[common.Address][]common.Hash")
+    if not value:
+        raise invalid_params("empty request")
+    places: dict[str, list[bytes]] = {}
+    for name, slots in value.items():
+        parse_address(name)
+        if type(slots) is not list:
+            raise wrong_type(slots, "[]common.Hash")
+        places[name] = [parse_hash(slot) for slot in slots]
+    if sum(map(len, places.values())) > MAX_STORAGE_KEYS:
+        raise invalid_params(f"too many slots (max {MAX_STORAGE_KEYS})")
+    return places

@@ -8,6 +8,7 @@ from quorate import _kernel
 from quorate.base.errors import Unavailable
 from quorate.rpc.accounts import Accounts
 from quorate.rpc.chain import Chain
+from quorate.rpc.debug import Debug, Trace
 from quorate.rpc.dispatch import Dispatcher, Method
 from quorate.rpc.errors import RpcError
 from quorate.rpc.events import Events
@@ -54,6 +55,8 @@ class Api:
             Membership(self.store, self.validator).methods(),
             Finality(self.store).methods(),
             TransactionPool(self.validator).methods(),
+            Debug(settings, self.store).methods(),
+            Trace(settings, self.store).methods(),
         ]
         served = {*settings.namespaces, "rpc"}
         methods = [

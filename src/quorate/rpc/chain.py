@@ -33,6 +33,11 @@ class WaitingTransaction(Struct):
     hash: str
 
 
+class Uncles(Struct):
+    uncles: list[str]
+
+
+UNCLES = msgspec.json.Decoder(Uncles)
 POOL_CONTENT = msgspec.json.Decoder(PoolContent)
 WAITING = msgspec.json.Decoder(WaitingTransaction)
 
@@ -136,8 +141,9 @@ class Chain:
         return NULL if count is None else quantity(count)
 
     def count_uncles(self, selector: Selector) -> bytes:
-        """Return 0 for a block that exists: agreement leaves no uncles."""
-        return NULL if self.store.find_height(selector) is None else quantity(0)
+        """Return how many a block names: none, unless it is an imported one."""
+        block = self.store.view.block_json(self.store.locate(selector), False)
+        return NULL if block is None else quantity(len(UNCLES.decode(block).uncles))
 
     def get_block_receipts(self, selector: Selector) -> bytes:
         return self.store.view.block_receipts_json(self.store.locate(selector)) or NULL

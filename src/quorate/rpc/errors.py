@@ -54,6 +54,9 @@ def translate(error: Exception) -> RpcError | None:
     if isinstance(error, Reverted):
         message, output = error.args
         return RpcError(REVERTED, message, b'"0x%b"' % output.hex().encode())
+    if isinstance(error, Rejected) and len(error.args) == 2:
+        message, code = error.args
+        return RpcError(code, message)
     if isinstance(error, Rejected | Unavailable):
         return RpcError(SERVER, str(error))
     if isinstance(error, Invalid):

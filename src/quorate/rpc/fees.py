@@ -16,8 +16,6 @@ from quorate.rpc.store import Store
 
 MAX_PERCENTILES = 100
 MAX_BLOCKS = 1024
-MIN_BLOB_BASE_FEE = 1
-"""EIP-4844: what a blob costs while none are used; there are none here."""
 
 
 def parse_percentiles(value: Any) -> list[float]:
@@ -53,6 +51,7 @@ class Fees:
         return [
             Method("eth_gasPrice", Kind.INLINE, self.get_gas_price),
             Method("eth_maxPriorityFeePerGas", Kind.INLINE, self.get_tip),
+            Method("eth_baseFee", Kind.INLINE, self.get_base_fee),
             Method("eth_blobBaseFee", Kind.INLINE, self.get_blob_base_fee),
             Method("eth_feeHistory", Kind.SLOW, self.get_history, history),
         ]
@@ -64,8 +63,12 @@ class Fees:
     def get_tip(self) -> bytes:
         return quantity(self.store.view.suggest_tip())
 
+    def get_base_fee(self) -> bytes:
+        """Return the base fee of the next block."""
+        return quantity(self.store.view.next_base_fee())
+
     def get_blob_base_fee(self) -> bytes:
-        return quantity(MIN_BLOB_BASE_FEE)
+        return quantity(self.store.view.next_blob_base_fee())
 
     def get_history(self, count: int, newest: Selector, percentiles: list[float]) -> bytes:
         view = self.store.view

@@ -8,7 +8,7 @@ import msgspec
 
 from quorate._kernel import __version__, keccak256
 from quorate.rpc.dispatch import Kind, Method, required
-from quorate.rpc.encoding import FALSE, TRUE, data, quantity, text
+from quorate.rpc.encoding import FALSE, TRUE, data, quantity, text, to_hex
 from quorate.rpc.parameters import parse_data
 from quorate.rpc.store import Store
 from quorate.rpc.validator import Validator
@@ -37,6 +37,8 @@ class Network:
             Method("web3_clientVersion", Kind.INLINE, self.get_version),
             Method("web3_sha3", Kind.INLINE, self.hash, (required(parse_data),)),
             Method("rpc_modules", Kind.INLINE, self.get_modules),
+            Method("eth_config", Kind.INLINE, self.get_config),
+            Method("eth_capabilities", Kind.INLINE, self.get_capabilities),
             Method("eth_syncing", Kind.ASYNC, self.get_syncing),
         ]
 
@@ -49,6 +51,19 @@ class Network:
     async def count_peers(self) -> bytes:
         status = await self.validator.get_status()
         return quantity(sum(peer.connected for peer in status.peers))
+
+    def get_config(self) -> bytes:
+        """Return the rules of now and those that are scheduled (EIP-7910)."""
+        return self.store.view.config_json()
+
+    def get_capabilities(self) -> bytes:
+        """Return from which block on each kind of data can be asked for."""
+        view = self.store.view
+        head = view.head()
+        all_there = {"disabled": False, "oldestBlock": "0x0"}
+        kinds = ("state", "tx", "logs", "receipts", "blocks", "stateproofs")
+        block = {"number": hex(head), "hash": to_hex(view.block_hash(head) or b"")}
+        return msgspec.json.encode({"head": block, **dict.fromkeys(kinds, all_there)})
 
     def get_version(self) -> bytes:
         return text(get_client_version())
