@@ -1,6 +1,6 @@
 """The names of what is passed between layers."""
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from msgspec import Struct
 
@@ -14,7 +14,7 @@ Nanoseconds: TypeAlias = int
 Milliseconds: TypeAlias = int
 """Of Unix time in payloads."""
 
-ZERO_HASH = bytes(32)
+ZERO_HASH: Final = b"\0" * 32
 
 
 class Member(Struct, frozen=True, array_like=True, gc=False, order=True):

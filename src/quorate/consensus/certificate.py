@@ -39,56 +39,35 @@ envelope's hash by more than two thirds of the voting power, sorted by address:
 
 from collections.abc import Callable, Sequence
 from struct import Struct
-from typing import Annotated, TypeAlias
-
-from msgspec import Meta
+from typing import Final, TypeAlias
 
 from quorate.base.errors import Invalid
 from quorate.base.types import ZERO_HASH, Address, Hash, Height, Member
+from quorate.consensus.certificate_types import Certificate as Certificate
+from quorate.consensus.certificate_types import Envelope as Envelope
 from quorate.consensus.keys import verify_signature
 from quorate.consensus.membership import MAX_MEMBERS, ValidatorSet
-from quorate.consensus.replica import AddressBytes, HashBytes, HeightNumber, RoundNumber, Value
 from quorate.crypto.hashes import hash_payload, keccak256
 
-PROPOSAL, PREVOTE, PRECOMMIT = 0, 1, 2
-NIL = ZERO_HASH
+PROPOSAL: Final = 0
+PREVOTE: Final = 1
+PRECOMMIT: Final = 2
+NIL: Final = ZERO_HASH
 """The vote for no value."""
 
-DOMAIN = b"quorate\x01"
-VERSION = 1
-ENVELOPE = Struct(">16sQQ20s32s32s32s32s")
-STATEMENT = Struct(">8s32sBQQ32sI")
+DOMAIN: Final = b"quorate\x01"
+VERSION: Final = 1
+ENVELOPE: Final = Struct(">16sQQ20s32s32s32s32s")
+STATEMENT: Final = Struct(">8s32sBQQ32sI")
 """The layouts above."""
-ENGINE_BYTES = 16
-ENGINE_LETTERS = b"abcdefghijklmnopqrstuvwxyz0123456789-"
-ENVELOPE_BYTES = 180
-SIGNATURE_BYTES = 65
-ENTRY_BYTES = 20 + SIGNATURE_BYTES
-PREFIX_BYTES = 1 + ENVELOPE_BYTES + 8 + 2
-MAX_CERTIFICATE_BYTES = PREFIX_BYTES + MAX_MEMBERS * ENTRY_BYTES
+ENGINE_LETTERS: Final = b"abcdefghijklmnopqrstuvwxyz0123456789-"
+ENVELOPE_BYTES: Final = 180
+SIGNATURE_BYTES: Final = 65
+ENTRY_BYTES: Final = 20 + SIGNATURE_BYTES
+PREFIX_BYTES: Final = 1 + ENVELOPE_BYTES + 8 + 2
+MAX_CERTIFICATE_BYTES: Final = PREFIX_BYTES + MAX_MEMBERS * ENTRY_BYTES
 
 Verify: TypeAlias = Callable[[Address, Hash, bytes], bool]
-
-
-class Envelope(Value, frozen=True, array_like=True, gc=False):
-    """What wraps a payload for agreement; the layout is in the module's docstring."""
-
-    engine: Annotated[str, Meta(min_length=1, max_length=ENGINE_BYTES, pattern="^[a-z0-9-]+$")]
-    height: HeightNumber
-    round: RoundNumber
-    proposer: AddressBytes
-    parent: HashBytes
-    members: HashBytes
-    next_members: HashBytes
-    payload: HashBytes
-
-
-class Certificate(Value, frozen=True, array_like=True, gc=False):
-    """A decided envelope with the precommits that decided it, sorted by address."""
-
-    envelope: Envelope
-    round: int
-    signatures: list[tuple[Address, bytes]]
 
 
 def encode_envelope(envelope: Envelope) -> bytes:

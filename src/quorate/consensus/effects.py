@@ -4,7 +4,7 @@ Values stand apart from the classes that work with them: msgspec builds them fro
 at run time, so they stay interpreted where the rest is compiled.
 """
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Final, TypeAlias
 
 from msgspec import Meta, Struct
 
@@ -228,7 +228,7 @@ Effect: TypeAlias = (
     | Readable
 )
 
-NOTHING = b""
+NOTHING: Final = b""
 """What `submit` carries to a replica that asked with `build=False`."""
 
 

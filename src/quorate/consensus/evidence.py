@@ -10,7 +10,7 @@ whoever punishes must have been able to see it before stakes are gone.
 """
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -28,8 +28,8 @@ from quorate.consensus.replica import (
     Value,
 )
 
-EVIDENCE_HEIGHTS = 10_000
-MAX_EVIDENCE_BYTES = 1024
+EVIDENCE_HEIGHTS: Final = 10_000
+MAX_EVIDENCE_BYTES: Final = 1024
 
 Offence: TypeAlias = tuple[Address, Height, int, int]
 """(validator, height, round, kind)."""

@@ -4,7 +4,7 @@ With total power `n` and Byzantine power below a third, two quorums (more than t
 correct member, and a third (more than one third) holds one.
 """
 
-from typing import Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from quorate.base.types import Address, Hash
 
@@ -36,7 +36,7 @@ class Ballot(Protocol):
 
 B = TypeVar("B", bound=Ballot)
 
-CONFLICTS = 3
+CONFLICTS: Final = 3
 """How many further values of one voter are kept before only values with a third behind them are."""
 
 

@@ -14,6 +14,7 @@ signatures, so a partly connected network works), or the decision, if it is one 
 """
 
 from abc import abstractmethod
+from typing import Final
 
 from quorate.base.native import mypyc_attr
 from quorate.base.types import Address, Hash, Height, Member, Nanoseconds
@@ -53,8 +54,8 @@ from quorate.consensus.tendermint_types import (
     Vote,
 )
 
-MAX_ANSWERED = 2048
-OFFER_BYTES_PER_MS = 1000
+MAX_ANSWERED: Final = 2048
+OFFER_BYTES_PER_MS: Final = 1000
 """How thin a link may be before payloads are sent again that have not come through yet."""
 
 

@@ -1,11 +1,13 @@
 """What a Tendermint replica keeps of the rounds of its height."""
 
+from typing import Final
+
 from quorate.base.types import Address, Hash
 from quorate.consensus.certificate import PREVOTE
 from quorate.consensus.quorum import VoteSet
 from quorate.consensus.tendermint_types import Proposal, Vote
 
-VERIFIED = 4096
+VERIFIED: Final = 4096
 """Signatures that are remembered as verified."""
 
 

@@ -1,6 +1,6 @@
 """What Tendermint replicas are told, say to each other, and write down."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
@@ -16,24 +16,24 @@ from quorate.consensus.replica import (
     SignatureBytes,
 )
 
-ENGINE = "tendermint"
+ENGINE: Final = "tendermint"
 """Its name in envelopes."""
 
-MILLISECOND = 1_000_000
+MILLISECOND: Final = 1_000_000
 """In nanoseconds."""
 
-KEPT_ROUNDS = 16
+KEPT_ROUNDS: Final = 16
 """Rounds below the current one whose votes are kept (besides the valid round)."""
-ROUNDS_AHEAD = 2
+ROUNDS_AHEAD: Final = 2
 """Rounds above the current one whose votes are kept; beyond, only that the voter is there."""
-HELD_PER_SENDER = 16
+HELD_PER_SENDER: Final = 16
 """Messages of the next height that are held for each sender, one proposal among them."""
-STATUS_PEERS = 3
+STATUS_PEERS: Final = 3
 """Whom a replica that makes no progress asks at a time, in turn: no more answers than that."""
-STATUS_ROUNDS = 4
-MAX_PROPOSALS = 3
+STATUS_ROUNDS: Final = 4
+MAX_PROPOSALS: Final = 3
 """Different proposals of one proposer in one round that are kept, all but one as evidence."""
-MAX_PAYLOAD_BYTES = 32 << 20
+MAX_PAYLOAD_BYTES: Final = 32 << 20
 
 
 class Settings(Struct, frozen=True, kw_only=True):

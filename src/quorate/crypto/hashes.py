@@ -1,11 +1,13 @@
 """Hashes of what is agreed on."""
 
+from typing import Final
+
 from quorate._kernel import keccak256
 from quorate.base.types import Hash, Milliseconds
 
 __all__ = ["HEAD_BYTES", "compute_seal", "hash_payload", "keccak256", "read_timestamp"]
 
-HEAD_BYTES = 64
+HEAD_BYTES: Final = 64
 """The part of a payload that can be shown without the rest."""
 
 

@@ -10,12 +10,12 @@ blocks compare everything that execution decides.
 """
 
 import msgspec
-from msgspec import Struct
 
 from quorate.base.errors import Invalid, Unavailable
 from quorate.base.types import Address, Hash, Height, Member, Milliseconds
 from quorate.crypto.hashes import HEAD_BYTES, keccak256
 from quorate.ledger.application import Executed
+from quorate.ledger.opaque_blocks import Branch, Final
 from quorate.ledger.payload import compose, parse_head
 
 MEMBER_PREFIX = b"\x00member"
@@ -23,30 +23,13 @@ MEMBER_BYTES = len(MEMBER_PREFIX) + 28
 MAX_ITEM_BYTES = 128 << 10
 MAX_POOL_ITEMS = 1 << 16
 MAX_POOL_BYTES = 64 << 20
-MAX_AHEAD_MS: Milliseconds = 10_000
+MAX_AHEAD_MS = 10_000
 """How far a payload's time may lie before the wall clock."""
 ITEM_OVERHEAD = 5
 """Bytes of an item's header in a body, at most."""
 
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(list[bytes])
-
-
-class Final(Struct, frozen=True):
-    """What the store holds of a height."""
-
-    executed: Executed
-    envelope: Hash
-    certificate: bytes
-    payloads: list[bytes]
-
-
-class Branch(Struct, frozen=True):
-    """An executed block and the items it is the first to hold."""
-
-    executed: Executed
-    parent: Hash
-    fresh: dict[Hash, bytes]
 
 
 class OpaqueStore:

@@ -15,13 +15,15 @@ without the body. Engines know payloads as opaque bytes with that hash; the kern
 layout (`kernel/src/payload.rs`).
 """
 
+from typing import Final
+
 from quorate.base.errors import Invalid
 from quorate.base.types import Address, Hash, Milliseconds
 from quorate.crypto.hashes import HEAD_BYTES, hash_payload
 
 __all__ = ["HEAD_BYTES", "compose", "hash_payload", "parse_head"]
 
-PREFIX = bytes((1, 0, 0, 0))
+PREFIX: Final = bytes((1, 0, 0, 0))
 """Version and zeros."""
 
 

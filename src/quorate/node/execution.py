@@ -8,7 +8,7 @@ catches up on a lane of its own, merging all that has become final meanwhile.
 
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from quorate.base.errors import Corrupt, Invalid, Unavailable
 from quorate.base.types import Hash, Height, Milliseconds
@@ -19,13 +19,13 @@ from quorate.node.interpreter import Interpreter
 from quorate.node.port import Port
 from quorate.node.settings import Settings
 
-WANT_TIMER = Timer("node.want")
+WANT_TIMER: Final = Timer("node.want")
 """Falls when a block is due although nothing waits, or when one must not come earlier."""
-MAX_CHECKS = 256
+MAX_CHECKS: Final = 256
 """Checks that wait for the height below; an engine asks for few, so more are a peer's doing."""
-MAX_RESULTS = 16
+MAX_RESULTS: Final = 16
 """Speculative results that are kept for one height."""
-AT_ONCE_BYTES = 1024
+AT_ONCE_BYTES: Final = 1024
 """A payload up to this size is checked and executed in one call, which saves a change of thread."""
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ ask its peers to relay. Duplicates are dropped before the pool sees them.
 """
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from quorate.base.types import Address, Hash, Height, Nanoseconds
 from quorate.consensus.replica import Timer
@@ -19,19 +19,19 @@ from quorate.node.port import Port
 from quorate.node.settings import Settings
 from quorate.node.wire import MAX_ITEMS, Transactions, encode
 
-GOSSIP_TIMER = Timer("node.gossip")
-AGAIN_TIMER = Timer("node.gossip.again")
-MILLISECOND: Nanoseconds = 1_000_000
-MAX_BATCH = 4096
+GOSSIP_TIMER: Final = Timer("node.gossip")
+AGAIN_TIMER: Final = Timer("node.gossip.again")
+MILLISECOND: Final = 1_000_000
+MAX_BATCH: Final = 4096
 """Items in one call of the pool, so that the first of a flood need not wait for the last."""
-MAX_DOUBLINGS = 5
+MAX_DOUBLINGS: Final = 5
 """Of the pause before what waits is told again."""
-MAX_AGAIN = 64
-MAX_AGAIN_BYTES = 16 << 10
+MAX_AGAIN: Final = 64
+MAX_AGAIN_BYTES: Final = 16 << 10
 """Of items that are told again at a time while heights come: over thin links, agreement shares the
 way with them."""
-FULL = "txpool is full"
-KNOWN = "already known"
+FULL: Final = "txpool is full"
+KNOWN: Final = "already known"
 
 Results: TypeAlias = list[tuple[Hash, str | None]]
 Admission: TypeAlias = tuple[Results, bool, bool]

@@ -13,7 +13,7 @@ cut then writes the checkpoint's records, those, and whatever waits, in one `por
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from quorate.base.types import Address, Hash, Height, Member, Nanoseconds
 from quorate.consensus.replica import (
@@ -42,7 +42,7 @@ from quorate.consensus.replica import (
 from quorate.node.port import Port
 from quorate.node.wire import encode
 
-MAX_CHECKPOINTS = 4
+MAX_CHECKPOINTS: Final = 4
 """Checkpoints that wait for the store; a newer one then replaces the newest."""
 NEWS = (Check, Deliver)
 """Effects of a message that brought a block which was not known before."""

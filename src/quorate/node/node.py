@@ -13,7 +13,7 @@ and answers what the node asks of its `Port`. Calls never overlap. The parts:
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from msgspec import MsgspecError
 
@@ -51,7 +51,7 @@ from quorate.node.wire import (
     make_record_decoder,
 )
 
-MAX_ACCUSATIONS = 64
+MAX_ACCUSATIONS: Final = 64
 """Pieces of evidence that are kept; the oldest make room."""
 
 

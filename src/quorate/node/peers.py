@@ -11,6 +11,7 @@ nothing.
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from quorate.base.types import Address, Hash, Height, Nanoseconds
 from quorate.consensus.replica import Timer
@@ -19,15 +20,16 @@ from quorate.node.settings import Settings
 from quorate.node.status import PeerStatus
 from quorate.node.wire import VERSION, Hello, Tip, encode
 
-SECOND: Nanoseconds = 1_000_000_000
-HELLO_TIMER = Timer("node.hello")
-TIP_TIMER = Timer("node.tip")
-HELLO_AGAIN: Nanoseconds = SECOND
-AT_ONCE: Nanoseconds = 2 * SECOND
+SECOND: Final = 1_000_000_000
+HELLO_TIMER: Final = Timer("node.hello")
+TIP_TIMER: Final = Timer("node.tip")
+HELLO_AGAIN: Final = SECOND
+AT_ONCE: Final = 2 * SECOND
 """How much an allowance permits at once: what it earns in this time."""
-STRIKE_POINTS, MALFORMED_POINTS = 1, 20
+STRIKE_POINTS: Final = 1
+MALFORMED_POINTS: Final = 20
 """Where membership is open: of the points that a ban takes, `standing.BAN_POINTS`."""
-STRIKES_FADE: Nanoseconds = 10 * SECOND
+STRIKES_FADE: Final = 10 * SECOND
 """After this long without one, strikes are forgotten."""
 
 

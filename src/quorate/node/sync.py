@@ -8,6 +8,8 @@ answer is refused, is left alone for a while and the range is asked of another; 
 is taken all the same.
 """
 
+from typing import Final
+
 from quorate.base.types import Address, Height, Nanoseconds
 from quorate.consensus.replica import Decision, Recalled, Timer
 from quorate.ledger.application import Application
@@ -18,18 +20,18 @@ from quorate.node.port import Port
 from quorate.node.settings import Settings
 from quorate.node.wire import Decisions, GetDecisions, encode
 
-SYNC_TIMER = Timer("node.sync")
-SHUN: Nanoseconds = 5 * SECOND
+SYNC_TIMER: Final = Timer("node.sync")
+SHUN: Final = 5 * SECOND
 """How long a peer that failed us is not asked."""
-MAX_SHUNNED = 1024
+MAX_SHUNNED: Final = 1024
 """Where anybody may join, those who come and go are without number."""
-MAX_LATE = 64
+MAX_LATE: Final = 64
 """Requests that were given up and whose answers are still taken."""
-MAX_TIMEOUT: Nanoseconds = 60 * SECOND
+MAX_TIMEOUT: Final = 60 * SECOND
 """Where the patience with answers stops growing."""
-WINDOW = 1024
+WINDOW: Final = 1024
 """Heights ahead of the verified one that are asked for."""
-MILLISECOND: Nanoseconds = 1_000_000
+MILLISECOND: Final = 1_000_000
 
 
 class Request:

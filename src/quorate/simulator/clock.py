@@ -10,18 +10,20 @@ Model: 0 <= t is the world's time in nanoseconds. Nothing here is chosen; `choos
 `choose_error` turn the choices of a stream into clock faults, where zero is no fault.
 """
 
+from typing import Final
+
 from quorate.base.types import Milliseconds, Nanoseconds
 from quorate.simulator.clock_errors import MS, ClockError
 
 __all__ = ["MAX_DRIFT_PPM", "START_MS", "Clock"]
 
-MILLION = 1_000_000
+MILLION: Final = 1_000_000
 
-START_MS: Milliseconds = 1_800_000_000_000
+START_MS: Final = 1_800_000_000_000
 """Unix time at the world's time 0 (January 2027)."""
-MAX_DRIFT_PPM = 900_000
+MAX_DRIFT_PPM: Final = 900_000
 """A monotonic clock that runs almost twice as fast, or at a tenth of the speed."""
-MAX_ERRORS = 64
+MAX_ERRORS: Final = 64
 """Wall errors at one time on one machine."""
 
 

@@ -5,7 +5,7 @@ The shapes follow TigerBeetle's simulator (linear, periodic, step) and what real
 servers, virtual machines that stand still and then jump.
 """
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from msgspec import Struct
 
@@ -27,11 +27,11 @@ __all__ = [
     "choose_error",
 ]
 
-MS = 1_000_000
-SECOND = 1_000_000_000
-MILLION = 1_000_000
+MS: Final = 1_000_000
+SECOND: Final = 1_000_000_000
+MILLION: Final = 1_000_000
 
-LEAP_SMEAR_NS = 86_400 * SECOND
+LEAP_SMEAR_NS: Final = 86_400 * SECOND
 """Public servers smear a leap second from noon to noon."""
 
 

@@ -27,7 +27,7 @@ import errno
 from collections import deque
 from collections.abc import Callable, Mapping
 from itertools import pairwise
-from typing import Literal
+from typing import Final, Literal
 
 from quorate.base.errors import Invalid
 from quorate.base.native import mypyc_attr
@@ -37,14 +37,14 @@ from quorate.simulator.tape import Choices
 
 __all__ = ["EFFECTS", "Effect", "Pace", "PowerCut", "Shape", "SimulatedDisk"]
 
-SECTOR_BYTES = 512
-MAX_PIECES = 32
+SECTOR_BYTES: Final = 512
+MAX_PIECES: Final = 32
 """Parts that the sectors of one file are torn into; larger appends tear in larger parts."""
-MAX_STARTS = 64
+MAX_STARTS: Final = 64
 """Appends to one file whose places are remembered, for writes that go astray."""
-HOWS = 1 << 24
+HOWS: Final = 1 << 24
 """Numbers that say what a crash or a failed sync leaves."""
-FRESH_BLOCK = b"\xa5"
+FRESH_BLOCK: Final = b"\xa5"
 """What a block that never belonged to a file holds."""
 
 Effect = Literal["harmless", "stops", "loses"]
@@ -538,7 +538,7 @@ class SimulatedDisk:
         return other
 
 
-class Details:
+class Details(Choices):
     """The choices that one number stands for."""
 
     __slots__ = ("rng",)

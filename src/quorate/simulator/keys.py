@@ -4,6 +4,8 @@ Only the holder of a key makes its tokens, in this world by construction: whoeve
 of ours, and none does. Real secp256k1 keys (`quorate.consensus.keys`) fit in the same place.
 """
 
+from typing import Final
+
 from quorate.base.native import mypyc_attr
 from quorate.base.types import Address, Hash
 from quorate.consensus.replica import Keys
@@ -11,7 +13,7 @@ from quorate.simulator.sealing import make_token
 
 __all__ = ["SimulatedKeys"]
 
-FILLER = bytes(13)
+FILLER: Final = bytes(13)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from heapq import heappush
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from quorate.base.errors import Corrupt, Unavailable
 from quorate.base.native import mypyc_attr
@@ -32,7 +32,7 @@ __all__ = ["Machine", "SimulatedNode"]
 
 T = TypeVar("T")
 
-SEGMENT_BYTES = 1 << 14
+SEGMENT_BYTES: Final = 1 << 14
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

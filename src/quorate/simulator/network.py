@@ -11,7 +11,7 @@ late comes at the last moment that it allows, and connections break only while f
 
 from collections.abc import Callable
 from heapq import heappush
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from quorate.base.types import Address, Nanoseconds
 from quorate.node.contacts import Open
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection", "Link", "Network"]
 
-RECONNECT_NS = SECOND
+RECONNECT_NS: Final = SECOND
 """After a connection broke, it is tried again."""
-NO_LIMIT = 1 << 62
-NOTICE_NS = 5 * SECOND
+NO_LIMIT: Final = 1 << 62
+NOTICE_NS: Final = 5 * SECOND
 """After this long without a frame through a cut, a connection breaks."""
 
 

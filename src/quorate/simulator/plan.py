@@ -1,6 +1,6 @@
 """What a run is made of, besides its tape: the network, the faults, the time it is given."""
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from msgspec import Struct
 
@@ -10,8 +10,8 @@ from quorate.simulator.timing import AnyTiming
 
 __all__ = ["MS", "PROFILES", "SECOND", "MemberPlan", "Plan", "Profile", "get_profile"]
 
-MS: Nanoseconds = 1_000_000
-SECOND: Nanoseconds = 1_000 * MS
+MS: Final = 1_000_000
+SECOND: Final = 1_000 * MS
 
 
 class MemberPlan(Struct, frozen=True, forbid_unknown_fields=True):

@@ -12,9 +12,9 @@ change for a seed, and costs 0.1 us a choice; everything else is integers.
 """
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from random import Random
-from typing import Protocol
 
 from quorate.base.errors import Invalid
 from quorate.base.native import mypyc_attr
@@ -33,19 +33,22 @@ def strip_zeros(values: list[int]) -> list[int]:
     return values[:end]
 
 
-class Choices(Protocol):
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Choices(ABC):
     """What components choose by."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def choose(self, n: int) -> int:
         """Return a number in [0, n); `n` is at least 1."""
-        ...
 
+    @abstractmethod
     def chance(self, permille: int) -> bool:
         """Return whether something that happens in so many of a thousand cases does."""
-        ...
 
 
-class Stream:
+class Stream(Choices):
     """A seeded stream that keeps nothing."""
 
     __slots__ = ("random",)
@@ -87,7 +90,7 @@ class Recorded(Stream):
         return happens
 
 
-class Replayed:
+class Replayed(Choices):
     """A stream that says what it is told, and zero afterwards, until it is given a seed."""
 
     __slots__ = ("at", "fresh", "most", "said", "values")

@@ -6,7 +6,7 @@ and a traced repetition of that one rung shows the first event that differs.
 """
 
 import hashlib
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -29,10 +29,17 @@ __all__ = [
     "Event",
 ]
 
-FRAME, TIMER, DISK, WORK, LINK, FAULT, CLIENT, FINAL = range(1, 9)
+FRAME: Final = 1
+TIMER: Final = 2
+DISK: Final = 3
+WORK: Final = 4
+LINK: Final = 5
+FAULT: Final = 6
+CLIENT: Final = 7
+FINAL: Final = 8
 """Kinds of event in a digest."""
 
-RUNG = 1024
+RUNG: Final = 1024
 """Events between two rungs of the ladder."""
 
 Entry: TypeAlias = tuple[Nanoseconds, int, int, int, bytes]

@@ -175,7 +175,7 @@ class WatchedTape(Tape):
             self.drawn.append(Drawn(time_ns, name, value))
 
 
-class WatchedStream:
+class WatchedStream(Choices):
     """A stream that tells its tape what it says."""
 
     __slots__ = ("inner", "name", "tape")

@@ -12,7 +12,7 @@ shown; and nothing is final that nobody submitted, unless there are traitors.
 Answers of traitors, and of nodes whose disks lie, count as not given.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from quorate.base.types import Height, Nanoseconds
 from quorate.ledger.opaque import MEMBER_PREFIX
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Clients"]
 
-ATTEMPTS = 3
+ATTEMPTS: Final = 3
 """With one item, before a client gives up."""
-PATIENCE_NS: Nanoseconds = 2 * SECOND
+PATIENCE_NS: Final = 2 * SECOND
 """How long a client waits for an answer at least; at most twice as long."""
-MAX_DOUBLINGS = 5
+MAX_DOUBLINGS: Final = 5
 """Of that time, for what is never given up."""
-MAX_ACTORS = 16
+MAX_ACTORS: Final = 16
 """Clients that are told apart in histories."""
-READS = 4
+READS: Final = 4
 """One in so many requests is a read."""
 
 

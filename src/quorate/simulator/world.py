@@ -7,7 +7,7 @@ the order of the run.
 
 from collections.abc import Callable
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from quorate.base.errors import Invalid
 from quorate.base.types import Address, Hash, Height, Nanoseconds
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 __all__ = ["World"]
 
-MAX_FINDINGS = 16
+MAX_FINDINGS: Final = 16
 """Of one run; the first ones say most."""
 
 

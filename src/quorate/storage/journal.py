@@ -41,6 +41,7 @@ later crash may dig up.
 
 import struct
 from collections.abc import Iterator
+from typing import Final
 from zlib import crc32
 
 from quorate.base.errors import Corrupt, Invalid, Unavailable
@@ -48,16 +49,16 @@ from quorate.base.native import mypyc_attr
 from quorate.storage.contents import Contents, Damage, Found, Recovered, Segment
 from quorate.storage.disk import Disk
 
-VERSION = 1
-SEGMENT_MAGIC = b"QSEG"
-RECORD_MAGIC = b"QREC"
-SEGMENT_HEADER = struct.Struct("<4sIQQII")
-RECORD_HEADER = struct.Struct("<4sIQQQII")
-CHECK = struct.Struct("<I")
-SEGMENT_HEADER_BYTES = SEGMENT_HEADER.size + CHECK.size
-RECORD_HEADER_BYTES = RECORD_HEADER.size + CHECK.size
-DEFAULT_SEGMENT_BYTES = 16 << 20
-DEFAULT_RECORD_BYTES = 64 << 20
+VERSION: Final = 1
+SEGMENT_MAGIC: Final = b"QSEG"
+RECORD_MAGIC: Final = b"QREC"
+SEGMENT_HEADER: Final = struct.Struct("<4sIQQII")
+RECORD_HEADER: Final = struct.Struct("<4sIQQQII")
+CHECK: Final = struct.Struct("<I")
+SEGMENT_HEADER_BYTES: Final = SEGMENT_HEADER.size + CHECK.size
+RECORD_HEADER_BYTES: Final = RECORD_HEADER.size + CHECK.size
+DEFAULT_SEGMENT_BYTES: Final = 16 << 20
+DEFAULT_RECORD_BYTES: Final = 64 << 20
 MAX_BASE_BYTES = (1 << 32) - 1
 
 

@@ -5,6 +5,7 @@ The layout of envelopes, statements and certificates is read here from its descr
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from quorate.base.types import Address, Hash, Height, Member
 from quorate.crypto.hashes import keccak256
@@ -15,9 +16,10 @@ Report = Callable[[str, str, Address], None]
 """Called with a property that does not hold, what was found and expected, and whose it is."""
 Verify = Callable[[Address, Hash, bytes], bool]
 
-ENVELOPE_AT, ENVELOPE_END = 1, 181
-SIGNATURES_AT = 191
-SIGNATURE_BYTES = 85
+ENVELOPE_AT: Final = 1
+ENVELOPE_END: Final = 181
+SIGNATURES_AT: Final = 191
+SIGNATURE_BYTES: Final = 85
 
 
 def compute_statement(

@@ -17,6 +17,7 @@ Properties:
 """
 
 from collections.abc import Callable
+from typing import Final
 
 from quorate.base.types import Address, Hash, Height, Member
 from quorate.consensus.certificate import NIL, PRECOMMIT, PREVOTE
@@ -26,7 +27,7 @@ from quorate.simulator.invariants.chain import Report
 
 __all__ = ["TendermintRules"]
 
-KEPT_HEIGHTS = 64
+KEPT_HEIGHTS: Final = 64
 """Heights whose votes are kept below the highest."""
 
 
