@@ -26,7 +26,8 @@ def engine() -> Iterator[None]:
 
 
 def make_world(seed: int, count: int, **more: Any) -> World:
-    world = World(make_plan(seed, "none", count, engine=NAME, **more), Tape(seed))
+    plan = make_plan(seed, "none", count, engine=NAME, bootnodes=(0,), **more)
+    world = World(plan, Tape(seed))
     for machine in world.machines:
         machine.start()
     return world

@@ -78,7 +78,8 @@ class OpenNetwork(Network):
                 machine.host = parse_host(plan.hosts[machine.index])
             self.place(machine)
         super().__init__(world)
-        self.bootnodes = [Bootnode(self.get_place(world.machines[i])) for i in plan.bootnodes]
+        known = [world.machines[i] for i in plan.bootnodes if i < len(world.machines)]
+        self.bootnodes = [Bootnode(self.get_place(machine)) for machine in known]
 
     def place(self, machine: "Machine") -> None:
         """Give a machine its address."""

@@ -66,8 +66,9 @@ class Plan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whether nodes of an open engine find each other; without, all machines are connected."""
     discovery_settings: dict[str, Any] = {}
     """Of `quorate.node.contacts.OpenSettings`."""
-    bootnodes: tuple[int, ...] = (0,)
-    """Machines that everybody knows, where membership is open."""
+    bootnodes: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6, 7)
+    """Machines that everybody knows, where membership is open; those of them that there are. Who
+    starts while none of them is there, and knows nobody else, stays alone."""
     hosts: list[str] = []
     """Addresses of the first machines; each other one has a range of its own."""
     bug: str = ""

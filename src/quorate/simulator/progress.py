@@ -10,6 +10,8 @@ changing, nobody knows, and the verdict is unknown.
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from msgspec import MsgspecError
+
 from quorate.base.types import Nanoseconds
 from quorate.consensus import ENGINES
 from quorate.simulator.lasso import LassoDetector, NodeView, Snapshot
@@ -261,8 +263,15 @@ def take_snapshot(world: "World", machines: list["Machine"]) -> Snapshot:
             )
         )
     frames = {args[2] for _, _, call, args in world.queue if call == world.arrive}
-    kinds = {type(world.decode(frame)).__name__ for frame in frames}
-    return Snapshot(world.now, nodes, sorted(kinds))
+    return Snapshot(world.now, nodes, sorted({get_kind(world, frame) for frame in frames}))
+
+
+def get_kind(world: "World", frame: bytes) -> str:
+    """Return what a frame is; a liar's may be anything."""
+    try:
+        return type(world.decode(frame)).__name__
+    except (MsgspecError, ValueError):
+        return "nonsense"
 
 
 def get_height(world: "World", index: int) -> int:
