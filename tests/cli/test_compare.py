@@ -68,6 +68,8 @@ def test_files_of_latency_and_faults(tmp_path: Path, capsys: pytest.CaptureFixtu
         (["--latency", "nonsense"], 2, "--latency nonsense: expected lan"),
         (["--cost", "luck=3"], 2, "--cost luck=3: expected sync_us"),
         (["--cost", "link_mbit=0"], 2, "--cost link_mbit=0: expected at least 1"),
+        (["--setting", "pow.luck=1"], 2, "--setting pow.luck=1: expected pow.NAME=N with"),
+        (["--setting", "raft.heartbeat_ms=0"], 2, "--setting: raft: "),
         (["--rate", "10000", "--seconds", "3600"], 2, "expected at most 2000000 items"),
         (["--rate", "0"], 2, "--rate"),
         (["nowhere.toml"], 2, "nowhere.toml"),

@@ -17,7 +17,7 @@ from quorate.cli.options import format_option, option
 from quorate.cli.output import EXIT_CONFIG, EXIT_USAGE, Problem, Progress, emit, fail, say
 from quorate.cli.simulated import Setup, build_plan
 from quorate.consensus import ENGINES
-from quorate.simulator.compare.document import Comparison, Wishes
+from quorate.simulator.compare.document import JOULES_PER_HASH, Comparison, Wishes
 from quorate.simulator.compare.experiment import MAX_RATE, Conditions
 from quorate.simulator.compare.latency import PRESETS, Latency, parse_latency
 from quorate.simulator.compare.metered import Model
@@ -56,6 +56,8 @@ class Asked(Struct, frozen=True, kw_only=True):
     faults: str
     latency: str
     cost: tuple[str, ...]
+    setting: tuple[str, ...]
+    joules_per_hash: float
     seed: int
     max_rate: int
     trials: bool
@@ -125,6 +127,18 @@ class Asked(Struct, frozen=True, kw_only=True):
     multiple=True,
     metavar="NAME=N",
     help=f"Change the model of costs: {', '.join(COSTS)}. May be given again.",
+)
+@option(
+    "--setting",
+    multiple=True,
+    metavar="ENGINE.NAME=N",
+    help="Change a setting of an engine, as pow.interval_ms=1000. May be given again.",
+)
+@option(
+    "--joules-per-hash",
+    type=click.FloatRange(0, 1),
+    default=JOULES_PER_HASH,
+    help="Of proof of work: 10 W for a million hashes a second, unless you know better.",
 )
 @option("--seed", type=SEED, default=1, help="Of arrivals, delays and draws.")
 @option(
@@ -230,9 +244,14 @@ def prepare(asked: Asked) -> Comparison:
         script=script,
         profile=profile,
         model=read_costs(asked.cost),
+        settings=read_settings(asked.setting, bases),
     )
     is_file = asked.workload not in WORKLOADS
-    wishes = Wishes(most=0 if is_file else asked.max_rate, trials=asked.trials)
+    wishes = Wishes(
+        most=0 if is_file else asked.max_rate,
+        trials=asked.trials,
+        joules_per_hash=asked.joules_per_hash,
+    )
     return Comparison(bases, conditions, workload, wishes)
 
 
@@ -324,6 +343,26 @@ def read_costs(words: tuple[str, ...]) -> Model:
     return model
 
 
+def read_settings(words: tuple[str, ...], bases: list[Plan]) -> dict[str, dict[str, int]]:
+    """Return what was changed of engines' settings."""
+    settings: dict[str, dict[str, int]] = {}
+    for word in words:
+        match = re.fullmatch(r"(\w+)\.(\w+)=(\d{1,18})", word)
+        engine = None if match is None else ENGINES.get(match[1])
+        names = () if engine is None else engine.settings.__struct_fields__
+        if match is None or match[2] not in names:
+            expected = f"{match[1]}.NAME=N with {', '.join(names)}" if names and match else ""
+            fail(f"--setting {word}: expected {expected or 'ENGINE.NAME=N'}", EXIT_USAGE)
+        settings.setdefault(match[1], {})[match[2]] = int(match[3])
+    for base in bases:
+        changed = {**base.engine_settings, **settings.get(base.engine, {})}
+        try:
+            msgspec.convert(changed, ENGINES[base.engine].settings, strict=False)
+        except (Invalid, msgspec.ValidationError) as error:
+            fail(f"--setting: {base.engine}: {error}", EXIT_USAGE)
+    return settings
+
+
 def format_command(asked: Asked) -> str:
     """Return the command line that asks for this again."""
     words = ["quorate compare"]
@@ -332,7 +371,7 @@ def format_command(asked: Asked) -> str:
     defaults = {p.name: p.default for p in compare.params}
     for name in Asked.__struct_fields__:
         value = getattr(asked, name)
-        if name in ("network", "cost") or value is None or value == defaults.get(name):
+        if name in ("network", "cost", "setting") or value is None or value == defaults.get(name):
             continue
         if name == "trials":
             words.append("--no-trials")
@@ -340,6 +379,7 @@ def format_command(asked: Asked) -> str:
         shown = f"{value:g}" if isinstance(value, float) else str(value)
         words.append(f"--{name.replace('_', '-')} {shlex.quote(shown)}")
     words += [f"--cost {shlex.quote(word)}" for word in asked.cost]
+    words += [f"--setting {shlex.quote(word)}" for word in asked.setting]
     return " ".join(words)
 
 

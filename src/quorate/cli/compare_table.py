@@ -27,6 +27,7 @@ def show_comparison(document: dict[str, Any]) -> None:
     show_finality(engines)
     show_recoveries(engines)
     show_trials(engines)
+    show_double_spend(document["double_spend"])
     emit()
     for sentence in document["advice"]:
         lines = textwrap.wrap(sentence, WIDTH, initial_indent="* ", subsequent_indent="  ")
@@ -61,7 +62,8 @@ def show_speed(engines: list[dict[str, Any]]) -> None:
                 f"{quiet['frames_per_item']:,.1f}",
                 f"{quiet['bytes_per_item']:,}",
                 f"{(faulty or quiet)['blocks_lost']:,}",
-                f"{quiet['hashes']:,}",
+                format_hashes(quiet["hashes"]),
+                "0" if found["work"] is None else f"{found['work']['joules']:,.0f}",
             ]
         )
     emit_table(
@@ -77,9 +79,15 @@ def show_speed(engines: list[dict[str, Any]]) -> None:
             "bytes/item",
             "blocks lost",
             "hashes",
+            "joules",
         ],
         rows,
     )
+
+
+def format_hashes(count: int) -> str:
+    """Return a number of hashes, large ones by their power of ten."""
+    return f"{count:,}" if count < 1_000_000 else f"{count:.2e}"
 
 
 def describe_saturation(saturation: dict[str, Any] | None) -> str:
@@ -152,6 +160,19 @@ def show_trials(engines: list[dict[str, Any]]) -> None:
                 text = f"{found['engine']}, {trial['text']}: {trial['finding']}"
                 colour = COLOURS.get(trial["seen"])
                 emit(style("\n".join(textwrap.wrap(text, WIDTH)), fg=colour))
+
+
+def show_double_spend(found: dict[str, Any] | None) -> None:
+    """Print how often payments were taken back, beside the formula."""
+    if found is None:
+        return
+    emit()
+    curves = found["curves"]
+    rows = [
+        [str(count), *(f"{100 * curve['points'][i][1]:.2f} %" for curve in curves)]
+        for i, (count, _) in enumerate(curves[0]["points"])
+    ]
+    emit_table(["confirmations", *(curve["name"] for curve in curves)], rows)
 
 
 def format_time(us: int | None) -> str:

@@ -196,3 +196,38 @@ def test_trials_show_what_is_tolerated(engine: str, text: str, seen: str, proper
     assert trial.seen == seen
     assert trial.finding.startswith(property)
     assert trial.is_as_claimed()
+
+
+# ---- where blocks may be taken back
+
+FAST = {"pow": {"interval_ms": 500, "final_depth": 6, "safe_depth": 2}}
+
+
+@pytest.mark.parametrize("workload", ["opaque", "transfers"])
+def test_proof_of_work_shows_before_it_is_safe_and_final(workload: str) -> None:
+    base = make_base("pow")
+    conditions = make_conditions(settings=FAST, rate=20.0, length_ms=5000)
+    run = run_load(base, conditions, open_workload(workload, base.genesis))
+    assert run.outcome.verdict == "true", run.outcome.findings
+    assert len(run.operations) > 60
+    for operation in run.operations:
+        assert operation.final_ns is not None
+        assert operation.first_ns is not None
+        assert operation.safe_ns is not None
+        assert operation.first_ns <= operation.safe_ns <= operation.final_ns + MS
+    # Four machines with a million hashes a second each, give or take their last search.
+    assert 0.9 < run.hashes / (4 * 5 * 2**20) < 1.1
+    assert run.blocks > 3
+
+
+def test_blocks_of_the_losing_side_are_lost() -> None:
+    script = Script(
+        name="test", faults=(Fault(kind="partition", who="half", at_ms=500, for_ms=6000),)
+    )
+    deep = {"pow": {**FAST["pow"], "final_depth": 40}}
+    conditions = make_conditions(settings=deep, rate=10.0, length_ms=9000, script=script)
+    run = run_load(make_base("pow"), conditions, OPAQUE)
+    assert run.outcome.verdict == "true", run.outcome.findings
+    # A dozen blocks in six seconds, half of them on the side that loses.
+    assert run.blocks_lost > 2
+    assert run.lost == 0

@@ -10,6 +10,7 @@ def write_advice(document: dict[str, Any]) -> list[str]:
     engines = document["engines"]
     lines = [describe_tolerance(found) for found in engines if found["trials"]]
     lines += describe_surprises(engines)
+    lines += describe_paces(engines)
     if len(engines) > 1:
         lines += compare_latencies(engines)
         lines += compare_costs(engines)
@@ -56,6 +57,29 @@ def describe_surprises(engines: list[dict[str, Any]]) -> list[str]:
             if run is not None and run["verdict"] != "true":
                 told = "; ".join(f"{f['property']}: {f['message']}" for f in run["findings"])
                 lines.append(f"{found['engine']} {name}: verdict {run['verdict']}, {told}.")
+    return lines
+
+
+def describe_paces(engines: list[dict[str, Any]]) -> list[str]:
+    """Return what follows from rules about the pace of blocks."""
+    lines = []
+    for found in engines:
+        pace, work = found["pace"], found["work"]
+        if pace is None:
+            continue
+        whole = pace["interval_ms"] * pace["depth"] * 1000
+        lines.append(
+            f"{found['engine']} takes its time by rule: with a block every "
+            f"{pace['interval_ms'] / 1000:g} s and {pace['depth']} more on top until one is final "
+            f"that is {format_us(whole)} on average, however fast machines and network are; until "
+            "then a block can be taken back."
+        )
+        if work is not None:
+            lines.append(
+                f"Its miners tried {work['hashes_per_item']:,} nonces for each item at this rate, "
+                f"{work['joules_per_item']:g} J at {work['joules_per_hash']:g} J for each of them, "
+                "which is an assumption (--joules-per-hash); the other engines try none."
+            )
     return lines
 
 

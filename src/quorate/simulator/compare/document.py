@@ -20,6 +20,8 @@ from quorate.simulator.compare.experiment import (
     Conditions,
     Run,
     find_saturation,
+    get_pace,
+    make_plan,
     run_load,
 )
 from quorate.simulator.compare.load import PATIENCE_NS
@@ -29,6 +31,7 @@ from quorate.simulator.compare.measures import (
     compute_percentile,
     compute_recovery,
     compute_series,
+    compute_throughput,
     compute_window,
     find_longest_gap,
     to_us,
@@ -36,14 +39,25 @@ from quorate.simulator.compare.measures import (
 from quorate.simulator.compare.script import SCRIPTS, describe_fault
 from quorate.simulator.compare.trials import Trial, list_runs, list_trials
 from quorate.simulator.compare.workload import Workload
+from quorate.simulator.double_spend import measure_curve
 from quorate.simulator.plan import MS, Plan
 
-__all__ = ["FORMAT", "Comparison", "Wishes"]
+__all__ = ["FORMAT", "JOULES_PER_HASH", "Comparison", "Wishes"]
 
 FORMAT = "quorate compare"
 QUIET_MS: Milliseconds = 15_000
 """How long the run without faults lasts at most."""
+QUIET_INTERVALS = 20
+"""Unless so many blocks take longer."""
 PERCENTILES = (50.0, 95.0, 99.0)
+JOULES_PER_HASH = 1e-5
+"""Ten watts for a million hashes a second: an assumption about one thread of a processor, which the
+document states; miners made for it take a millionth of that.
+"""
+SHARES_PERMILLE = (100, 250, 400)
+"""Of all hash power, that an attacker has."""
+CONFIRMATIONS = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12)
+RACES = 5000
 CURVE = 100
 """Points of a distribution's curve."""
 STEPS = 120
@@ -56,6 +70,7 @@ class Wishes(Struct, frozen=True, kw_only=True):
     most: int
     """Where the search for the highest rate ends; 0: no search."""
     trials: bool = True
+    joules_per_hash: float = JOULES_PER_HASH
 
 
 class Subject(Struct, kw_only=True):
@@ -92,28 +107,38 @@ class Comparison:
         """Measure everything; yield what comes next before each step."""
         conditions, workload = self.conditions, self.workload
         calm = msgspec.structs.replace(
-            conditions,
-            script=SCRIPTS["none"],
-            profile=None,
-            length_ms=min(conditions.length_ms, QUIET_MS),
+            conditions, script=SCRIPTS["none"], profile=None, length_ms=QUIET_MS
         )
         for base in self.bases:
             name = base.engine
             yield f"{name}: without faults"
-            subject = Subject(base=base, quiet=run_load(base, calm, workload))
+            subject = Subject(base=base, quiet=self.run_quiet(base))
             self.subjects.append(subject)
             if self.has_faults():
                 yield f"{name}: with faults"
                 subject.faulty = run_load(base, conditions, workload)
             if self.wishes.most:
                 yield f"{name}: the highest rate"
-                latencies = [o.final_ns for o in subject.quiet.operations]
-                usual = compute_percentile(latencies, 50) or DRAIN_NS
+                shown = [o.get_shown() for o in subject.quiet.operations]
+                usual = compute_percentile(shown, 50) or DRAIN_NS
                 subject.saturation = find_saturation(base, calm, workload, usual, self.wishes.most)
             if self.wishes.trials:
                 for text, run in list_runs(base, calm):
                     yield f"{name}: {text}"
                     subject.trials.append(run())
+
+    def run_quiet(self, base: Plan) -> Run:
+        """Run one engine without faults, for as long as tells something about its pace."""
+        conditions = self.conditions
+        pace = get_pace(make_plan(base, conditions, self.workload))
+        length_ms = min(conditions.length_ms, QUIET_MS)
+        quiet = msgspec.structs.replace(
+            conditions,
+            script=SCRIPTS["none"],
+            profile=None,
+            length_ms=max(length_ms, QUIET_INTERVALS * pace.interval_ns // MS),
+        )
+        return run_load(base, quiet, self.workload)
 
     def make_document(self, command: str) -> dict[str, Any]:
         """Return everything that was measured."""
@@ -124,20 +149,44 @@ class Comparison:
             "command": command,
             "conditions": describe_conditions(self.conditions, self.workload, self.bases[0]),
             "engines": engines,
-            "double_spend": None,
+            "double_spend": self.describe_double_spend(),
             "real": None,
         }
         document["advice"] = write_advice(document)
         return document
 
+    def describe_double_spend(self) -> dict[str, Any] | None:
+        """Return how often payments are taken back, if there is an engine that lets them be."""
+        if not any(ENGINES[base.engine].open for base in self.bases):
+            return None
+        curves: list[dict[str, Any]] = []
+        for permille in SHARES_PERMILLE:
+            points = measure_curve(permille, CONFIRMATIONS, RACES, self.conditions.seed)
+            name = f"{permille / 10:g} % of the power"
+            for kind, formula in (("rate", False), ("nakamoto", True)):
+                curves.append(
+                    {
+                        "name": f"{name}, {'by Nakamoto' if formula else 'raced'}",
+                        "share": permille / 1000,
+                        "formula": formula,
+                        "points": [[p.confirmations, round(getattr(p, kind), 6)] for p in points],
+                    }
+                )
+        text = (
+            f"{RACES:,} races for each point, in which every block reaches everybody at once: an "
+            "attacker pays, mines in secret, and publishes once the payment has so many "
+            "confirmations and its own branch is the heavier one. Nakamoto's formula (2008, "
+            "section 11) gives it one block in advance."
+        )
+        return {"text": text, "races": RACES, "curves": curves}
+
     def describe(self, subject: Subject) -> dict[str, Any]:
         """Return what was measured of one engine."""
         engine = ENGINES[subject.base.engine]
         quiet = subject.quiet
-        latencies = [o.final_ns for o in quiet.operations]
-        band = compute_band(latencies)
-        length = self.conditions.length_ms * MS
-        quiet_ns = min(length, QUIET_MS * MS)
+        shown = [o.get_shown() for o in quiet.operations]
+        band = compute_band(shown)
+        length, quiet_ns = self.conditions.length_ms * MS, quiet.length_ms * MS
         step = choose_step(length)
         found: dict[str, Any] = {
             "engine": engine.name,
@@ -145,15 +194,17 @@ class Comparison:
             "source": engine.source,
             "caution": engine.caution,
             "proves": engine.proves,
+            "pace": describe_pace(subject),
             "quiet": describe_run(quiet, quiet_ns),
             "band_us": to_us(band),
-            "curve_us": describe_curve(latencies),
+            "curve_us": describe_curve(shown),
             "saturation": subject.saturation,
             "series": {
                 "step_ms": step // MS,
                 "quiet": compute_series(quiet.operations, quiet_ns, step),
             },
             "faulty": None,
+            "work": self.describe_work(quiet),
             "trials": [
                 {**msgspec.to_builtins(trial), "as_claimed": trial.is_as_claimed()}
                 for trial in subject.trials
@@ -164,6 +215,20 @@ class Comparison:
             found["faulty"]["recoveries"] = self.describe_recoveries(subject, band)
             found["series"]["faulty"] = compute_series(subject.faulty.operations, length, step)
         return found
+
+    def describe_work(self, run: Run) -> dict[str, Any] | None:
+        """Return what mining took in the run without faults, if there was any."""
+        if not run.hashes:
+            return None
+        items = max(len(run.operations), 1)
+        joules = run.hashes * self.wishes.joules_per_hash
+        return {
+            "hashes": run.hashes,
+            "hashes_per_item": round(run.hashes / items),
+            "joules_per_hash": self.wishes.joules_per_hash,
+            "joules": round(joules, 3),
+            "joules_per_item": round(joules / items, 3),
+        }
 
     def describe_recoveries(
         self, subject: Subject, band: Nanoseconds | None
@@ -211,14 +276,11 @@ def describe_recovery(recovery: Recovery, length_ns: Nanoseconds) -> dict[str, A
 def describe_run(run: Run, length_ns: Nanoseconds) -> dict[str, Any]:
     """Return the figures of one run."""
     operations = run.operations
-    answered = [o for o in operations if o.final_ns is not None]
-    in_time = [o for o in answered if o.due_ns + (o.final_ns or 0) < length_ns]
-    items = max(len(in_time), 1)
+    items = max(len(operations), 1)
     return {
         "offered": len(operations),
-        "answered": len(answered),
-        "answered_in_time": len(in_time),
-        "throughput": round(len(in_time) * 1000 * MS / length_ns, 1),
+        "answered": sum(o.final_ns is not None for o in operations),
+        "throughput": round(compute_throughput(operations), 1),
         "latency": describe_latencies([o.final_ns for o in operations]),
         "first": describe_latencies([o.first_ns for o in operations]),
         "safe": describe_latencies([o.safe_ns for o in operations]),
@@ -226,7 +288,7 @@ def describe_run(run: Run, length_ns: Nanoseconds) -> dict[str, Any]:
         "sent_again": sum(o.sent - 1 for o in operations),
         "refused": run.refused,
         "blocks": run.blocks,
-        "items_per_block": round(len(in_time) / run.blocks, 1) if run.blocks else None,
+        "items_per_block": round(len(operations) / run.blocks, 1) if run.blocks else None,
         "frames_per_item": round(run.frames / items, 2),
         "bytes_per_item": round(run.frame_bytes / items),
         "blocks_lost": run.blocks_lost,
@@ -238,6 +300,12 @@ def describe_run(run: Run, length_ns: Nanoseconds) -> dict[str, Any]:
         ],
         "digest": run.outcome.digest,
     }
+
+
+def describe_pace(subject: Subject) -> dict[str, Any] | None:
+    """Return the rules by which blocks come and are final, where there are such rules."""
+    pace = subject.quiet.pace
+    return {"interval_ms": pace.interval_ns // MS, "depth": pace.depth} if pace.is_open else None
 
 
 def describe_latencies(latencies: Sequence[Nanoseconds | None]) -> dict[str, Any] | None:

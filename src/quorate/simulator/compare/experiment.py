@@ -13,11 +13,12 @@ import msgspec
 from msgspec import Struct
 
 from quorate.base.types import Milliseconds, Nanoseconds
+from quorate.consensus import ENGINES
 from quorate.simulator.budget import Budget
 from quorate.simulator.cast import cast
 from quorate.simulator.compare.director import Director, Struck
 from quorate.simulator.compare.latency import Latency
-from quorate.simulator.compare.load import Load
+from quorate.simulator.compare.load import PATIENCE_NS, Load
 from quorate.simulator.compare.measures import Operation
 from quorate.simulator.compare.metered import MICROSECOND, MeteredWorld, Model
 from quorate.simulator.compare.script import Script
@@ -27,22 +28,38 @@ from quorate.simulator.invariants import watch
 from quorate.simulator.nemesis import Nemesis
 from quorate.simulator.plan import MS, PROFILES, SECOND, Plan, Profile
 from quorate.simulator.run import finish, make_outcome
+from quorate.simulator.sealing import HASHES_PER_SECOND
 from quorate.simulator.tape import Tape
 from quorate.simulator.verdict import Outcome
 
-__all__ = ["MAX_RATE", "Conditions", "Run", "find_saturation", "make_plan", "run_load"]
+__all__ = [
+    "MAX_RATE",
+    "Conditions",
+    "Pace",
+    "Run",
+    "find_saturation",
+    "get_pace",
+    "make_plan",
+    "run_load",
+]
 
 SETTLE_NS: Nanoseconds = 5 * SECOND
 DRAIN_NS: Nanoseconds = 30 * SECOND
 MAX_EVENTS = 50_000_000
 PROBE_NS: Nanoseconds = 2 * SECOND
 """How long each rate of a search is offered at least."""
+PROBE_INTERVALS = 20
+MAX_PROBE_ITEMS = 60_000
 SUSTAINED_PERCENT = 95
 """A rate is sustained if so much of it is answered, over the last two thirds of the time."""
 MAX_RATE = 10_000
 """Where a search for the highest rate ends."""
 STEP = 4
 """How many times the next rate of a search is the one before, while rates are sustained."""
+PATIENCE_BLOCKS = 4
+"""A healed network may take so many times as long as its rules say."""
+OPEN_INTERVALS = 4
+"""A client waits so long for a block, before it asks somebody else, where blocks have a pace."""
 HALVINGS = 3
 """Of the interval (by ratio) between the highest rate that is sustained and the lowest that is not.
 """
@@ -62,16 +79,43 @@ class Conditions(Struct, frozen=True, kw_only=True):
     profile: Profile | None = None
     """In place of a script: faults of the simulator's nemeses."""
     model: Model = Model()
+    settings: dict[str, dict[str, int]] = {}
+    """Of engines, by name: what differs from the network's own."""
+
+
+class Pace(Struct, frozen=True):
+    """How fast an engine goes where that is a rule of the network, and not of what it can."""
+
+    interval_ns: Nanoseconds = 0
+    """Between blocks; 0: as fast as it can."""
+    depth: int = 0
+    """Blocks above one that is final."""
+
+    @property
+    def is_open(self) -> bool:
+        return self.interval_ns > 0
+
+
+def get_pace(plan: Plan) -> Pace:
+    """Return the pace of a plan's engine."""
+    engine = ENGINES[plan.engine]
+    if not engine.open:
+        return Pace()
+    settings = engine.settings(**plan.engine_settings)
+    return Pace(settings.interval_ms * MS, settings.final_depth)
 
 
 class Run(Struct, kw_only=True):
     """What one run came to."""
 
+    length_ms: Milliseconds
+    """How long items were due."""
+    pace: Pace
     operations: list[Operation]
     outcome: Outcome
     struck: list[Struck]
     blocks: int
-    """That became final while items were due, on the member that has most of them."""
+    """That came while items were due, on the member that shows most of them."""
     frames: int
     """Taken in by any node in that time."""
     frame_bytes: int
@@ -89,6 +133,12 @@ def make_plan(base: Plan, conditions: Conditions, workload: Workload) -> Plan:
     """Return the plan of a run: an engine's own, under these conditions."""
     model, latency = conditions.model, conditions.latency
     profile = conditions.profile or PROFILES["none"]
+    settings = {**base.engine_settings, **conditions.settings.get(base.engine, {})}
+    if ENGINES[base.engine].open and "initial_difficulty" not in settings:
+        # What the machines can do, so that difficulty has nothing to find out.
+        interval = ENGINES[base.engine].settings(**settings).interval_ms
+        power = sum(machine.power for machine in base.machines)
+        settings["initial_difficulty"] = HASHES_PER_SECOND * power * interval // 1000
     genesis = b""
     if workload.application == "ethereum":
         genesis = prepare_genesis(base.genesis, base.engine, workload.name)
@@ -102,7 +152,9 @@ def make_plan(base: Plan, conditions: Conditions, workload: Workload) -> Plan:
             bandwidth_bytes_per_ms=profile.bandwidth_bytes_per_ms or model.get_bytes_per_ms(),
             reorder=profile.reorder and conditions.profile is not None,
         ),
+        engine_settings=settings,
         timing=None,
+        discovery=False,
         delays_ns=latency.compute_delays(len(base.machines)),
         jitter_ns=latency.compute_jitter(),
         sync_ns=model.sync_us * MICROSECOND,
@@ -110,7 +162,16 @@ def make_plan(base: Plan, conditions: Conditions, workload: Workload) -> Plan:
         duration_ms=conditions.length_ms,
         clients=0,
         max_events=MAX_EVENTS,
+        patience_ms=base.patience_ms + PATIENCE_BLOCKS * compute_final_ms(base.engine, settings),
     )
+
+
+def compute_final_ms(engine: str, settings: dict[str, Any]) -> Milliseconds:
+    """Return how long a block takes to be final by the rules of the network."""
+    if not ENGINES[engine].open:
+        return 0
+    found = ENGINES[engine].settings(**settings)
+    return int(found.interval_ms * found.final_depth)
 
 
 def open_world(plan: Plan, conditions: Conditions) -> MeteredWorld:
@@ -118,6 +179,12 @@ def open_world(plan: Plan, conditions: Conditions) -> MeteredWorld:
     world = MeteredWorld(conditions.model, plan, Tape(plan.seed))
     watch(world)
     return world
+
+
+def open_load(world: MeteredWorld, conditions: Conditions, pace: Pace) -> Load:
+    """Return the clients of a network."""
+    patience = max(PATIENCE_NS, OPEN_INTERVALS * pace.interval_ns)
+    return Load(world, conditions.clients, patience)
 
 
 def settle(world: MeteredWorld) -> None:
@@ -136,8 +203,8 @@ def run_load(
 ) -> Run:
     """Run one engine under a load and its faults, and judge the run."""
     plan = make_plan(base, conditions, workload)
-    world = open_world(plan, conditions)
-    load = Load(world, conditions.clients)
+    world, pace = open_world(plan, conditions), get_pace(plan)
+    load = open_load(world, conditions, pace)
     settle(world)
     faults, begin = Faults(world), world.now
     end = begin + conditions.length_ms * MS
@@ -152,11 +219,14 @@ def run_load(
         budget = Budget(world)
         cast(world, budget)
         Nemesis(world, faults, budget, end).start()
-    height, world.frames, world.frame_bytes = get_height(world), 0, 0
+    height, hashes = get_height(world), world.count_hashes()
+    world.frames = world.frame_bytes = 0
     world.run(end)
     frames, frame_bytes, blocks = world.frames, world.frame_bytes, get_height(world) - height
+    hashes = world.count_hashes() - hashes
     if not world.findings:
-        world.run(end + drain_ns, load.is_done)
+        world.run(end + drain_ns + 2 * pace.interval_ns * pace.depth, load.is_done)
+    blocks_lost = world.tips.count_lost()
     operations = [request.get_operation(begin) for request in load.requests]
     lost = 0
     if not world.findings:
@@ -165,6 +235,8 @@ def run_load(
         if lost:
             world.find("answers stay true", f"{lost} items were answered as final and are not")
     return Run(
+        length_ms=conditions.length_ms,
+        pace=pace,
         operations=operations,
         outcome=make_outcome(world),
         struck=director.struck,
@@ -173,11 +245,15 @@ def run_load(
         frame_bytes=frame_bytes,
         lost=lost,
         refused=load.refused,
+        blocks_lost=blocks_lost,
+        hashes=hashes,
     )
 
 
 def get_height(world: MeteredWorld) -> int:
-    """Return the highest durable height of an honest member."""
+    """Return the highest height that an honest member shows."""
+    if ENGINES[world.plan.engine].open:
+        return world.tips.get_top()
     heights = [world.stores.get_height(m.store) for m in world.machines if m.is_honest]
     return max(heights, default=0)
 
@@ -185,29 +261,35 @@ def get_height(world: MeteredWorld) -> int:
 # ---- the highest rate
 
 
-def is_sustained(operations: Sequence[Operation], length_ns: Nanoseconds) -> bool:
-    """Whether what was due is answered as fast, over the last two thirds of the time."""
-    start = length_ns // 3
-    due = sum(operation.due_ns >= start for operation in operations)
-    answered = sum(
-        o.final_ns is not None and start <= o.due_ns + o.final_ns < length_ns for o in operations
-    )
-    return 100 * answered >= SUSTAINED_PERCENT * due
+def is_sustained(operations: Sequence[Operation], length_ns: Nanoseconds, usual_ns: int) -> bool:
+    """Whether no more is open at the end than what came in twice the usual time, and a little."""
+    due = sum(operation.due_ns >= length_ns // 3 for operation in operations)
+    open_ = 0
+    for operation in operations:
+        took = operation.get_shown()
+        open_ += took is None or operation.due_ns + took >= length_ns
+    usual = len(operations) * 2 * usual_ns // length_ns
+    return 100 * open_ <= (100 - SUSTAINED_PERCENT) * due + 100 * usual
 
 
 def offer(
-    base: Plan, conditions: Conditions, workload: Workload, rate: float, length_ns: Nanoseconds
+    base: Plan,
+    conditions: Conditions,
+    workload: Workload,
+    rate: float,
+    length_ns: Nanoseconds,
+    usual_ns: Nanoseconds,
 ) -> bool:
     """Offer a rate without faults; return whether it is sustained."""
     plan = make_plan(base, conditions, workload)
     world = open_world(plan, conditions)
-    load = Load(world, conditions.clients)
+    load = open_load(world, conditions, get_pace(plan))
     settle(world)
     due = list_arrivals(Tape(conditions.seed).stream("arrivals"), rate, length_ns)
     begin = world.now
     load.plan(workload.get_items(len(due)), [begin + at for at in due])
     world.run(begin + length_ns)
-    return is_sustained([r.get_operation(begin) for r in load.requests], length_ns)
+    return is_sustained([r.get_operation(begin) for r in load.requests], length_ns, usual_ns)
 
 
 def find_saturation(
@@ -218,10 +300,13 @@ def find_saturation(
     `usual_ns` is how long an answer usually takes: each rate is offered several times as long.
     `sustained` is 0 if not even the first rate is; `failed` is None if no rate failed up to `most`.
     """
-    length = max(PROBE_NS, 6 * usual_ns)
+    pace = get_pace(make_plan(base, conditions, workload))
+    length = max(PROBE_NS, 6 * usual_ns, PROBE_INTERVALS * pace.interval_ns)
+    # Of many items only so much more would be learnt, and each costs real time.
+    most = min(most, MAX_PROBE_ITEMS * SECOND // length)
     rate, low, high = max(conditions.rate, 1.0), 0.0, None
     while high is None and low < most:
-        if offer(base, conditions, workload, rate, length):
+        if offer(base, conditions, workload, rate, length, usual_ns):
             low, rate = rate, min(rate * STEP, float(most))
         else:
             high = rate
@@ -229,7 +314,7 @@ def find_saturation(
         if high is None or not low:
             break
         middle = float(round((low * high) ** 0.5))
-        if offer(base, conditions, workload, middle, length):
+        if offer(base, conditions, workload, middle, length, usual_ns):
             low = middle
         else:
             high = middle

@@ -3,8 +3,9 @@
 A client sits beside one member: the way to it takes no time, the way to another one as long as
 messages between the two members do. It submits an item when it is due, and waits until a node that
 it asked shows the item as final, which means durable there. A refused connection it notices at
-once, silence after `PATIENCE_NS`; then it asks the next member as well. It gives up nothing.
-Answers of liars do not count.
+once, silence after its patience; then it asks the next member as well. It gives up nothing. Answers
+of liars do not count. Where blocks may be taken back, it also notes when its item is first in a
+block that the member shows, and when that block is called safe.
 """
 
 from collections.abc import Sequence
@@ -19,8 +20,8 @@ from quorate.simulator.trace import CLIENT
 from quorate.simulator.workload import Index
 
 if TYPE_CHECKING:
+    from quorate.simulator.compare.metered import MeteredWorld
     from quorate.simulator.machine import Machine
-    from quorate.simulator.world import World
 
 __all__ = ["PATIENCE_NS", "Load", "Request"]
 
@@ -63,8 +64,10 @@ class Request:
 class Load:
     """All clients of one world."""
 
-    def __init__(self, world: "World", clients: int) -> None:
-        self.world, self.clients = world, clients
+    def __init__(
+        self, world: "MeteredWorld", clients: int, patience_ns: Nanoseconds = PATIENCE_NS
+    ) -> None:
+        self.world, self.clients, self.patience_ns = world, clients, patience_ns
         self.members = [m.index for m in world.machines if m.member.power]
         self.requests: list[Request] = []
         self.waiting: list[dict[bytes, Request]] = [{} for _ in world.machines]
@@ -75,6 +78,7 @@ class Load:
         self.shown: list[Height] = [0] * len(world.machines)
         self.refused = 0
         world.on_committed.append(self.on_committed)
+        world.on_adopted.append(self.on_adopted)
 
     def plan(self, items: Sequence[Item], due_ns: Sequence[Nanoseconds]) -> None:
         """Submit items when they are due (nanoseconds of the world)."""
@@ -93,7 +97,7 @@ class Load:
         """Send an item on its way to a member."""
         request.sent += 1
         request.machine = target
-        self.world.after(PATIENCE_NS, self.on_silence, request, request.sent)
+        self.world.after(self.patience_ns, self.on_silence, request, request.sent)
         way = self.get_way(request.home, target)
         if way:
             self.world.after(way, self.submit, request, target)
@@ -127,7 +131,9 @@ class Load:
             world.after(pause, self.ask_next, request, sent)
 
     def on_silence(self, request: Request, sent: int) -> None:
-        self.ask_next(request, sent)
+        # What is in a block becomes final if the block does, and waits again by itself if not.
+        if request.first_ns is None:
+            self.ask_next(request, sent)
 
     def ask_next(self, request: Request, sent: int) -> None:
         """Ask the next member, unless something has happened since."""
@@ -149,6 +155,20 @@ class Load:
                 if request is not None:
                     self.answer(request, index)
         self.shown[index] = max(height, self.shown[index])
+
+    def on_adopted(self, machine: "Machine", height: Height) -> None:
+        """A member shows another tip."""
+        if not machine.is_honest:
+            return
+        tips, waiting, now = self.world.tips, self.waiting[machine.index], self.world.now
+        fresh, safe = tips.tell(machine.index)
+        for blocks, name in ((fresh, "first_ns"), (safe, "safe_ns")):
+            for block in blocks:
+                for identity in tips.list_items(block):
+                    request = waiting.get(identity)
+                    if request is not None and getattr(request, name) is None:
+                        way = self.get_way(request.home, machine.index)
+                        setattr(request, name, now + way)
 
     def answer(self, request: Request, target: int) -> None:
         """A member tells a client that its item is final."""

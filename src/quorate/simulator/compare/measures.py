@@ -3,9 +3,10 @@
 Times are nanoseconds. An operation is known by when it was due and how long it took from then on
 until it was answered; None: not before the end. So who waits because the service stands still is
 counted with the whole wait (no coordinated omission), and what was never answered counts as slower
-than everything else.
+than everything else. Where blocks may be taken back, an answer is that an item is in a block, but
+for latencies until it is safe or final.
 
-    throughput   answers in a span, over its length
+    throughput   final answers, over the time from the first one to the last
     percentile   nearest rank: the least latency that is at least as long as that share of all
     in band      an operation that took no longer than the band: twice the 95th percentile of the
                  run without faults, and at least `LEAST_BAND_NS` more than it
@@ -30,11 +31,14 @@ __all__ = [
     "compute_percentile",
     "compute_recovery",
     "compute_series",
+    "compute_throughput",
     "compute_window",
     "find_longest_gap",
+    "to_us",
 ]
 
 MS: Nanoseconds = 1_000_000
+SECOND: Nanoseconds = 1000 * MS
 LEAST_BAND_NS: Nanoseconds = 50 * MS
 HOLD_NS: Nanoseconds = 1000 * MS
 LEAST_WINDOW_NS: Nanoseconds = 100 * MS
@@ -56,6 +60,12 @@ class Operation(Struct, frozen=True, gc=False):
     """Until that block was so deep that the engine calls it safe."""
     sent: int = 1
     """How often it was submitted."""
+
+    def get_shown(self) -> Nanoseconds | None:
+        """Return how long it took until its client saw it: in a block, where that comes before it
+        is final.
+        """
+        return self.final_ns if self.first_ns is None else self.first_ns
 
 
 class Recovery(Struct, frozen=True):
@@ -108,7 +118,7 @@ def judge_windows(
         at = (operation.due_ns - start_ns) // window_ns
         if start_ns <= operation.due_ns < end_ns:
             total[at] += 1
-            inside[at] += operation.final_ns is not None and operation.final_ns <= band_ns
+            inside[at] += (shown := operation.get_shown()) is not None and shown <= band_ns
     good: list[bool] = []
     for n, hit in zip(total, inside, strict=True):
         good.append(100 * hit >= GOOD_PERCENT * n if n else not good or good[-1])
@@ -125,7 +135,7 @@ def compute_recovery(
 ) -> Recovery:
     """Return what a fault that began at `start_ns` did in the span that ends at `end_ns`."""
     good = judge_windows(operations, start_ns, end_ns, window_ns, band_ns)
-    latencies = [o.final_ns for o in operations if start_ns <= o.due_ns < end_ns]
+    latencies = [o.get_shown() for o in operations if start_ns <= o.due_ns < end_ns]
     answered = [latency for latency in latencies if latency is not None]
     worst = max(answered) if answered and len(answered) == len(latencies) else None
     bad = min(good.count(False) * window_ns, end_ns - start_ns)
@@ -137,9 +147,9 @@ def compute_recovery(
         if all(good[at : at + hold]):
             begin = start_ns + at * window_ns
             answers = [
-                o.due_ns + o.final_ns
+                o.due_ns + shown
                 for o in operations
-                if o.final_ns is not None and begin <= o.due_ns < begin + window_ns
+                if begin <= o.due_ns < begin + window_ns and (shown := o.get_shown()) is not None
             ]
             return Recovery(False, min(answers, default=begin) - start_ns, bad, worst)
     return Recovery(False, None, bad, worst)
@@ -157,11 +167,11 @@ def compute_series(
     answers = [0] * count
     due: list[list[Nanoseconds | None]] = [[] for _ in range(count)]
     for operation in operations:
-        at = operation.due_ns // step_ns
+        at, shown = operation.due_ns // step_ns, operation.get_shown()
         if at < count:
-            due[at].append(operation.final_ns)
-        if operation.final_ns is not None:
-            done = (operation.due_ns + operation.final_ns) // step_ns
+            due[at].append(shown)
+        if shown is not None:
+            done = (operation.due_ns + shown) // step_ns
             if done < count:
                 answers[done] += 1
     return {
@@ -169,6 +179,13 @@ def compute_series(
         "p50_us": [to_us(compute_percentile(found, 50)) for found in due],
         "p99_us": [to_us(compute_percentile(found, 99)) for found in due],
     }
+
+
+def compute_throughput(operations: Sequence[Operation]) -> float:
+    """Return how many operations became final in a second, while any did."""
+    times = [o.due_ns + o.final_ns for o in operations if o.final_ns is not None]
+    length = max(times) - min(times) if times else 0
+    return (len(times) - 1) * SECOND / length if length else 0.0
 
 
 def to_us(time_ns: Nanoseconds | None) -> int | None:
@@ -179,10 +196,7 @@ def find_longest_gap(
     operations: Sequence[Operation], start_ns: Nanoseconds, end_ns: Nanoseconds
 ) -> Nanoseconds:
     """Return the longest time within a span in which nothing was answered."""
-    times = sorted(
-        o.due_ns + o.final_ns
-        for o in operations
-        if o.final_ns is not None and start_ns <= o.due_ns + o.final_ns < end_ns
-    )
+    known = [(o.due_ns, shown) for o in operations if (shown := o.get_shown()) is not None]
+    times = sorted(due + took for due, took in known if start_ns <= due + took < end_ns)
     edges = [start_ns, *times, end_ns]
     return max(later - earlier for earlier, later in pairwise(edges))

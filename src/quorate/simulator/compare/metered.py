@@ -11,10 +11,12 @@ from typing import Any, cast
 
 from msgspec import Struct
 
-from quorate.base.types import Hash, Nanoseconds
+from quorate.base.types import Hash, Height, Nanoseconds
 from quorate.ledger.application import Application, Executed
+from quorate.simulator.compare.tips import Tips
 from quorate.simulator.machine import Machine
 from quorate.simulator.network import Link
+from quorate.simulator.plan import SECOND
 from quorate.simulator.world import World
 
 __all__ = ["MeteredWorld", "Model"]
@@ -86,6 +88,7 @@ class MeteredWorld(World):
 
     def __init__(self, model: Model, *arguments: Any) -> None:
         self.model = model
+        self.tips = Tips(arguments[0])
         self.frames = self.frame_bytes = 0
         """Taken in by any node since the count began."""
         super().__init__(*arguments)
@@ -100,6 +103,15 @@ class MeteredWorld(World):
         machine.free_ns = start + self.model.frame_us * MICROSECOND * machine.slowness
         self.after(machine.free_ns - self.now, self.take_in, link, generation, frame, number)
 
+    def count_hashes(self) -> int:
+        """Return how many nonces all members have tried."""
+        total = 0
+        for machine in self.machines:
+            rig = machine.rig
+            now = (self.now - rig.since) * rig.rate if rig.done is not None else 0
+            total += (rig.spent + now) // SECOND
+        return total
+
     def take_in(self, link: Link, generation: int, frame: bytes, number: int) -> None:
         """A node has read a frame."""
         if not link.target.paused:
@@ -109,11 +121,15 @@ class MeteredWorld(World):
 
 
 class Metered:
-    """An application that tells its machine what its calls cost. All else is as it is."""
+    """An application that tells its machine what its calls cost, and the world which blocks are
+    executed and shown. All else is as it is.
+    """
 
     def __init__(self, application: Application, machine: Machine, model: Model) -> None:
         assert isinstance(machine, MeteredMachine)
         self.application, self.machine = application, machine
+        assert isinstance(machine.world, MeteredWorld)
+        self.tips = machine.world.tips
         self.admit_ns = model.admit_us * MICROSECOND
         self.execute_ns = model.execute_us * MICROSECOND
 
@@ -127,4 +143,9 @@ class Metered:
     def execute(self, parent: Hash, payloads: list[bytes], parent_envelope: Hash) -> Executed:
         executed = self.application.execute(parent, payloads, parent_envelope)
         self.machine.spent_ns += executed.items * self.execute_ns
+        self.tips.on_executed(executed, parent, payloads)
         return executed
+
+    def adopt(self, tip: Hash, safe: Height) -> None:
+        self.tips.on_adopted(self.machine.index, tip, safe)
+        self.application.adopt(tip, safe)

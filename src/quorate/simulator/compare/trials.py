@@ -22,7 +22,7 @@ import msgspec
 from msgspec import Struct
 
 from quorate.consensus import ENGINES
-from quorate.simulator.compare.experiment import Conditions, Run, run_load
+from quorate.simulator.compare.experiment import Conditions, Run, get_pace, make_plan, run_load
 from quorate.simulator.compare.script import Fault, Kind, Script
 from quorate.simulator.compare.traitors import LIARS
 from quorate.simulator.compare.workload import open_workload
@@ -43,6 +43,9 @@ LATE_MS = 4_500
 """Nor what is due so shortly before it ends: a client that asks members who are silent has to ask
 others.
 """
+INTERVALS, EARLY_INTERVALS, LATE_INTERVALS = 20, 4, 8
+"""Where blocks have a pace, so many more of its intervals: of the fault, and of both margins."""
+OPAQUE = open_workload("opaque", b"")
 SEEDS = 3
 MOSTLY, HARDLY = 90, 10
 """Percent."""
@@ -57,7 +60,7 @@ class Trial(Struct, frozen=True, kw_only=True):
     seen: Seen
     runs: int
     finding: str = ""
-    """What the judges found, if anything."""
+    """What the judges found, or what was taken back, if anything."""
 
     def is_as_claimed(self) -> bool:
         """Whether it did at least what the engine claims."""
@@ -138,16 +141,18 @@ def run_once(
     base: Plan, conditions: Conditions, kind: Kind, count: int, seed: int, character: int = 0
 ) -> Run:
     """Run one fault that strikes the leader and those after it."""
-    fault = Fault(kind=kind, at_ms=BEGIN_MS, for_ms=LENGTH_MS, who="leader", count=count)
+    pace = get_pace(make_plan(base, conditions, OPAQUE))
+    length_ms = LENGTH_MS + INTERVALS * pace.interval_ns // MS
+    fault = Fault(kind=kind, at_ms=BEGIN_MS, for_ms=length_ms, who="leader", count=count)
     narrowed = msgspec.structs.replace(
         conditions,
         seed=seed,
-        rate=RATE,
-        length_ms=BEGIN_MS + LENGTH_MS,
+        rate=RATE * LENGTH_MS / length_ms,
+        length_ms=BEGIN_MS + length_ms,
         script=Script(name="trial", faults=(fault,)),
         profile=None,
     )
-    return run_load(base, narrowed, open_workload("opaque", b""), character=character)
+    return run_load(base, narrowed, OPAQUE, character=character)
 
 
 def judge(run: Run) -> Seen:
@@ -156,10 +161,14 @@ def judge(run: Run) -> Seen:
         return "broke"
     if run.outcome.verdict == "unknown":
         return "not known"
-    start, end = (BEGIN_MS + EARLY_MS) * MS, (BEGIN_MS + LENGTH_MS - LATE_MS) * MS
-    over = (BEGIN_MS + LENGTH_MS) * MS
+    over, interval = run.length_ms * MS, run.pace.interval_ns
+    start = (BEGIN_MS + EARLY_MS) * MS + EARLY_INTERVALS * interval
+    end = over - LATE_MS * MS - LATE_INTERVALS * interval
     due = [o for o in run.operations if start <= o.due_ns < end]
-    answered = sum(o.final_ns is not None and o.due_ns + o.final_ns <= over for o in due)
+    answered = 0
+    for operation in due:
+        shown = operation.get_shown()
+        answered += shown is not None and operation.due_ns + shown <= over
     if 100 * answered >= MOSTLY * len(due):
         return "went on"
     return "stopped" if 100 * answered <= HARDLY * len(due) else "slowed"
@@ -168,4 +177,6 @@ def judge(run: Run) -> Seen:
 def get_finding(run: Run) -> str:
     """Return the first finding of a run in words, or nothing."""
     findings = run.outcome.findings
-    return f"{findings[0].property}: {findings[0].message}" if findings else ""
+    if findings:
+        return f"{findings[0].property}: {findings[0].message}"
+    return f"{run.blocks_lost} blocks that were shown were taken back" if run.blocks_lost else ""

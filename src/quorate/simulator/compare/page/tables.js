@@ -55,7 +55,7 @@ function addSpeed(place, engines) {
     e.engine, number(e.quiet.throughput, 1), describeRate(e.saturation), ...three(e.quiet.latency),
     e.faulty ? time(e.faulty.latency?.p99_us) : "-", number(e.quiet.frames_per_item, 1),
     number(e.quiet.bytes_per_item), number((e.faulty ?? e.quiet).blocks_lost), number(e.quiet.hashes),
-    ...(joules ? [e.work ? number(e.work.joules, 3) : "0"] : []),
+    ...(joules ? [e.work ? number(e.work.joules) : "0"] : []),
   ]);
   addTable(place, headers, rows, headers.map((_, i) => i).slice(1));
 }
