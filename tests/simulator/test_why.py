@@ -54,7 +54,8 @@ def test_run_is_doomed_at_the_end_and_a_jump_says_why() -> None:
     assert found.doomed_ns <= found.found_ns + 1
     jump = found.jumps[0]
     assert jump.size == max(j.size for j in found.jumps) > 0
-    assert jump.events
+    # A jump may lie between two choices that are so close that nothing happens between them.
+    assert jump.events or jump.drawn
     assert all(jump.begin.time_ns <= e.time_ns < jump.end.time_ns for e in jump.events)
     assert all(jump.begin.time_ns <= one.time_ns < jump.end.time_ns for one in jump.drawn)
     # All moments are judged by the same seeds.

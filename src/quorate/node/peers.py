@@ -125,6 +125,7 @@ class Peers:
         "settings",
         "software",
         "tip_set",
+        "tip_soon",
         "told_at",
     )
 
@@ -155,6 +156,9 @@ class Peers:
         self.connected: dict[Address, Peer] = {}
         """Greeted peers only, in order of connection."""
         self.tip_set = False
+        """Whether the timer runs."""
+        self.tip_soon = False
+        """Whether it runs because the own height has grown."""
         self.told_at: Nanoseconds = 0
 
     # ---- connections
@@ -287,14 +291,15 @@ class Peers:
     def on_final(self, height: Height) -> None:
         """This node's own height has grown."""
         self.height = height
-        if not self.tip_set:
-            self.tip_set = True
+        if not self.tip_soon:
+            # The pause until somebody is told again must not hold back what is new.
+            self.tip_set = self.tip_soon = True
             since = self.port.now() - self.told_at
             self.port.set_timer(TIP_TIMER, max(self.settings.tip_ms * 1_000_000 - since, 0))
 
     def on_tip(self, peer: Peer, m: Tip) -> None:
         peer.height = m.height
-        if m.known != self.height and not (self.tip_set and m.known < self.height):
+        if m.known != self.height and not (self.tip_soon and m.known < self.height):
             self.tell(peer)
         self.on_height(m.height)
         self.watch()
@@ -314,7 +319,7 @@ class Peers:
                 return
 
     def on_tip_timer(self) -> None:
-        self.tip_set = False
+        self.tip_set = self.tip_soon = False
         self.told_at = self.port.now()
         for peer in self.connected.values():
             if peer.told != self.height or peer.height < self.height:

@@ -1,0 +1,44 @@
+"""A member that comes back is soon as far as the others, though they never stand still."""
+
+import pytest
+
+from quorate.simulator.machine import Machine
+from quorate.simulator.plan import MS
+from quorate.simulator.run import ignore
+from quorate.simulator.tape import Tape
+from quorate.simulator.world import World
+from simulator.networks import make_plan
+
+PAUSE_MS = 10
+
+
+def keep_busy(world: World, until_ms: int) -> None:
+    """Give somebody who runs a new item every few milliseconds."""
+
+    def submit(number: int) -> None:
+        machines: list[Machine] = [m for m in world.machines if m.node is not None]
+        machines[number % len(machines)].submit([b"item %d" % number], ignore)
+
+    for number, at in enumerate(range(0, until_ms, PAUSE_MS)):
+        world.after(at * MS - world.now, submit, number)
+
+
+@pytest.mark.parametrize("engine", ["tendermint", "raft"])
+def test_member_that_was_down_takes_part_again_under_load(engine: str) -> None:
+    world = World(make_plan(1, engine=engine, jitter_ns=MS // 2), Tape(1))
+    for machine in world.machines:
+        machine.start()
+    keep_busy(world, 20_000)
+    world.run(6_000 * MS)
+    world.machines[2].crash()
+    world.run(8_000 * MS)
+    world.machines[2].start()
+    world.run(10_000 * MS)
+    behind = 0
+    for _ in range(100):
+        world.run(world.now + 10 * MS)
+        heights = [m.node.execution.final.height for m in world.machines if m.node is not None]
+        assert len(heights) == 4
+        behind += heights[2] < max(heights) - 1
+    # Now and then a decision may be under way to it and not to others.
+    assert behind <= 5
