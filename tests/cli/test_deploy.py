@@ -192,3 +192,35 @@ def test_validator_that_does_not_fit_is_not_added(
     assert word in capsys.readouterr().err
     assert file.read_bytes() == before
     assert not (tmp_path / "out" / "erin").exists()
+
+
+def test_a_network_that_anybody_may_join_names_bootnodes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert init("--engine", "pow") == 0
+    file = tmp_path / "out" / "network.toml"
+    network = load_network(file, {})
+    first, second = network.validators[:2]
+    assert network.bootnodes == [
+        f"{first.tls_sha256}@10.0.0.1:30303",
+        f"{second.tls_sha256}@10.0.0.2:30303",
+    ]
+    assert network.discovery.range_limits
+    assert run(["add", "erin=10.0.0.5:30303", "--network", str(file)]) == 0
+    shown = capsys.readouterr().out
+    assert "nobody has to be asked" in shown
+    assert "vote(" not in shown
+
+
+def test_bootnodes_are_for_networks_that_anybody_may_join(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert init() == 0
+    assert load_network(Path("out/network.toml"), {}).bootnodes == []
+    command = ["run", "--network", "out/network.toml", "--folder", "out/alice"]
+    assert run([*command, "--bootnode", "10.0.0.9:30303"]) == 78
+    assert "tendermint has configured peers" in capsys.readouterr().err
+    assert init("--out", "mined", "--engine", "pow") == 0
+    command = ["run", "--network", "mined/network.toml", "--folder", "mined/alice"]
+    assert run([*command, "--bootnode", "nonsense"]) == 78
+    assert "--bootnode: found 'nonsense', expected KEY@HOST:PORT" in capsys.readouterr().err

@@ -8,9 +8,12 @@ import pytest
 from quorate.base.errors import Invalid
 from quorate.runtime.config import (
     Blocks,
+    BootnodePlace,
     Network,
     ValidatorConfig,
     load_network,
+    make_bootnodes,
+    parse_bootnode,
     parse_network,
     render_network,
     write_network,
@@ -131,3 +134,43 @@ def test_validator_is_found_by_index_name_and_address() -> None:
 def test_settings_are_values() -> None:
     network = make_network()
     assert msgspec.structs.replace(network, name="x") != network
+
+
+def test_bootnodes_are_read_and_wrong_ones_are_named() -> None:
+    key = "ab" * 32
+    network = msgspec.structs.replace(
+        make_network(2), bootnodes=[f"{key}@10.0.0.1:30303", "node.example:7", "[2a02::1]:8"]
+    )
+    again = parse_network(render_network(network), "network.toml", {})
+    assert [parse_bootnode(text) for text in again.bootnodes] == [
+        BootnodePlace(bytes.fromhex(key), "10.0.0.1", 30303),
+        BootnodePlace(b"", "node.example", 7),
+        BootnodePlace(b"", "2a02::1", 8),
+    ]
+    for wrong in (
+        "node.example",
+        "abc@node.example:7",
+        "node:0",
+        "node:65536",
+        "a b:7",
+        f"{key}@:7",
+    ):
+        text = render_network(msgspec.structs.replace(network, bootnodes=[wrong]))
+        assert f"network.toml: bootnodes.0: found {wrong!r}, expected KEY@HOST:PORT" in refuse(text)
+
+
+def test_an_address_to_advertise_is_one() -> None:
+    text = render_network(make_network()).replace('advertise = ""', 'advertise = "here"')
+    assert "network.toml: discovery.advertise: here: not a place, expected HOST:PORT" in refuse(
+        text
+    )
+
+
+def test_nodes_are_named_as_bootnodes_by_their_certificates() -> None:
+    validators = make_network(2).validators
+    six = msgspec.structs.replace(validators[1], host="::1")
+    named = make_bootnodes([validators[0], six])
+    assert [parse_bootnode(text) for text in named] == [
+        BootnodePlace(validators[0].pin, "127.0.0.1", 30303),
+        BootnodePlace(six.pin, "::1", 30304),
+    ]

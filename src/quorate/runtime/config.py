@@ -21,6 +21,7 @@ from msgspec import Meta, Struct
 
 from quorate.base.errors import Invalid
 from quorate.base.types import Address
+from quorate.node.places import parse_place
 
 __all__ = [
     "FILE_NAME",
@@ -414,6 +415,11 @@ def check_network(network: Network, source: str) -> None:
             parse_bootnode(text)
         except Invalid as error:
             raise Invalid(f"{source}: bootnodes.{index}: {error}") from None
+    if network.discovery.advertise:
+        try:
+            parse_place(network.discovery.advertise)
+        except Invalid as error:
+            raise Invalid(f"{source}: discovery.advertise: {error}") from None
     if network.peers.timeout_ms < 2 * network.peers.ping_ms:
         raise Invalid(
             f"{source}: peers.timeout_ms: found {network.peers.timeout_ms}, "
