@@ -43,7 +43,6 @@ from quorate.consensus.pow_situation import collect_facts, describe_alarm, descr
 from quorate.consensus.pow_tree import (
     VALID,
     Node,
-    Tree,
     make_final_node,
     make_genesis_node,
 )
@@ -171,7 +170,7 @@ class Pow(Links):
                 root = make_final_node(decode_certificate(base.certificate), self.settings)
             except Invalid as error:
                 raise Corrupt(f"height {base.height}: {error}") from None
-        self.tree = Tree(self.settings, root)
+        self.tree = self.TREE(self.settings, root)
         for record in journal:
             if isinstance(record, Kept):
                 self.restore(record)

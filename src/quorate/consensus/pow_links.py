@@ -13,6 +13,8 @@ Nothing that a peer tells is believed: a claim of work counts until its headers 
 Every table here is bounded, per peer and in total.
 """
 
+from typing import ClassVar
+
 from quorate.base.errors import Invalid
 from quorate.base.native import mypyc_attr
 from quorate.base.rng import Rng
@@ -81,10 +83,13 @@ class Links(Replica):
         "tree",
     )
 
+    TREE: ClassVar[type[Tree]] = Tree
+    """What keeps blocks and chooses among them."""
+
     def __init__(self, keys: Keys, chain: Hash, rng: Rng, settings: Settings) -> None:
         super().__init__(keys, chain, rng)
         self.settings = settings
-        self.tree = Tree(settings, make_genesis_node(chain, settings))
+        self.tree = self.TREE(settings, make_genesis_node(chain, settings))
         self.peers: dict[Address, Peer] = {}
         self.flying: dict[Hash, Address] = {}
         """Who was asked for each block that is on its way."""

@@ -41,6 +41,8 @@ class Budget:
         self.world = world
         self.unbounded = world.plan.profile.unbounded
         self.byzantine = ENGINES[world.plan.engine].byzantine
+        self.open = ENGINES[world.plan.engine].open
+        """Whether power is hash power, and may come and go."""
         self.parts = 3 if self.byzantine else 2
         """Less than one part of so many may be faulty."""
         self.sets: list[Powers] = [{m.address: m.power for m in world.plan.machines if m.power}]
@@ -118,6 +120,12 @@ class Budget:
     def is_timely(self, sets: list[Powers], clocks: dict[Address, str]) -> bool:
         """Whether every quorum of each set has somebody honest who has the right time."""
         wrong = {**self.liars, **clocks}
+        if self.open:
+            # What most of the work says is right, to them: blocks of the future are their chain.
+            return self.unbounded or all(
+                2 * sum(powers.get(address, 0) for address in wrong) < sum(powers.values())
+                for powers in sets
+            )
         return self.unbounded or all(
             self.parts * sum(powers.get(address, 0) for address in wrong)
             <= (self.parts - 1) * sum(powers.values())

@@ -3,15 +3,16 @@
 from typing import TYPE_CHECKING, Any
 
 from quorate.crypto.hashes import keccak256
-from quorate.simulator.actors import ACTORS, Turncoat, Twin
+from quorate.simulator.actors import ACTORS, Actor, Turncoat, Twin
 from quorate.simulator.budget import Budget
 from quorate.simulator.machine import Machine
+from quorate.simulator.miners import MINERS, Selfish
 from quorate.simulator.plan import MS, MemberPlan
 
 if TYPE_CHECKING:
     from quorate.simulator.world import World
 
-__all__ = ["add_machine", "add_twin", "cast"]
+__all__ = ["add_machine", "add_twin", "cast", "get_characters"]
 
 EPOCH_NS = 400 * MS
 """After about this long, each peer may be talking to the other twin."""
@@ -29,19 +30,22 @@ def cast(world: "World", budget: Budget) -> None:
     twins = stream("cast twins").chance(profile.twins)
     conspiracy = stream("cast conspiracy")
     shared: dict[Any, Any] = {}
-    # Whether all of them have one character; the turncoat's is the one that splits locks.
+    # Whether all of them have one character; the cleverest's is worth a try of its own.
     same = conspiracy.choose(4)
-    favourite = conspiracy.choose(len(ACTORS))
+    characters, cleverest = get_characters(world)
+    favourite = conspiracy.choose(len(characters))
     for place, (first, kind) in enumerate(choose_order(world)):
         if not lies:
             continue
         machine = world.machines[first]
-        if not machine.member.power or not budget.lie(machine.address, "traitor"):
+        if not machine.member.power or is_last_bootnode(world, machine):
+            continue
+        if not budget.lie(machine.address, "traitor"):
             continue
         if twins and not place:
             add_twin(world, machine)
             continue
-        character = (None, None, ACTORS[favourite], Turncoat)[same] or ACTORS[kind]
+        character = (None, None, characters[favourite], cleverest)[same] or characters[kind]
         machine.actor = character(machine, shared)
         world.count(f"traitor {machine.actor.title}")
 
@@ -51,9 +55,21 @@ def choose_order(world: "World") -> list[tuple[int, int]]:
     stream = world.tape.stream("cast order")
     left = list(range(len(world.plan.machines)))
     order = []
+    count = len(get_characters(world)[0])
     while left:
-        order.append((left.pop(stream.choose(len(left))), stream.choose(len(ACTORS))))
+        order.append((left.pop(stream.choose(len(left))), stream.choose(count)))
     return order
+
+
+def is_last_bootnode(world: "World", machine: Machine) -> bool:
+    """Whether strangers find only traitors if this one lies too: who knows nobody else is lost."""
+    known = [world.machines[i] for i in world.plan.bootnodes if i < len(world.machines)]
+    return machine in known and all(m is machine or m.actor is not None for m in known)
+
+
+def get_characters(world: "World") -> tuple[tuple[type[Actor], ...], type[Actor]]:
+    """Return what traitors of the world's engine may be, and the cleverest of them."""
+    return (MINERS, Selfish) if world.plan.engine == "pow" else (ACTORS, Turncoat)
 
 
 def add_machine(world: "World", member: MemberPlan, place: int) -> Machine:

@@ -62,6 +62,19 @@ ENGINES: dict[str, dict[str, tuple[int, ...]]] = {
         "checkpoint_heights": (1, 2, 5),
         "checkpoint_bytes": (1, 2000),
     },
+    "pow": {
+        "interval_ms": (120, 1000),
+        "window": (3, 72),
+        "final_depth": (12, 80),
+        "safe_depth": (0, 5),
+        "refresh_ms": (0, 20),
+        "future_ms": (500, 10_000),
+        "announce_ms": (100, 4000),
+        "request_ms": (50, 3000),
+        "relay_peers": (0, 16),
+        "checkpoint_heights": (1, 2, 5),
+        "checkpoint_bytes": (1, 2000),
+    },
 }
 LEADING: dict[str, tuple[int, ...]] = {"forward": (1,)}
 """Of nodes whose engine has one leader."""
@@ -77,6 +90,14 @@ HASTE: dict[str, dict[str, Milliseconds]] = {
         "checkpoint_heights": 10,
     },
     "raft": {"heartbeat_ms": 40, "election_ms": 300, "checkpoint_heights": 10},
+    "pow": {
+        "interval_ms": 250,
+        "final_depth": 40,
+        "refresh_ms": 100,
+        "announce_ms": 800,
+        "request_ms": 250,
+        "checkpoint_heights": 10,
+    },
 }
 """Short timeouts: more rounds in the same time. Most seeds use them."""
 SEGMENT_BYTES = (256, 1024)
@@ -97,6 +118,7 @@ def turn_knobs(world: "World") -> None:
         engine.update(HASTE.get(plan.engine, {}))
     engine.update(choose_engine_settings(tape, plan.engine, permille))
     world.engine_settings = {**engine, **world.engine_settings}
+    world.set_difficulty()
     sizes = choose(tape, "knob", {"segment_bytes": SEGMENT_BYTES}, permille)
     world.segment_bytes = sizes.get("segment_bytes", world.segment_bytes)
     turned = len(node) + len(engine) + len(sizes)

@@ -98,6 +98,8 @@ class Machine:
         """Whether its disk lost what it had acknowledged."""
         self.excused = False
         """Whether a fault that was injected explains that it stopped."""
+        self.make_replica: Callable[..., Any] | None = None
+        """Its own engine, where it differs from the world's."""
         self.settings: Settings | None = None
         """Its own, where they differ from the world's."""
         self.syncs = 0
@@ -141,7 +143,7 @@ class Machine:
         application = world.make_application(self)
         engine = ENGINES[world.plan.engine]
         rng = Rng(world.tape.stream(f"engine {self.index}").choose(1 << 53))
-        replica = world.make_replica(
+        replica = world.choose_replica(self)(
             self.keys, application.genesis, rng, engine.settings(**world.engine_settings)
         )
         self.node = node = world.make_node(

@@ -48,6 +48,9 @@ class Membership:
     def change(self, who: int, how: int) -> None:
         """Change the power of a machine's identity, take it out, or in."""
         world = self.world
+        if self.budget.open:
+            self.change_hash_power(who, how)
+            return
         if world.plan.application != "opaque":
             return
         if self.pending:
@@ -71,6 +74,18 @@ class Membership:
         self.powers, self.pending = powers, item
         self.said[item] = None
         self.submit(item, how)
+
+    def change_hash_power(self, who: int, how: int) -> None:
+        """Let a machine mine faster, slower or not at all; nobody has to be asked."""
+        machine = self.world.machines[who]
+        power = how % (MAX_POWER + 1) if how % 3 else 0
+        powers = {**self.powers, machine.address: power}
+        if not self.budget.change({a: p for a, p in powers.items() if p}):
+            return
+        self.powers = powers
+        self.world.fault("hash power", who, text=f"power {power}")
+        self.world.witness("hash power changed")
+        machine.rig.set_rate(power * machine.rig.unit)
 
     def make_item(self, address: Address, power: int) -> bytes:
         """Return an item that was not there before, empty if there is none."""

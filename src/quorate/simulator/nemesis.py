@@ -116,8 +116,9 @@ class Nemesis:
         world.on_down.append(self.on_down)
         if profile.crash and profile.partition:
             world.expect("down while catching up")
-        if profile.traitors and ENGINES[world.plan.engine].byzantine:
-            world.expect("locks split")
+        engine = ENGINES[world.plan.engine]
+        if profile.traitors and engine.byzantine:
+            world.expect("hidden block published" if engine.open else "locks split")
 
     def on_down(self, machine: "Machine") -> None:
         """A process ends: was it in the middle of something rare?"""

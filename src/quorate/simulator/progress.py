@@ -34,6 +34,7 @@ LONGEST_NS: Nanoseconds = 60 * SECOND
 """The longest timeout of an engine that names none."""
 MAX_ROUNDS = 10_000
 SPLIT_VOTES = 20
+LUCKLESS_BLOCKS = 20
 STARVED_HEIGHTS = 200
 STARVED_NS: Nanoseconds = 60 * SECOND
 """What waits while so many heights become final in so much time, and nobody is answered, is left
@@ -84,6 +85,26 @@ def compute_raft_budget(world: "World", delay_ns: Nanoseconds) -> Nanoseconds | 
     return SPLIT_VOTES * 2 * election_ns + 8 * delay_ns
 
 
+def compute_pow_budget(world: "World", delay_ns: Nanoseconds) -> Nanoseconds | None:
+    """Return how long a block takes to become final, and a branch to be fetched and overtaken.
+
+    Blocks come at random, and difficulty follows hash power that has left by and by.
+    """
+    settings = ENGINES["pow"].settings(**world.engine_settings)
+    interval_ns: Nanoseconds = settings.interval_ms * MS
+    if interval_ns < 2 * delay_ns:
+        return None
+    rate = sum(machine.rig.rate for machine in world.machines)
+    if not rate:
+        return None
+    usual = sum(machine.rig.usual_rate for machine in world.machines)
+    slower = max(-(-usual // rate), 1)
+    blocks = 2 * settings.final_depth + slower * settings.window + LUCKLESS_BLOCKS
+    waiting_ns: Nanoseconds = (3 * settings.announce_ms + 20 * settings.request_ms) * MS
+    needed_ns: Nanoseconds = 2 * blocks * slower * interval_ns + waiting_ns
+    return needed_ns
+
+
 def find_round(world: "World") -> int:
     """Return the highest round that a machine is in."""
     return max(map(get_round, world.machines), default=0)
@@ -97,6 +118,7 @@ def get_round(machine: "Machine") -> int:
 BUDGETS: dict[str, Callable[["World", Nanoseconds], Nanoseconds | None]] = {
     "tendermint": compute_tendermint_budget,
     "raft": compute_raft_budget,
+    "pow": compute_pow_budget,
 }
 """By engine. None means that its timeouts never cover the delays: then nothing can be judged."""
 
@@ -135,6 +157,8 @@ def judge_progress(world: "World", clients: "Clients") -> None:
         # Only after events of the run itself, so that who merely watches does not move its end.
         if world.digest.events == seen:
             return False
+        if world.beyond:
+            return True
         seen = world.digest.events
         answered = clients.is_answered() and all(is_finished(m, target, pools) for m in live)
         return answered or starvation.look()
@@ -148,7 +172,7 @@ def judge_progress(world: "World", clients: "Clients") -> None:
         return
     if not finished and not world.findings:
         finished = world.run(begin + allowed + WATCH_NS, watch.look)
-    if world.findings or world.is_exhausted():
+    if world.findings or world.is_exhausted() or world.beyond:
         return
     text = f"heights {[get_height(world, m.index) for m in world.machines]}, expected {target}"
     watch.detector.touch(take_snapshot(world, live))

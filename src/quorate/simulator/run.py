@@ -64,13 +64,13 @@ def run_world(world: World) -> None:
 def finish(world: World, faults: Faults, clients: Clients | None = None, *, progress: bool) -> None:
     """End all faults, then judge: progress if it may be, and what stores and clients hold."""
     heal(world, faults)
-    if progress and "termination" not in get_unjudged(world.plan):
+    if progress and not world.beyond and "termination" not in get_unjudged(world.plan):
         await_synchrony(world)
         judge_progress(world, clients or Clients(world, 0))
-    if not world.has_failed():
+    if not world.has_failed() and not world.beyond:
         judge_identity(world)
     for judge in world.on_end:
-        if not world.has_failed():
+        if not world.has_failed() and not world.beyond:
             judge()
 
 
@@ -80,7 +80,7 @@ def ignore(verdicts: object) -> None:
 
 def heal(world: World, faults: Faults) -> None:
     """No more faults; whoever can start does."""
-    world.healed = True
+    world.healed, world.healed_at = True, world.now
     faults.heal()
     for machine in world.machines:
         machine.crash_at_sync = 0
@@ -140,6 +140,10 @@ def make_outcome(world: World) -> Outcome:
         verdict = "false"
     elif findings:
         verdict = "unknown"
+    unjudged = get_unjudged(world.plan)
+    if world.beyond:
+        unjudged = {"safety": world.beyond, "termination": world.beyond, **unjudged}
+        world.count("runs beyond what the engine promises")
     detection = None if world.detection is None else world.detection.report()
     if detection is not None:
         total = detection.total
@@ -157,7 +161,7 @@ def make_outcome(world: World) -> Outcome:
         time_ns=world.now,
         heights=[get_height(world, i) for i in range(len(world.machines))],
         counters=dict(sorted(world.counters.items())),
-        unjudged=get_unjudged(world.plan),
+        unjudged=unjudged,
         detection=detection,
         sometimes=dict(sorted(world.sometimes.items())),
     )

@@ -50,14 +50,20 @@ class Rig:
         "since",
         "spent",
         "target",
+        "unit",
+        "usual_rate",
     )
 
     def __init__(self, machine: "Machine") -> None:
         self.machine = machine
         world = machine.world
         real = world.plan.signatures == "real"
-        self.rate = machine.member.power * (REAL_HASHES_PER_SECOND if real else HASHES_PER_SECOND)
+        self.unit = REAL_HASHES_PER_SECOND if real else HASHES_PER_SECOND
+        """Hashes in a second of one unit of power."""
+        self.rate = machine.member.power * self.unit
         """Hashes in a second."""
+        self.usual_rate = self.rate
+        """As the plan has it."""
         self.left = 0
         """Work until the next nonce, of the mean, as a number with `FRACTION` bits; 0: nothing was
         drawn yet.

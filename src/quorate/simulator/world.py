@@ -15,6 +15,7 @@ from quorate.consensus import ENGINES
 from quorate.consensus.keys import SecpKeys
 from quorate.consensus.replica import Accuse, Keys
 from quorate.ledger.application import Application, Executed
+from quorate.ledger.opaque import OpaqueLedger
 from quorate.node.settings import Settings
 from quorate.node.wire import (
     NODE_MESSAGES,
@@ -24,7 +25,7 @@ from quorate.node.wire import (
     make_decoder,
     make_record_decoder,
 )
-from quorate.simulator.applications import make_stores
+from quorate.simulator.applications import OpaqueStores, make_stores
 from quorate.simulator.bugs import get_bug
 from quorate.simulator.detectors.host import Detection
 from quorate.simulator.disk import Pace, SimulatedDisk
@@ -61,6 +62,11 @@ class World:
         self.now: Nanoseconds = 0
         self.healed = False
         """Whether the time of faults is over."""
+        self.healed_at: Nanoseconds = 0
+        self.beyond = ""
+        """Why safety cannot be judged: what happened is more than any such engine survives."""
+        self.excuse: Callable[[Height, Address], bool] | None = None
+        """Asked whether two final blocks of a height are nobody's fault; sets `beyond`."""
         self.queue: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self.sequence = 0
         self.digest = Digest()
@@ -74,6 +80,9 @@ class World:
         # What a bug or a knob may replace, for all machines.
         engine = ENGINES[plan.engine]
         self.make_replica: Callable[..., Any] = engine.replica
+        self.watch_replica: Callable[[type[Any]], type[Any]] | None = None
+        """Returns the class in whose stead it may watch what goes into a replica."""
+        self.light_ledger: type[OpaqueLedger] = OpaqueLedger
         self.make_node: Callable[..., SimulatedNode] = SimulatedNode
         self.open_journal: Callable[..., Any] = open_journal
         self.disk: type[SimulatedDisk] = SimulatedDisk
@@ -116,10 +125,25 @@ class World:
         ]
         self.identities = {m.address: m for m in reversed(self.machines)}
         self.peers = [m.address for m in plan.machines]
+        self.set_difficulty()
         self.network = (OpenNetwork if engine.open and plan.discovery else Network)(self)
         self.detection = Detection(self) if plan.detector else None
         if trace is not None:
             trace.attach(self)
+
+    def set_difficulty(self) -> None:
+        """Let the first block of a chain of work be as hard as the machines' hash power asks for,
+        unless the plan says how hard.
+        """
+        engine, name = ENGINES[self.plan.engine], "initial_difficulty"
+        is_work = name in engine.settings.__struct_fields__
+        if not is_work or name in self.plan.engine_settings:
+            return
+        others = {k: v for k, v in self.engine_settings.items() if k != name}
+        settings = engine.settings(**others)
+        rate = sum(machine.rig.rate for machine in self.machines)
+        difficulty = max(rate * settings.interval_ms // 1000, settings.min_difficulty)
+        self.engine_settings = {**others, name: difficulty}
 
     # ---- parts
 
@@ -127,6 +151,13 @@ class World:
         if self.plan.signatures == "real":
             return SecpKeys(member.secret)
         return SimulatedKeys(member.address)
+
+    def choose_replica(self, machine: Machine) -> Callable[..., Any]:
+        """Return what makes the replica of a machine."""
+        make = machine.make_replica or self.make_replica
+        if self.watch_replica is not None and isinstance(make, type):
+            return self.watch_replica(make)
+        return make
 
     def make_disk(self, machine: Machine) -> SimulatedDisk:
         stream = self.tape.stream
@@ -141,6 +172,8 @@ class World:
         return self.stores.make()
 
     def make_application(self, machine: Machine) -> Application:
+        if isinstance(self.stores, OpaqueStores):
+            return self.light_ledger(machine.store, machine.address)
         return self.stores.open(machine.store, machine.address)
 
     # ---- time

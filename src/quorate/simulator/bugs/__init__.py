@@ -62,4 +62,5 @@ def replace_replica(replica: type[Replica]) -> Callable[["World"], None]:
 
 def load() -> None:
     """Register all bugs; each family is a module of this package."""
-    from quorate.simulator.bugs import raft, storage, tendermint  # noqa: F401  (register themselves)
+    # They register themselves.
+    from quorate.simulator.bugs import pow, raft, storage, tendermint  # noqa: F401

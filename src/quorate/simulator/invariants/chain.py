@@ -128,6 +128,11 @@ class Chain:
         if self.verify is not None:
             self.prove(who, height, envelope, certificate, payloads)
 
+    def is_split(self, height: Height, envelope: Hash) -> bool:
+        """Whether somebody else decided another envelope."""
+        known = self.blocks.get(height)
+        return known is not None and known[1] != envelope
+
     def compare(
         self,
         who: Address,

@@ -17,6 +17,7 @@ from quorate.simulator.invariants.chain import Chain
 from quorate.simulator.invariants.raft import RaftRules
 from quorate.simulator.invariants.standing import watch_bans
 from quorate.simulator.invariants.tendermint import TendermintRules
+from quorate.simulator.invariants.watch_pow import PowWatch
 
 if TYPE_CHECKING:
     from quorate.simulator.machine import Machine
@@ -34,6 +35,8 @@ def watch(world: "World") -> None:
         TendermintWatch(world, chain)
     elif world.plan.engine == "raft":
         watch_raft(world, chain)
+    elif world.plan.engine == "pow":
+        world.excuse = PowWatch(world, chain).excuse
 
 
 def watch_chain(world: "World") -> Chain:
@@ -43,7 +46,9 @@ def watch_chain(world: "World") -> Chain:
         world.find(property, message, world.get_machine(who))
 
     genesis = [Member(m.address, m.power) for m in world.plan.machines if m.power]
-    verify = world.machines[0].keys.verify if ENGINES[world.plan.engine].proves else None
+    engine = ENGINES[world.plan.engine]
+    # Where members may come and go, a certificate holds no signatures: its engine's judge reads it.
+    verify = world.machines[0].keys.verify if engine.proves and not engine.open else None
     chain = Chain(world.chain, genesis, verify, report)
 
     def on_start(machine: "Machine", _: list[bytes]) -> None:
@@ -51,10 +56,14 @@ def watch_chain(world: "World") -> Chain:
             chain.start(machine.address, machine.application.durable().height)
 
     def on_final(machine: "Machine", executed: Executed) -> None:
-        if not machine.is_honest:
+        if not machine.is_honest or world.beyond:
             return
         assert machine.node is not None
         execution = machine.node.execution
+        if engine.open and chain.is_split(executed.height, execution.envelope):
+            assert world.excuse is not None
+            if world.excuse(executed.height, machine.address):
+                return
         chain.decide(
             machine.address,
             executed.height,
