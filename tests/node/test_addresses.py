@@ -111,7 +111,7 @@ def test_the_book_is_bounded_whatever_is_told() -> None:
         if rng.below(4) == 0:
             book.on_good(place, NOW)
         elif rng.below(4) == 0:
-            book.on_failure(place, NOW)
+            book.on_failure(place, NOW, NOW)
     assert book.new.size <= NEW_BUCKETS * SLOTS
     assert book.tried.size <= TRIED_BUCKETS * SLOTS
     assert len(book.contested) <= 10
@@ -143,7 +143,7 @@ def test_the_holder_of_a_slot_stays_while_it_may_be_good() -> None:
     # Who failed three times and never answered makes room.
     for place in kept:
         for _ in range(3):
-            book.on_failure(place, NOW)
+            book.on_failure(place, NOW, NOW)
     for i in range(9000, 15_000):
         book.add(crowd(i % 7, i), b"\x14\x01\x01\x01", NOW, NOW)
     assert sum(place in book.entries for place in kept) < len(kept) // 2
@@ -175,13 +175,13 @@ def fill_one_slot(book: AddressBook) -> tuple[Place, Place]:
 def test_the_holder_of_a_tried_slot_is_tested_before_it_is_evicted() -> None:
     book = make_book()
     holder, newcomer = fill_one_slot(book)
-    assert book.get_contested(NOW) == holder
+    assert book.get_contested(NOW, NOW) == holder
     book.on_good(holder, NOW)
     assert not book.contested
     assert book.entries[holder].tried
     assert not book.entries[newcomer].tried
     book.on_good(newcomer, NOW)
-    book.on_failure(holder, NOW)
+    book.on_failure(holder, NOW, NOW)
     assert book.entries[newcomer].tried
     assert holder not in book.entries or not book.entries[holder].tried
     check(book)
@@ -190,7 +190,7 @@ def test_the_holder_of_a_tried_slot_is_tested_before_it_is_evicted() -> None:
 def test_a_contest_that_nobody_decides_goes_to_the_newcomer() -> None:
     book = make_book()
     _, newcomer = fill_one_slot(book)
-    assert book.get_contested(NOW + 3000) is None
+    assert book.get_contested(NOW + 3000, NOW + 3000) is None
     assert book.entries[newcomer].tried
     check(book)
 
@@ -215,15 +215,15 @@ def test_pauses_between_attempts_grow_and_end_with_success() -> None:
     book.add(place, place.host, NOW, NOW)
     rests = []
     for _ in range(8):
-        book.on_failure(place, NOW)
+        book.on_failure(place, NOW, NOW)
         rests.append(book.entries[place].rest_until - NOW)
     assert all((1 << i) <= rest <= (2 << i) for i, rest in enumerate(rests))
     assert book.choose(NOW, accept) is None
     book.on_good(place, NOW)
     assert book.choose(NOW, accept) == place
     for _ in range(20):
-        book.on_failure(place, NOW)
-    assert book.entries[place].rest_until <= NOW + 120
+        book.on_failure(place, NOW, NOW)
+    assert book.entries[place].rest_until <= NOW + 60
 
 
 def test_forgotten_addresses_leave_no_trace() -> None:

@@ -36,13 +36,15 @@ class FakePort:
         self.ended: list[tuple[Address, str]] = []
         self.timers: dict[Timer, int] = {}
         self.kept: list[bytes] = []
+        self.ahead_ms = 0
+        """Of the wall clock."""
         self.decode = make_decoder(OPEN_MESSAGES).decode
 
     def now(self) -> int:
         return self.time
 
     def wall_ms(self) -> int:
-        return START_MS + self.time // 1_000_000
+        return START_MS + self.ahead_ms + self.time // 1_000_000
 
     def send(self, peer: Address, frame: bytes) -> None:
         self.sent.append((peer, self.decode(frame)))
@@ -314,6 +316,16 @@ def test_faults_far_apart_are_forgiven() -> None:
     assert not bench.port.ended
 
 
+def test_a_wall_clock_that_steps_back_ends_no_dialling() -> None:
+    bench = Bench()
+    bench.learn([at(1)])
+    bench.pass_time(1)
+    bench.discovery.on_undialled(at(1), "refused")
+    bench.port.ahead_ms = -86_400_000
+    bench.pass_time(60)
+    assert len(bench.port.dialled) == 2
+
+
 def test_bans_by_hand() -> None:
     bench = Bench()
     bench.come(1, at(1))
@@ -363,6 +375,23 @@ def fill(bench: Bench, count: int) -> None:
         for place in list(bench.discovery.dialling):
             who += 1
             bench.answer(who, place)
+
+
+def test_who_ends_a_young_connection_is_not_dialled_again_at_once() -> None:
+    bench = Bench()
+    bench.learn([at(1)])
+    bench.pass_time(1)
+    bench.answer(1, at(1))
+    bench.discovery.on_disconnected(name(1))
+    bench.pass_time(9)
+    assert len(bench.port.dialled) == 1
+    bench.pass_time(30)
+    assert len(bench.port.dialled) == 2
+    bench.answer(1, at(1))
+    bench.pass_time(61)
+    bench.discovery.on_disconnected(name(1))
+    bench.pass_time(5)
+    assert len(bench.port.dialled) == 3
 
 
 def test_a_feeler_leaves_again_unless_it_brought_a_block() -> None:

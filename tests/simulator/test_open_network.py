@@ -178,9 +178,9 @@ class FlatBook(AddressBook):
     """Chooses what was told last, from one heap of addresses."""
 
     def choose(
-        self, now_s: int, accepts: Callable[[Place], bool], *, untried: bool = False
+        self, steady_s: int, accepts: Callable[[Place], bool], *, untried: bool = False
     ) -> Place | None:
-        places = [e.place for e in self.entries.values() if e.rest_until <= now_s]
+        places = [e.place for e in self.entries.values() if e.rest_until <= steady_s]
         return next((place for place in reversed(places) if accepts(place)), None)
 
 

@@ -49,7 +49,7 @@ MAX_FAILURES = 3
 MAX_FAILURES_SINCE = 10
 """Of one that answered once, if the last answer is a week ago."""
 FIRST_PAUSE_S = 1
-LONGEST_PAUSE_S = 60
+LONGEST_PAUSE_S = 30
 """Between attempts at an address that answered once; twice as long after each failure."""
 LONGEST_PAUSE_NEW_S = 3600
 MAX_LOOKED = 64
@@ -60,7 +60,7 @@ CONTEST_S = 2400
 
 
 class Entry:
-    """One address and what is known of it; times are Unix seconds."""
+    """One address and what is known of it; times are Unix seconds, but for the pauses'."""
 
     __slots__ = (
         "buckets",
@@ -82,7 +82,7 @@ class Entry:
         """When it was there, as far as anybody said."""
         self.good_at = self.tried_at = 0
         self.rest_until = 0
-        """No attempt before."""
+        """No attempt before, in seconds of a clock that never steps."""
         self.failures = 0
         """Attempts since it answered last."""
         self.tried = False
@@ -215,8 +215,11 @@ class AddressBook:
         if entry is not None:
             entry.tried_at = now_s
 
-    def on_failure(self, place: Place, now_s: int) -> None:
-        """Nobody answered there, or not as a peer does."""
+    def on_failure(self, place: Place, now_s: int, steady_s: int) -> None:
+        """Nobody answered there, or not as a peer does.
+
+        `steady_s` is of a clock that never steps, here and in what asks for it below.
+        """
         entry = self.entries.get(place)
         if entry is None:
             return
@@ -224,10 +227,16 @@ class AddressBook:
         pause = min(FIRST_PAUSE_S << min(entry.failures, 16), longest)
         entry.failures += 1
         # Between the pause and twice of it: those who lost the same peer must not come as one.
-        entry.rest_until = now_s + pause + self.rng.below(pause + 1)
+        entry.rest_until = steady_s + pause + self.rng.below(pause + 1)
         for newcomer, (holder, _) in list(self.contested.items()):
             if holder == place:
                 self.settle(newcomer, now_s)
+
+    def rest(self, place: Place, pause_s: int, steady_s: int) -> None:
+        """Leave an address alone for a while, up to twice as long: it ended a connection."""
+        entry = self.entries.get(place)
+        if entry is not None:
+            entry.rest_until = steady_s + pause_s + self.rng.below(pause_s + 1)
 
     def on_good(self, place: Place, now_s: int) -> None:
         """A peer of this network answered there, and finished its handshake."""
@@ -275,19 +284,19 @@ class AddressBook:
         if entry is not None and not entry.tried:
             self.promote(entry, now_s, contest=False)
 
-    def get_contested(self, now_s: int) -> Place | None:
+    def get_contested(self, now_s: int, steady_s: int) -> Place | None:
         """Return a holder that should be dialled to see whether it is still there."""
         for place, (holder, since) in list(self.contested.items()):
             if holder not in self.entries or now_s - since > CONTEST_S:
                 self.settle(place, now_s)
-            elif self.entries[holder].rest_until <= now_s:
+            elif self.entries[holder].rest_until <= steady_s:
                 return holder
         return None
 
     # ---- choices
 
     def choose(
-        self, now_s: int, accepts: Callable[[Place], bool], *, untried: bool = False
+        self, steady_s: int, accepts: Callable[[Place], bool], *, untried: bool = False
     ) -> Place | None:
         """Return an address to dial, of either table alike; None if there is none now."""
         tables = [self.new] if untried else [self.new, self.tried]
@@ -297,18 +306,20 @@ class AddressBook:
         if len(tables) == 2 and self.rng.below(2):
             tables.reverse()
         for table in tables:
-            found = self.choose_of(table, now_s, accepts)
+            found = self.choose_of(table, steady_s, accepts)
             if found is not None:
                 return found
         return None
 
-    def choose_of(self, table: Table, now_s: int, accepts: Callable[[Place], bool]) -> Place | None:
+    def choose_of(
+        self, table: Table, steady_s: int, accepts: Callable[[Place], bool]
+    ) -> Place | None:
         """Look through the buckets in a random order for an address that may be dialled."""
         for bucket in self.shuffle(table.filled)[:MAX_LOOKED]:
             entries = [
                 entry
                 for _, entry in sorted(table.buckets[bucket].items())
-                if entry.rest_until <= now_s and accepts(entry.place)
+                if entry.rest_until <= steady_s and accepts(entry.place)
             ]
             if entries:
                 return entries[self.rng.below(len(entries))].place

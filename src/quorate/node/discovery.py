@@ -70,6 +70,9 @@ as long each time, up to the setting.
 ANSWER_COST: Nanoseconds = 8 * SECOND
 ANSWER_BURST: Nanoseconds = 40 * SECOND
 """One answer in so long, some at once at the beginning (GCRA): what an honest peer asks for."""
+BRIEF: Nanoseconds = 60 * SECOND
+REST_S, BRIEF_REST_S = 1, 10
+"""Who ended a connection is left alone for as long, longer if it did so soon."""
 MAX_OWN = 16
 """Places that turned out to be ourselves."""
 PENALTY_S = 7200
@@ -229,13 +232,19 @@ class Discovery:
         self.end(victim, "its place is needed for another")
         return None
 
-    def on_disconnected(self, peer: Address) -> None:
-        """A link is down."""
+    def on_disconnected(self, peer: Address, *, ours: bool = False) -> None:
+        """A link is down; `ours`: this node ended it."""
         contact = self.contacts.pop(peer, None)
         if contact is None:
             return
-        if not contact.greeted and contact.place is not None and contact.kind != INBOUND:
-            self.book.on_failure(contact.place, self.get_wall_s())
+        if contact.place is not None and contact.kind != INBOUND:
+            steady_s = self.get_steady_s()
+            if not contact.greeted:
+                self.book.on_failure(contact.place, self.get_wall_s(), steady_s)
+            elif not ours:
+                # Who ended it soon has no place for us; another attempt at once would cost both.
+                brief = self.port.now() - contact.since < BRIEF
+                self.book.rest(contact.place, BRIEF_REST_S if brief else REST_S, steady_s)
         if contact.kind == OUTBOUND:
             self.hurry()
 
@@ -256,7 +265,7 @@ class Discovery:
                 self.book.on_good(place, now_s)
         else:
             self.count("dials_failed")
-            self.book.on_failure(place, now_s)
+            self.book.on_failure(place, now_s, self.get_steady_s())
         self.wake(FIRST_TICK)
 
     def on_greeted(self, peer: Address) -> None:
@@ -436,7 +445,7 @@ class Discovery:
 
     def end(self, peer: Address, reason: str) -> None:
         """End a connection and forget it at once."""
-        self.on_disconnected(peer)
+        self.on_disconnected(peer, ours=True)
         self.peers.disconnect(peer)
         self.port.disconnect(peer, reason)
 
@@ -524,7 +533,7 @@ class Discovery:
             boot = self.choose_bootnode(now)
             if boot is not None:
                 return boot
-        place = self.book.choose(self.get_wall_s(), self.make_test(spread=True))
+        place = self.book.choose(self.get_steady_s(), self.make_test(spread=True))
         if place is None and now >= self.boot_at:
             return self.choose_bootnode(now)
         return place
@@ -542,16 +551,16 @@ class Discovery:
         if any(dial.kind == FEELER for dial in self.dialling.values()):
             return
         now_s, is_free = self.get_wall_s(), self.make_test(spread=False)
-        place = self.book.get_contested(now_s)
+        place = self.book.get_contested(now_s, self.get_steady_s())
         if place is not None and not is_free(place):
             # It is a peer just now, so it is there.
             self.book.on_good(place, now_s)
             place = None
         if place is None:
-            place = self.book.choose(now_s, is_free, untried=True)
+            place = self.book.choose(self.get_steady_s(), is_free, untried=True)
         if place is None:
             # Everything was tried once; what others are connected to may still be another half.
-            place = self.book.choose(now_s, is_free)
+            place = self.book.choose(self.get_steady_s(), is_free)
         if place is not None:
             self.count("feelers")
             self.dial(place, FEELER, now)
@@ -588,7 +597,12 @@ class Discovery:
         return [c for c in self.contacts.values() if c.kind == OUTBOUND]
 
     def get_wall_s(self) -> int:
+        """Return Unix time: for what is told and kept. It may step."""
         return self.port.wall_ms() // 1000
+
+    def get_steady_s(self) -> int:
+        """Return seconds that never go back: for pauses."""
+        return self.port.now() // SECOND
 
     def draw_pause(self, milliseconds: Milliseconds) -> Nanoseconds:
         """Return a half to three halves of a time, so that nodes do not act in step."""
