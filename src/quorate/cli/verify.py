@@ -42,7 +42,8 @@ def verify(
     """Verify a block, the newest provable one unless HEIGHT is given, without trusting the node.
 
     Two thirds of the validators, followed from genesis through every change of membership, must
-    have signed a payload that names the block; what is shown of an account is proved against that
+    have signed a payload that names the block (proof of work: all headers are followed, and their
+    work is added up); what is shown of an account is proved against that
     block's state root. Ends with an error if anything the node says does not fit.
 
     \b
@@ -50,7 +51,7 @@ def verify(
     quorate verify 12 --account 0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266
     quorate verify 12 --genesis genesis.json --rpc https://node.example.org
     """
-    from quorate.light import LightClient, read_genesis
+    from quorate.light import make_light_client, read_genesis
 
     if account is not None and not re.fullmatch(r"0x[0-9a-fA-F]{40}", account):
         fail(f"--account {account}: expected 0x and 40 hexadecimal digits", 2)
@@ -60,7 +61,7 @@ def verify(
         first = local.network.validators[0]
         rpc = rpc or f"http://{first.rpc_host}:{first.rpc_port}"
     url = rpc
-    client = LightClient(
+    client = make_light_client(
         read_genesis(genesis.read_bytes()),
         lambda method, parameters: request(url, method, parameters),
     )
@@ -80,6 +81,8 @@ def verify(
         for name, value in found.items():
             emit(f"{name:12} {value}")
     say(f"Proved from {genesis} on; {rpc} was not trusted.")
+    if caveat := client.get_caveat():
+        say(caveat[0].upper() + caveat[1:] + ".")
 
 
 def request(url: str, method: str, parameters: list[Any]) -> Any:

@@ -9,5 +9,14 @@ from quorate.light.anchor import Anchor, read_genesis
 from quorate.light.client import LightClient
 from quorate.light.headers import Header
 from quorate.light.proofs import Account
+from quorate.light.work import WorkClient, make_light_client
 
-__all__ = ["Account", "Anchor", "Header", "LightClient", "read_genesis"]
+__all__ = [
+    "Account",
+    "Anchor",
+    "Header",
+    "LightClient",
+    "WorkClient",
+    "make_light_client",
+    "read_genesis",
+]

@@ -11,6 +11,7 @@ from quorate.base.errors import Invalid
 from quorate.base.types import Address, Hash, Height, Member, Milliseconds
 from quorate.consensus import ENGINES
 from quorate.consensus.membership import ValidatorSet
+from quorate.ledger.genesis import get_pow_rules
 from quorate.light.answers import read_bytes, read_int
 
 __all__ = ["Anchor", "read_genesis"]
@@ -29,6 +30,8 @@ class Anchor(Struct, frozen=True):
     height: Height
     members: list[Member]
     time_ms: Milliseconds = 0
+    pow: dict[str, int] = {}
+    """The rules of a chain of work; empty: none."""
 
 
 def read_genesis(genesis: bytes) -> Anchor:
@@ -45,7 +48,7 @@ def read_genesis(genesis: bytes) -> Anchor:
     if not isinstance(engine, str):
         raise Invalid(f"genesis: config.quorate.engine is {engine!r}, expected a name")
     known = ENGINES.get(engine)
-    if known is not None and not known.proves:
+    if known is not None and not known.proves and not known.open:
         raise Invalid(
             f"genesis: engine {engine!r}: its members trust each other, and nothing that they say "
             "convinces a stranger; ask a node that you trust, or choose an engine that proves"
@@ -62,7 +65,7 @@ def read_genesis(genesis: bytes) -> Anchor:
     finally:
         ledger.close()
     time_ms = 1000 * read_int(fields.get("timestamp", "0x0"), "genesis timestamp")
-    return Anchor(chain, engine, 0, sorted(members), time_ms)
+    return Anchor(chain, engine, 0, sorted(members), time_ms, get_pow_rules(genesis))
 
 
 def _read_member(entry: Any) -> Member:

@@ -92,6 +92,10 @@ class LightClient:
             _remember(self._headers, height, header)
         return header
 
+    def get_caveat(self) -> str:
+        """What a proof rests on beside the anchor, in one line; empty: what the class says."""
+        return ""
+
     def get_block_hash(self, height: Height) -> Hash:
         """Return the verified hash of a block, for which two thirds have signed."""
         if height < 0:

@@ -6,24 +6,32 @@ import msgspec
 
 from quorate.base.errors import Invalid
 from quorate.base.types import Height, Member
-from quorate.consensus import raft_types
-from quorate.consensus.certificate import Envelope, decode_certificate
+from quorate.consensus import pow_types, raft_types
+from quorate.consensus.certificate import ENVELOPE_BYTES, Envelope, decode_certificate
 from quorate.consensus.membership import MAX_MEMBERS
 from quorate.consensus.replica import Situation
 from quorate.crypto.hashes import HEAD_BYTES, hash_payload, keccak256
 from quorate.ledger.genesis import VALIDATORS
 from quorate.ledger.payload import parse_head
 from quorate.node.status import NodeStatus, PeerStatus
-from quorate.rpc.dispatch import Kind, Method, optional
+from quorate.rpc.dispatch import Kind, Method, optional, required
 from quorate.rpc.encoding import NULL, text, to_hex
 from quorate.rpc.errors import SERVER, RpcError
-from quorate.rpc.parameters import FINALIZED, LATEST, PENDING, Selector, parse_block
+from quorate.rpc.parameters import (
+    FINALIZED,
+    LATEST,
+    PENDING,
+    Selector,
+    parse_block,
+    parse_quantity,
+)
 from quorate.rpc.store import Store
 from quorate.rpc.validator import Validator
 
 COUNT_SLOT = bytes(32)
 FIRST_SLOT = int.from_bytes(keccak256(COUNT_SLOT), "big")
 """Where the validator set lies in its contract; the layout is in contracts/Validators.sol."""
+MAX_HEADERS = 512
 DELAY = 2
 """What a block changes of the set holds this many heights later."""
 
@@ -36,10 +44,12 @@ class Membership:
         self.validator = validator
 
     def methods(self) -> list[Method]:
+        number = required(parse_quantity)
         block, final = optional(parse_block, LATEST), optional(parse_block, FINALIZED)
         return [
             Method("quorate_getValidators", Kind.SLOW, self.get_validators, (block,)),
             Method("quorate_getCertificate", Kind.SLOW, self.get_certificate, (final,)),
+            Method("quorate_getHeaders", Kind.SLOW, self.get_headers, (number, number)),
             Method("quorate_status", Kind.ASYNC, self.get_status),
             Method("quorate_whyStalled", Kind.ASYNC, self.explain_stall),
         ]
@@ -90,6 +100,18 @@ class Membership:
             | describe_certificate(certificate)
         )
 
+    def get_headers(self, first: int, count: int) -> bytes:
+        """Return the headers of final blocks of work from a height on, as light clients follow
+        them: perhaps fewer than asked, perhaps none.
+        """
+        headers: list[str] = []
+        for height in range(first, first + min(count, MAX_HEADERS)):
+            decision = self.store.view.decision(height)
+            if decision is None or decision[1][:1] != bytes((pow_types.VERSION,)):
+                break
+            headers.append(to_hex(decision[1][1 : 1 + ENVELOPE_BYTES]))
+        return msgspec.json.encode(headers)
+
     async def get_status(self) -> bytes:
         return msgspec.json.encode(describe_status(await self.validator.get_status()))
 
@@ -113,6 +135,8 @@ def describe_certificate(certificate: bytes) -> dict[str, Any]:
                 "index": hex(held.index),
                 "holders": [to_hex(address) for address in held.holders],
             }
+        if certificate[:1] == bytes((pow_types.VERSION,)):
+            return describe_work(pow_types.decode_certificate(certificate))
         found = decode_certificate(certificate)
     except Invalid:
         return {}
@@ -123,6 +147,22 @@ def describe_certificate(certificate: bytes) -> dict[str, Any]:
             {"address": to_hex(address), "signature": to_hex(signature)}
             for address, signature in found.signatures
         ],
+    }
+
+
+def describe_work(found: pow_types.Certificate) -> dict[str, Any]:
+    header = found.header
+    return {
+        "header": {
+            "height": hex(header.height),
+            "proposer": to_hex(header.proposer),
+            "parent": to_hex(header.parent),
+            "timestampMs": hex(header.timestamp_ms),
+            "nonce": hex(header.nonce),
+            "target": hex(header.target),
+            "payloadHash": to_hex(header.payload_hash),
+        },
+        "work": hex(found.work),
     }
 
 
