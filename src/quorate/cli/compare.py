@@ -61,6 +61,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     seed: int
     max_rate: int
     trials: bool
+    real: bool
 
 
 @click.command()
@@ -153,6 +154,11 @@ class Asked(Struct, frozen=True, kw_only=True):
     help="Try what each engine tolerates: crashes, a partition, liars.",
 )
 @option(
+    "--real/--no-real",
+    default=False,
+    help="Also on real processes of this machine, on loopback, for as long as the load takes.",
+)
+@option(
     "--page",
     type=click.Path(dir_okay=False, path_type=Path),
     default=None,
@@ -188,6 +194,8 @@ def compare(page: Path | None, document_path: Path | None, output: str, **asked:
     comparison = prepare(wanted)
     run(comparison)
     document = comparison.make_document(format_command(wanted))
+    if wanted.real:
+        measure_real(comparison, document)
     write(document, page, document_path)
     if output == "json":
         emit(json.dumps(document, indent=1))
@@ -201,6 +209,21 @@ def run(comparison: Comparison) -> None:
     steps = Progress(comparison.count_steps())
     try:
         for step in comparison.run():
+            steps.enter(step)
+            steps.show("")
+    finally:
+        steps.end()
+
+
+def measure_real(comparison: Comparison, document: dict[str, Any]) -> None:
+    """Measure the engines on real processes as well."""
+    from quorate.cli.compare_real import run_real
+
+    steps = Progress(len(comparison.bases))
+    try:
+        for step in run_real(
+            comparison.bases, comparison.conditions, comparison.workload, document
+        ):
             steps.enter(step)
             steps.show("")
     finally:
@@ -246,6 +269,8 @@ def prepare(asked: Asked) -> Comparison:
         model=read_costs(asked.cost),
         settings=read_settings(asked.setting, bases),
     )
+    if asked.real:
+        check_real(asked, bases[0])
     is_file = asked.workload not in WORKLOADS
     wishes = Wishes(
         most=0 if is_file else asked.max_rate,
@@ -253,6 +278,18 @@ def prepare(asked: Asked) -> Comparison:
         joules_per_hash=asked.joules_per_hash,
     )
     return Comparison(bases, conditions, workload, wishes)
+
+
+def check_real(asked: Asked, base: Plan) -> None:
+    """Refuse what real processes cannot do, before anything is measured."""
+    from quorate.cli.compare_real import MAX_MEMBERS
+
+    if WORKLOADS.get(asked.workload) == "opaque":
+        fail(f"--workload {asked.workload}: validators run a ledger; leave out --real", EXIT_USAGE)
+    if len(base.machines) > MAX_MEMBERS:
+        fail(f"--real: {len(base.machines)} validators, expected at most {MAX_MEMBERS}", EXIT_USAGE)
+    if asked.faults in PROFILES and asked.faults not in SCRIPTS:
+        fail(f"--faults {asked.faults}: a profile is simulated; leave out --real", EXIT_USAGE)
 
 
 def read_engines(text: str) -> list[str]:
@@ -373,8 +410,8 @@ def format_command(asked: Asked) -> str:
         value = getattr(asked, name)
         if name in ("network", "cost", "setting") or value is None or value == defaults.get(name):
             continue
-        if name == "trials":
-            words.append("--no-trials")
+        if isinstance(value, bool):
+            words.append(f"--{name}" if value else f"--no-{name}")
             continue
         shown = f"{value:g}" if isinstance(value, float) else str(value)
         words.append(f"--{name.replace('_', '-')} {shlex.quote(shown)}")

@@ -28,6 +28,7 @@ def show_comparison(document: dict[str, Any]) -> None:
     show_recoveries(engines)
     show_trials(engines)
     show_double_spend(document["double_spend"])
+    show_real(document["real"])
     emit()
     for sentence in document["advice"]:
         lines = textwrap.wrap(sentence, WIDTH, initial_indent="* ", subsequent_indent="  ")
@@ -115,6 +116,25 @@ def show_finality(engines: list[dict[str, Any]]) -> None:
     if rows:
         emit()
         emit_table(["engine", "until", "p50", "p95", "p99"], rows)
+
+
+def show_real(real: dict[str, Any] | None) -> None:
+    """Print what real processes did."""
+    if real is None:
+        return
+    emit()
+    for line in textwrap.wrap(f"On real processes: {real['text']}", WIDTH):
+        emit(style(line, bold=True))
+    rows = []
+    for found in real["engines"]:
+        latency = found["latency"] or {}
+        faulty = found["with_faults"] or {}
+        times = [format_time(latency.get(f"p{p}_us")) for p in (50, 95, 99)]
+        told = [f"{found['throughput']:,.1f}", *times, format_time(faulty.get("p99_us"))]
+        rows.append([found["engine"], *told, f"{found['answered']:,} of {found['offered']:,}"])
+    head = ["engine", "final/s", "p50", "p95", "p99", "p99 with faults", "answered"]
+    emit_table(head, rows)
+    show_recoveries([{"engine": found["engine"], "faulty": found} for found in real["engines"]])
 
 
 def show_recoveries(engines: list[dict[str, Any]]) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from quorate.base.types import Nanoseconds
-from quorate.simulator.compare.script import GROUPS, Fault, Script, count_group
+from quorate.simulator.compare.script import Fault, Script, choose_members
 from quorate.simulator.compare.traitors import LIARS
 from quorate.simulator.faults import Faults
 from quorate.simulator.nemesis import find_role
@@ -56,23 +56,8 @@ class Director:
 
     def choose_members(self, fault: Fault, drawn: int) -> list[int]:
         """Return whom a fault strikes."""
-        who, members = fault.who, self.members
-        if isinstance(who, int):
-            return [members[who % len(members)]]
-        if isinstance(who, list):
-            return list(dict.fromkeys(members[index % len(members)] for index in who))
         leader = self.find_leader()
-        first, count = leader, fault.count
-        if who in GROUPS:
-            count = count_group(who, len(members))
-        elif who == "random":
-            first = members[drawn % len(members)]
-        elif who == "follower":
-            first = members[(members.index(leader) + 1) % len(members)]
-        elif who == "next":
-            first = self.find_next(leader)
-        place = members.index(first)
-        return (members[place:] + members[:place])[:count]
+        return choose_members(fault, self.members, leader, self.find_next(leader), drawn)
 
     def find_next(self, leader: int) -> int:
         """Return who leads next, as far as anybody can know."""

@@ -42,7 +42,14 @@ from quorate.simulator.compare.workload import Workload
 from quorate.simulator.double_spend import measure_curve
 from quorate.simulator.plan import MS, Plan
 
-__all__ = ["FORMAT", "JOULES_PER_HASH", "Comparison", "Wishes"]
+__all__ = [
+    "FORMAT",
+    "JOULES_PER_HASH",
+    "Comparison",
+    "Wishes",
+    "describe_latencies",
+    "describe_recovery",
+]
 
 FORMAT = "quorate compare"
 QUIET_MS: Milliseconds = 15_000

@@ -14,7 +14,16 @@ from msgspec import Struct
 from quorate.base.errors import Invalid
 from quorate.base.types import Milliseconds
 
-__all__ = ["SCRIPTS", "Fault", "Kind", "Script", "count_group", "describe_fault", "parse_script"]
+__all__ = [
+    "SCRIPTS",
+    "Fault",
+    "Kind",
+    "Script",
+    "choose_members",
+    "count_group",
+    "describe_fault",
+    "parse_script",
+]
 
 MAX_FAULTS = 64
 MAX_MEMBERS = 128
@@ -132,6 +141,28 @@ def count_group(group: str, members: int) -> int:
         "majority": members // 2 + 1,
         "all": members,
     }[group]
+
+
+def choose_members(
+    fault: Fault, members: list[int], leader: int, following: int, drawn: int
+) -> list[int]:
+    """Return whom a fault strikes, of members (by index) one of whom leads and one leads next."""
+    who = fault.who
+    if isinstance(who, int):
+        return [members[who % len(members)]]
+    if isinstance(who, list):
+        return list(dict.fromkeys(members[index % len(members)] for index in who))
+    first, count = leader, fault.count
+    if who in GROUPS:
+        count = count_group(who, len(members))
+    elif who == "random":
+        first = members[drawn % len(members)]
+    elif who == "follower":
+        first = members[(members.index(leader) + 1) % len(members)]
+    elif who == "next":
+        first = following
+    place = members.index(first)
+    return (members[place:] + members[:place])[:count]
 
 
 def describe_fault(fault: Fault, members: int) -> str:
