@@ -60,6 +60,8 @@ VERSION: Final = 1
 ENVELOPE: Final = Struct(">16sQQ20s32s32s32s32s")
 STATEMENT: Final = Struct(">8s32sBQQ32sI")
 """The layouts above."""
+_pack_envelope: Final = ENVELOPE.pack
+_pack_statement: Final = STATEMENT.pack
 ENGINE_LETTERS: Final = b"abcdefghijklmnopqrstuvwxyz0123456789-"
 ENVELOPE_BYTES: Final = 180
 SIGNATURE_BYTES: Final = 65
@@ -72,7 +74,7 @@ Verify: TypeAlias = Callable[[Address, Hash, bytes], bool]
 
 def encode_envelope(envelope: Envelope) -> bytes:
     """Return the 180 bytes of the layout above."""
-    return ENVELOPE.pack(
+    return _pack_envelope(
         envelope.engine.encode("ascii"),
         envelope.height,
         envelope.round,
@@ -108,7 +110,7 @@ def compute_digest(
     chain: Hash, kind: int, height: Height, round: int, value: Hash, valid_round: int = -1
 ) -> Hash:
     """Return what a validator signs for a proposal or a vote; the layout is in the docstring."""
-    return keccak256(STATEMENT.pack(DOMAIN, chain, kind, height, round, value, valid_round + 1))
+    return keccak256(_pack_statement(DOMAIN, chain, kind, height, round, value, valid_round + 1))
 
 
 def encode_certificate(certificate: Certificate) -> bytes:

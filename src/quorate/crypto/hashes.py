@@ -2,11 +2,12 @@
 
 from typing import Final
 
-from quorate._kernel import keccak256
+from quorate import _kernel
 from quorate.base.types import Hash, Milliseconds
 
 __all__ = ["HEAD_BYTES", "compute_seal", "hash_payload", "keccak256", "read_timestamp"]
 
+keccak256: Final = _kernel.keccak256
 HEAD_BYTES: Final = 64
 """The part of a payload that can be shown without the rest."""
 

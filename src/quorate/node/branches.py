@@ -25,7 +25,7 @@ from quorate.node.execution import (
     find_foreign_parent,
     guard,
 )
-from quorate.node.port import Port
+from quorate.node.guard import GuardedPort
 from quorate.node.settings import Settings
 
 MAX_BLOCKS = 4096
@@ -138,7 +138,7 @@ class Branches(Execution):
 
     def __init__(
         self,
-        port: Port,
+        port: GuardedPort,
         application: Application,
         settings: Settings,
         counters: dict[str, int],

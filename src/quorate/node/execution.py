@@ -15,8 +15,8 @@ from quorate.base.types import Hash, Height, Milliseconds
 from quorate.consensus.replica import NOTHING, Check, Deliver, Head, Timer, Want
 from quorate.ledger.application import Application, Executed
 from quorate.ledger.payload import parse_head
+from quorate.node.guard import GuardedPort
 from quorate.node.interpreter import Interpreter
-from quorate.node.port import Port
 from quorate.node.settings import Settings
 
 WANT_TIMER: Final = Timer("node.want")
@@ -103,7 +103,7 @@ class Execution:
 
     def __init__(
         self,
-        port: Port,
+        port: GuardedPort,
         application: Application,
         settings: Settings,
         counters: dict[str, int],

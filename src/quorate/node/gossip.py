@@ -14,8 +14,8 @@ from quorate.consensus.replica import Timer
 from quorate.crypto.hashes import keccak256
 from quorate.ledger.application import Application
 from quorate.node.execution import Execution, Outcome, guard
+from quorate.node.guard import GuardedPort
 from quorate.node.peers import Peer, Peers
-from quorate.node.port import Port
 from quorate.node.settings import Settings
 from quorate.node.wire import MAX_ITEMS, Transactions, encode
 
@@ -107,7 +107,7 @@ class Gossip:
 
     def __init__(
         self,
-        port: Port,
+        port: GuardedPort,
         settings: Settings,
         counters: dict[str, int],
         application: Application,

@@ -11,7 +11,6 @@ the application is durable at `height`, the records persisted after it are kept 
 cut then writes the checkpoint's records, those, and whatever waits, in one `port.cut`.
 """
 
-from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -39,7 +38,7 @@ from quorate.consensus.replica import (
     Timer,
     Want,
 )
-from quorate.node.port import Port
+from quorate.node.guard import GuardedPort
 from quorate.node.wire import encode
 
 MAX_CHECKPOINTS: Final = 4
@@ -96,7 +95,7 @@ class Interpreter:
     def __init__(
         self,
         replica: Replica,
-        port: Port,
+        port: GuardedPort,
         *,
         send: Callable[[Address, bytes], None],
         broadcast: Callable[[bytes], None],
@@ -115,10 +114,11 @@ class Interpreter:
         self.alarm = ""
         self.on_news: Callable[[Address], None] | None = None
         """Where membership is open: told who sent what led to a new block."""
-        self.waiting: deque[Effect] = deque()
-        self.looped: deque[Message] = deque()
+        # Lists, since they are short: most of the time they hold a handful.
+        self.waiting: list[Effect] = []
+        self.looped: list[Message] = []
         """What the replica sent to itself."""
-        self.records: deque[bytes] = deque()
+        self.records: list[bytes] = []
         """The encoded records of the `Persist` effects in `waiting`, in order."""
         self.synced = 0
         """How many of those are durable."""
@@ -261,13 +261,13 @@ class Interpreter:
                 if waiting:
                     kind = type(waiting[0])
                     if kind is not Persist:
-                        carry[kind](waiting.popleft())
+                        carry[kind](waiting.pop(0))
                         continue
                     if self.pass_persist():
                         continue
                 if not self.looped:
                     break
-                replica.receive(self.tell_time(), self.me, self.looped.popleft())
+                replica.receive(self.tell_time(), self.me, self.looped.pop(0))
             if self.pending and not self.appending and not self.stopped:
                 self.cut()
             if self.open:
@@ -295,10 +295,10 @@ class Interpreter:
             self.append()
             return False
         self.synced -= 1
-        record = self.records.popleft()
+        record = self.records.pop(0)
         if self.pending:
             self.tail.append(record)
-        self.waiting.popleft()
+        self.waiting.pop(0)
         return True
 
     def append(self) -> None:

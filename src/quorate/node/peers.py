@@ -15,7 +15,7 @@ from typing import Final
 
 from quorate.base.types import Address, Hash, Height, Nanoseconds
 from quorate.consensus.replica import Timer
-from quorate.node.port import Port
+from quorate.node.guard import GuardedPort
 from quorate.node.settings import Settings
 from quorate.node.status import PeerStatus
 from quorate.node.wire import VERSION, Hello, Tip, encode
@@ -131,7 +131,7 @@ class Peers:
 
     def __init__(
         self,
-        port: Port,
+        port: GuardedPort,
         settings: Settings,
         counters: dict[str, int],
         *,

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from quorate.base.types import Height, Nanoseconds
 from quorate.consensus.replica import Readable, Timer
 from quorate.node.execution import Execution
+from quorate.node.guard import GuardedPort
 from quorate.node.interpreter import Interpreter
-from quorate.node.port import Port
 from quorate.node.settings import Settings
 
 __all__ = ["READ_TIMER", "Reads"]
@@ -39,7 +39,7 @@ class Reads:
 
     def __init__(
         self,
-        port: Port,
+        port: GuardedPort,
         settings: Settings,
         counters: dict[str, int],
         execution: Execution,

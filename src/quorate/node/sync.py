@@ -14,9 +14,9 @@ from quorate.base.types import Address, Height, Nanoseconds
 from quorate.consensus.replica import Decision, Recalled, Timer
 from quorate.ledger.application import Application
 from quorate.node.execution import Execution, Outcome, guard
+from quorate.node.guard import GuardedPort
 from quorate.node.interpreter import Interpreter
 from quorate.node.peers import SECOND, Peer, Peers
-from quorate.node.port import Port
 from quorate.node.settings import Settings
 from quorate.node.wire import Decisions, GetDecisions, encode
 
@@ -77,7 +77,7 @@ class Sync:
 
     def __init__(
         self,
-        port: Port,
+        port: GuardedPort,
         settings: Settings,
         counters: dict[str, int],
         application: Application,

@@ -32,6 +32,7 @@ __all__ = ["Machine", "SimulatedNode"]
 
 T = TypeVar("T")
 
+_push: Final = heappush
 SEGMENT_BYTES: Final = 1 << 14
 
 
@@ -261,7 +262,7 @@ class Machine:
         """Make a call after a delay, if this life lasts so long."""
         world = self.world
         world.sequence = number = world.sequence + 1
-        heappush(world.queue, (world.now + delay_ns, number, self.happen, (self.life, call, args)))
+        _push(world.queue, (world.now + delay_ns, number, self.happen, (self.life, call, args)))
 
     def happen(self, life: int, call: Callable[..., None], args: tuple[Any, ...]) -> None:
         if life != self.life:
@@ -298,8 +299,10 @@ class Machine:
         if frame is not self.said:
             self.said = frame
             self.world.observe(self, frame)
-        for link in self.routes.get(peer, ()):
-            link.carry(frame)
+        links = self.routes.get(peer)
+        if links is not None:
+            for link in links:
+                link.carry(frame)
 
     def set_timer(self, timer: Timer, delay_ns: Nanoseconds) -> None:
         world, clock = self.world, self.clock
@@ -311,7 +314,7 @@ class Machine:
         if clock.drift_ppm:
             delay_ns = clock.compute_delay(now, delay_ns)
         at = now + delay_ns if delay_ns > 0 else now + 1
-        heappush(world.queue, (at, number, self.fall, (self.life, timer, number)))
+        _push(world.queue, (at, number, self.fall, (self.life, timer, number)))
 
     def fall(self, life: int, timer: Timer, number: int) -> None:
         armed = self.timers.get(timer)

@@ -26,6 +26,7 @@ __all__ = ["Connection", "Link", "Network"]
 
 RECONNECT_NS: Final = SECOND
 """After a connection broke, it is tried again."""
+_push: Final = heappush
 NO_LIMIT: Final = 1 << 62
 NOTICE_NS: Final = 5 * SECOND
 """After this long without a frame through a cut, a connection breaks."""
@@ -155,7 +156,7 @@ class Link:
         if world.trace is not None:
             world.trace.on_send(self, frame, number)
         arguments = (self, self.connection.generation, frame, number)
-        heappush(world.queue, (at, number, world.arrive, arguments))
+        _push(world.queue, (at, number, world.arrive, arguments))
 
 
 class Network:

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 __all__ = ["World"]
 
+_pop: Final = heappop
+_push: Final = heappush
 MAX_FINDINGS: Final = 16
 """Of one run; the first ones say most."""
 
@@ -181,7 +183,7 @@ class World:
     def after(self, delay_ns: Nanoseconds, call: Callable[..., None], *args: Any) -> None:
         """Make a call after a delay."""
         self.sequence = number = self.sequence + 1
-        heappush(self.queue, (self.now + delay_ns, number, call, args))
+        _push(self.queue, (self.now + delay_ns, number, call, args))
 
     def run(self, until_ns: Nanoseconds, done: Callable[[], bool] | None = None) -> bool:
         """Let time pass until then, or until `done`; return whether it became so.
@@ -197,10 +199,10 @@ class World:
                 if digest.events >= limit:
                     return False
                 pause = min(RUNG, limit - digest.folded)
-            event = heappop(queue)
+            event = _pop(queue)
             now, number, call, args = event
             if now > until_ns:
-                heappush(queue, event)
+                _push(queue, event)
                 break
             if trace is not None:
                 trace.on_next(number)

@@ -56,7 +56,16 @@ SEGMENT_HEADER: Final = struct.Struct("<4sIQQII")
 RECORD_HEADER: Final = struct.Struct("<4sIQQQII")
 CHECK: Final = struct.Struct("<I")
 SEGMENT_HEADER_BYTES: Final = SEGMENT_HEADER.size + CHECK.size
-RECORD_HEADER_BYTES: Final = RECORD_HEADER.size + CHECK.size
+RECORD_FIELDS_BYTES: Final = 40
+"""Of a record's header without its check."""
+RECORD_HEADER_BYTES: Final = 44
+assert (RECORD_HEADER.size, CHECK.size) == (RECORD_FIELDS_BYTES, 4)
+# What every record takes, bound once: a compiled module finds such names without a look.
+_crc32: Final = crc32
+_pack_header: Final = RECORD_HEADER.pack
+_unpack_header: Final = RECORD_HEADER.unpack
+_pack_check: Final = CHECK.pack
+_unpack_check: Final = CHECK.unpack_from
 DEFAULT_SEGMENT_BYTES: Final = 16 << 20
 DEFAULT_RECORD_BYTES: Final = 64 << 20
 MAX_BASE_BYTES = (1 << 32) - 1
@@ -169,11 +178,10 @@ class Journal:
         self.sequence = self.batch = first + len(records)
 
     def check_records(self, records: list[bytes]) -> None:
-        longest = max(map(len, records), default=0)
-        if longest > self.max_record_bytes:
-            raise Invalid(
-                f"journal: a record of {longest} bytes, expected at most {self.max_record_bytes}"
-            )
+        limit = self.max_record_bytes
+        for record in records:
+            if len(record) > limit:
+                raise Invalid(f"journal: a record of {len(record)} bytes, expected at most {limit}")
 
     def check_usable(self) -> None:
         if self.failed:
@@ -354,11 +362,11 @@ def make_records(
     parts: list[bytes] = []
     for body in bodies:
         length, back = len(body), sequence - batch
-        body_check = crc32(body, seed)
-        header = RECORD_HEADER.pack(
-            RECORD_MAGIC, length, number, offset, sequence, back, body_check
-        )
-        parts += (header, CHECK.pack(crc32(header, seed)), body)
+        body_check = _crc32(body, seed)
+        header = _pack_header(RECORD_MAGIC, length, number, offset, sequence, back, body_check)
+        parts.append(header)
+        parts.append(_pack_check(_crc32(header, seed)))
+        parts.append(body)
         offset += RECORD_HEADER_BYTES + length
         sequence += 1
     return parts, offset
@@ -369,13 +377,13 @@ def parse_record(journal: Journal, number: int, raw: bytes, offset: int) -> Foun
     left = len(raw) - offset
     if left < RECORD_HEADER_BYTES:
         return Damage(offset, f"{left} bytes", f"a record header of {RECORD_HEADER_BYTES}")
-    header = raw[offset : offset + RECORD_HEADER.size]
-    (check,) = CHECK.unpack_from(raw, offset + RECORD_HEADER.size)
-    expected = crc32(header, journal.seed)
+    header = raw[offset : offset + RECORD_FIELDS_BYTES]
+    (check,) = _unpack_check(raw, offset + RECORD_FIELDS_BYTES)
+    expected = _crc32(header, journal.seed)
     if check != expected:
         return Damage(offset, f"record header check {check:08x}", f"{expected:08x}")
-    _, length, segment, at, sequence, back, body_check = RECORD_HEADER.unpack(header)
-    if (segment, at) != (number, offset):
+    _, length, segment, at, sequence, back, body_check = _unpack_header(header)
+    if segment != number or at != offset:
         return Damage(
             offset,
             f"a record of segment {segment}, offset {at}",
@@ -387,7 +395,7 @@ def parse_record(journal: Journal, number: int, raw: bytes, offset: int) -> Foun
         return Damage(offset, f"{left - RECORD_HEADER_BYTES} bytes of body", str(length))
     start = offset + RECORD_HEADER_BYTES
     body = raw[start : start + length]
-    actual = crc32(body, journal.seed)
+    actual = _crc32(body, journal.seed)
     if actual != body_check:
         return Damage(offset, f"body check {actual:08x}", f"{body_check:08x}")
     return Found(offset, sequence, sequence - back, body, offset + RECORD_HEADER_BYTES + length)
