@@ -49,17 +49,23 @@ class Choices(ABC):
 
 
 class Stream(Choices):
-    """A seeded stream that keeps nothing."""
+    """A seeded stream that keeps nothing. Seeded at its first choice, since many make none."""
 
-    __slots__ = ("random",)
+    __slots__ = ("name", "random", "seed")
 
     def __init__(self, seed: int, name: str) -> None:
         self.reseed(seed, name)
 
     def reseed(self, seed: int, name: str) -> None:
         """Go on with the choices of another seed."""
-        digest = hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
+        self.seed, self.name = seed, name
+        self.random: Callable[[], float] = self.begin
+
+    def begin(self) -> float:
+        """Return the first number."""
+        digest = hashlib.blake2b(f"{self.seed}/{self.name}".encode(), digest_size=8).digest()
         self.random = Random(int.from_bytes(digest, "big")).random
+        return self.random()
 
     def choose(self, n: int) -> int:
         return int(self.random() * n)
