@@ -1,0 +1,220 @@
+"""A proof-of-work network that splits and heals, as wallets see it."""
+
+import json
+import os
+import subprocess
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from clients.conftest import require_node_package
+from clients.network import JS, account_at
+from e2e.stage import CHAIN_ID, Stage, poll
+from quorate.runtime.config import load_network
+
+pytestmark = pytest.mark.network
+
+# Logs the call's first word as topic: the code, and what deploys it.
+CODE = bytes.fromhex("60003560006000a1")
+DEPLOY = b"\x67" + CODE + bytes.fromhex("60005260086018f3")
+LEFT, RIGHT = "0x" + "0" * 63 + "1", "0x" + "0" * 63 + "2"
+PATIENCE_S = 90
+
+
+class Ear:
+    """Hears a subscription until it is closed."""
+
+    def __init__(self, stage: Stage, index: int, *kind: Any) -> None:
+        self.told: list[Any] = []
+        self.stack = ExitStack()
+        self.socket = self.stack.enter_context(
+            connect(f"ws://127.0.0.1:{stage.rpc + index}", compression=None)
+        )
+        body = {"jsonrpc": "2.0", "id": 1, "method": "eth_subscribe", "params": list(kind)}
+        self.socket.send(json.dumps(body))
+        assert "result" in json.loads(self.socket.recv(timeout=20))
+        self.thread = threading.Thread(target=self.listen, daemon=True)
+        self.thread.start()
+
+    def listen(self) -> None:
+        try:
+            for message in self.socket:
+                self.told.append(json.loads(message)["params"]["result"])
+        except ConnectionClosed:
+            pass
+
+    def close(self) -> None:
+        self.stack.close()
+        self.thread.join(20)
+
+
+def ban(stage: Stage, word: str, of: int, *others: int) -> None:
+    """Let a node talk to others no more, or again."""
+    validators = load_network(stage.folder / "network.toml", {}).validators
+    for other in others:
+        stage.do("peers", word, "0x" + validators[other].pin[:20].hex(), "--of", str(of))
+
+
+def log(stage: Stage, index: int, sender: int, topic: str, to: str) -> str:
+    """Send a call that logs a topic."""
+    account = account_at(sender)
+    signed = account.sign_transaction(
+        {
+            "chainId": CHAIN_ID,
+            "nonce": 0,
+            "to": bytes.fromhex(to[2:]),
+            "data": topic,
+            "gas": 60_000,
+            "maxFeePerGas": 10**10,
+            "maxPriorityFeePerGas": 10**9,
+        }
+    )
+    raw = "0x" + bytes(signed.raw_transaction).hex()
+    found = stage.call(index, "eth_sendRawTransaction", raw)
+    assert isinstance(found, str)
+    return found
+
+
+def deploy(stage: Stage) -> str:
+    """Deploy the contract that logs; return its address once all nodes have it."""
+    account = account_at(0)
+    signed = account.sign_transaction(
+        {
+            "chainId": CHAIN_ID,
+            "nonce": 0,
+            "data": DEPLOY,
+            "gas": 200_000,
+            "maxFeePerGas": 10**10,
+            "maxPriorityFeePerGas": 10**9,
+        }
+    )
+    raw = "0x" + bytes(signed.raw_transaction).hex()
+    found = stage.call(0, "eth_sendRawTransaction", raw)
+    for index in range(stage.validators):
+        stage.settle(index, found, PATIENCE_S)
+    address = stage.call(0, "eth_getTransactionReceipt", found)["contractAddress"]
+    assert stage.call(0, "eth_getCode", address, "latest") == "0x" + CODE.hex()
+    assert isinstance(address, str)
+    return address
+
+
+def get_heads(stage: Stage) -> set[str | None]:
+    """Return the blocks that the nodes have at the lowest of their heights, less one."""
+    height = min(stage.height(index) for index in range(stage.validators)) - 1
+    return {stage.block(index, height) for index in range(stage.validators)}
+
+
+def test_a_partition_heals_into_one_chain_and_no_transaction_is_lost(three: Stage) -> None:
+    stage = three
+    stage.up("--engine", "pow", "--block-time", "500")
+    poll(lambda: all(row.get("peers") == 2 for row in stage.status()), "all are connected")
+    contract = deploy(stage)
+    common = min(stage.height(i) for i in range(3))
+    sides = (0, 2)
+    # Two miners on one side, one on the other.
+    ban(stage, "ban", 2, 0, 1)
+    for index in (0, 1):
+        ban(stage, "ban", index, 2)
+    poll(lambda: stage.status()[2].get("peers") == 0, "the network is split")
+    filters = [stage.call(i, "eth_newFilter", {"fromBlock": hex(common)}) for i in sides]
+    ears = [Ear(stage, i, "logs", {"address": contract}) for i in sides]
+    heads = [Ear(stage, i, "newHeads") for i in sides]
+    sent = [log(stage, 0, 1, LEFT, contract), log(stage, 2, 2, RIGHT, contract)]
+    for index, transaction in zip(sides, sent, strict=True):
+        stage.settle(index, transaction, PATIENCE_S)
+        assert stage.call(index, "eth_getTransactionReceipt", transaction)["status"] == "0x1"
+    assert not stage.has_receipt(0, sent[1])
+    assert not stage.has_receipt(2, sent[0])
+    polled = [stage.call(i, "eth_getFilterChanges", f) for i, f in zip(sides, filters, strict=True)]
+    assert [[entry["topics"][0] for entry in found] for found in polled] == [[LEFT], [RIGHT]]
+    split = max(stage.height(i) for i in range(3))
+    for index in range(3):
+        ban(stage, "unban", index, *(i for i in range(3) if i != index and (i == 2 or index == 2)))
+    poll(lambda: len(get_heads(stage)) == 1, "one chain again", PATIENCE_S)
+
+    # Both transactions are in it, wherever they were sent.
+    for transaction in sent:
+        for index in range(3):
+            stage.settle(index, transaction, PATIENCE_S)
+    poll(lambda: min(stage.height(i) for i in range(3)) > split + 3, "it goes on", PATIENCE_S)
+    for transaction in sent:
+        receipts = [stage.call(i, "eth_getTransactionReceipt", transaction) for i in range(3)]
+        assert len({receipt["blockHash"] for receipt in receipts}) == 1
+    loser = check_views(stage, sides, filters, ears, heads)
+    counters = stage.status()[sides[loser]]["counters"]
+    assert counters["reorgs"] >= 1
+    assert counters["transactions_returned"] >= 1
+    finality = stage.call(0, "quorate_getFinality", hex(common), 0.1)
+    assert int(finality["confirmations"], 16) > 3
+    assert 0 < finality["reversal"][0]["probability"] < 0.1
+
+
+def check_views(
+    stage: Stage, sides: tuple[int, int], filters: list[str], ears: list[Ear], heads: list[Ear]
+) -> int:
+    """Follow what clients were told on both sides; return the place of the side that lost."""
+    removed = []
+    for place, topic in enumerate((LEFT, RIGHT)):
+        index = sides[place]
+        changes = stage.call(index, "eth_getFilterChanges", filters[place])
+        told = [(entry["topics"][0], entry["removed"]) for entry in changes]
+        # Told once, and perhaps taken back and told again, the other side's as well.
+        state = {topic}
+        for found, is_removed in told:
+            assert is_removed == (found in state), told
+            state ^= {found}
+        assert state == {LEFT, RIGHT}, told
+        ears[place].close()
+        heads[place].close()
+        heard: set[tuple[str, str]] = set()
+        for entry in ears[place].told:
+            name = (entry["topics"][0], entry["blockHash"])
+            assert entry["removed"] == (name in heard), ears[place].told
+            heard ^= {name}
+        assert {found for found, _ in heard} == {LEFT, RIGHT}
+        assert len(heard) == 2
+        check_heads(stage, index, heads[place].told)
+        removed.append((topic, True) in told)
+    assert any(removed), "neither side lost its block"
+    return removed.index(True)
+
+
+def check_heads(stage: Stage, index: int, told: list[dict[str, Any]]) -> None:
+    """Each head follows one that was told or known, and the last told of each height counts."""
+    latest = {int(head["number"], 16): head["hash"] for head in told}
+    # A moment ago the end may have been another one; what lies below has settled.
+    for height in sorted(latest)[:-3]:
+        assert stage.block(index, height) == latest[height]
+    hashes = {head["hash"] for head in told}
+    lowest = min(latest)
+    assert all(h["parentHash"] in hashes or int(h["number"], 16) <= lowest + 1 for h in told)
+
+
+def test_ethers_does_over_proof_of_work_what_it_does_elsewhere(
+    single: Stage, tmp_path: Path
+) -> None:
+    for package in ("ethers", "solc", "@openzeppelin/contracts"):
+        node = require_node_package(package)
+    subprocess.run([node, str(JS / "compile.mjs"), str(tmp_path)], check=True, timeout=110)
+    single.up("--engine", "pow", "--block-time", "250")
+    places = {
+        "QUORATE_RPC": f"http://127.0.0.1:{single.rpc}",
+        "QUORATE_WS": f"ws://127.0.0.1:{single.rpc}",
+        "QUORATE_ARTEFACTS": str(tmp_path),
+    }
+    result = subprocess.run(
+        [node, "--test", "--test-timeout=100000", "--test-reporter=spec", "ethers.test.mjs"],
+        cwd=JS,
+        env=os.environ | places,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "skipped 0" in result.stdout
