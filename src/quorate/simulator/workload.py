@@ -22,6 +22,7 @@ from quorate.simulator.finality import EXACTLY_ONCE, judge_order, judge_sessions
 from quorate.simulator.history import Event, History
 from quorate.simulator.invariants.ledger import watch_ledger
 from quorate.simulator.plan import MS, SECOND
+from quorate.simulator.reads import LinearReads
 from quorate.simulator.trace import CLIENT
 from quorate.simulator.wallets import ACCOUNTS, find_balance_faults
 
@@ -40,6 +41,8 @@ MAX_DOUBLINGS: Final = 5
 """Of that time, for what is never given up."""
 MAX_ACTORS: Final = 16
 """Clients that are told apart in histories."""
+READABLE: Final = ("raft",)
+"""Engines that answer linearizable reads by themselves."""
 READS: Final = 4
 """One in so many requests is a read."""
 
@@ -128,6 +131,7 @@ class Clients:
         """Whether all items went through clients, or a script gave some to nodes."""
         if isinstance(world.stores, EthereumStores):
             watch_ledger(world, world.stores.list_accounts(), world.stores.reward)
+        self.linear = LinearReads(world) if world.plan.engine in READABLE else None
         world.clients = self
         world.on_committed.append(self.on_committed)
         world.on_end.append(self.judge)
@@ -154,6 +158,8 @@ class Clients:
             self.read(name, machine)
         else:
             self.submit(name, machine)
+        if self.linear is not None:
+            self.linear.read_anywhere()
         self.plan_next(client)
 
     def read(self, client: str, machine: "Machine") -> None:
@@ -161,8 +167,8 @@ class Clients:
         if machine.node is None or machine.paused or not machine.is_honest:
             return
         world = self.world
-        height = world.stores.get_height(machine.store)
         self.reads += 1
+        height = world.stores.get_height(machine.store)
         read = f"read {self.reads}"
         world.note(CLIENT, machine.index, height, b"read")
         self.history.invoke(world.now, read, client=client, key=machine.name, operation="height")
@@ -283,6 +289,8 @@ class Clients:
         self.close(request)
         request.height = height
         self.history.ok(self.world.now, request.id)
+        if self.linear is not None:
+            self.linear.on_answer(machine, height)
         self.release(request, 1)
 
     def close(self, request: Request) -> None:

@@ -1,12 +1,14 @@
 """Known bugs of Raft implementations (catalogue R1-R14), as far as our Raft has what they break.
 
-Not here: R11 (joint configurations of the conference paper: members come from the ledger instead)
-and R14 (reads by lease and ReadIndex).
+Not here: R11 (joint configurations of the conference paper: members come from the ledger instead).
 """
 
 from typing import Any
 
-from quorate.base.types import Address, Height, Nanoseconds
+from msgspec import structs
+
+from quorate.base.rng import Rng
+from quorate.base.types import Address, Hash, Height, Nanoseconds
 from quorate.consensus.raft import Raft
 from quorate.consensus.raft_types import (
     Append,
@@ -14,12 +16,14 @@ from quorate.consensus.raft_types import (
     Ballot,
     Entry,
     RequestVote,
+    Settings,
     VoteReply,
     Written,
     has_majority,
 )
-from quorate.consensus.replica import Persist, Send
+from quorate.consensus.replica import Keys, Persist, Send
 from quorate.simulator.bugs import Bug, register, replace_replica
+from quorate.simulator.reads import LINEARIZABLE
 
 
 class CommitsOldTerms(Raft):
@@ -164,6 +168,35 @@ class CountsRefusals(Raft):
     HANDLERS = {**Raft.HANDLERS, Appended: on_appended}  # noqa: RUF012
 
 
+class ReadsOldCommit(Raft):
+    """R14: ReadIndex by a leader without an entry of its own term, which may lag behind."""
+
+    def is_current(self) -> bool:
+        return True
+
+
+class ReadsUnconfirmed(Raft):
+    """R14, in its simplest form: whoever thinks that it leads answers reads."""
+
+    def begin_round(self, now: Nanoseconds, *, empty: bool = False) -> None:
+        super().begin_round(now, empty=empty)
+        if self.confirming is not None:
+            for address in list(self.sets[self.height + 1].addresses):
+                if self.confirming is not None:
+                    self.note_confirmed(now, address)
+
+
+class LongLease(Raft):
+    """R14: leases that outlast the promise of those who gave them, as by clocks that are off."""
+
+    def __init__(self, keys: Keys, chain: Hash, rng: Rng, settings: Settings | None = None) -> None:
+        lends = structs.replace(settings or Settings(), lease_reads=True)
+        super().__init__(keys, chain, rng, lends)
+
+    def compute_lease(self) -> Nanoseconds:
+        return 6 * super().compute_lease()
+
+
 class AcknowledgesEarly(Raft):
     """An acknowledgement, or a vote, is said before what it is about is durable."""
 
@@ -183,6 +216,7 @@ class CommitsAlone(Raft):
 
 
 PAPER = "Ongaro, Ousterhout 2014"
+THESIS = "Ongaro, thesis"
 OURS = "contract of an engine, rule 2"
 _BUGS: tuple[tuple[str, str, str, str, type[Raft]], ...] = (
     (
@@ -250,6 +284,27 @@ _BUGS: tuple[tuple[str, str, str, str, type[Raft]], ...] = (
         "Howard and others, Smart Casual Verification, NSDI 2025",
         "commitment",
         CountsRefusals,
+    ),
+    (
+        "r14-old-commit",
+        "a new leader answers reads before it has committed an entry of its own term",
+        f"{THESIS}, section 6.4",
+        LINEARIZABLE,
+        ReadsOldCommit,
+    ),
+    (
+        "r14-unconfirmed",
+        "a leader answers reads without asking whether it is one still",
+        f"{THESIS}, section 6.4",
+        LINEARIZABLE,
+        ReadsUnconfirmed,
+    ),
+    (
+        "r14-long-lease",
+        "a lease lasts longer than others keep it, as by clocks that drift beyond the margin",
+        f"{THESIS}, section 6.4.1",
+        LINEARIZABLE,
+        LongLease,
     ),
     ("raft-early-ack", "an acknowledgement leaves early", OURS, "write first", AcknowledgesEarly),
     (

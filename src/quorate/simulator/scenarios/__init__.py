@@ -5,7 +5,7 @@ is expected with the mitigation and without. Families are modules; importing thi
 all of them.
 """
 
-from quorate.simulator.scenarios import basics, byzantine, fallacies, halts, light, storage
+from quorate.simulator.scenarios import basics, byzantine, crashes, fallacies, halts, light, storage
 from quorate.simulator.scenarios.registry import SCENARIOS, Result, Scenario, get_scenario
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Scenario",
     "basics",
     "byzantine",
+    "crashes",
     "fallacies",
     "get_scenario",
     "halts",

@@ -1,0 +1,240 @@
+"""Catalogue S10, S11 and S19: leaders that are one no more, or should not be, under Raft."""
+
+from typing import Any
+
+from quorate.base.types import Nanoseconds
+from quorate.consensus.raft import Raft
+from quorate.consensus.raft_types import Append, Commit
+from quorate.consensus.replica import Timer
+from quorate.node.wire import Decisions
+from quorate.simulator.plan import MS, SECOND
+from quorate.simulator.reads import LINEARIZABLE, LinearReads
+from quorate.simulator.scenarios.registry import scenario
+from quorate.simulator.scenarios.stage import Play, Stage
+from quorate.simulator.timing import PartiallySynchronous
+from quorate.simulator.verdict import Outcome
+
+PARTIAL = PartiallySynchronous(delta_ns=50 * MS, gst_ns=60 * SECOND)
+STEADY = "a leader that others hear stays"
+QUICK = {"heartbeat_ms": 40, "election_ms": 400}
+
+
+class NeverDoubts(Raft):
+    """A leader that goes on whether or not it hears from a majority: no CheckQuorum."""
+
+    def on_timeout_quorum(self, now: Nanoseconds) -> None:
+        self.set_timer(now, "quorum", SECOND)
+
+    TIMEOUTS = {**Raft.TIMEOUTS, "quorum": on_timeout_quorum}  # noqa: RUF012
+
+
+def elect(play: Play, index: int, election_ms: int = 1000) -> None:
+    """Let a machine stand for election when all others have forgotten the last leader."""
+    play.run(election_ms + 10)
+    node = play.machines[index].node
+    assert node is not None
+    for _ in range(2):
+        # The first attempt may only teach it the term that the others are in.
+        if not node.leads():
+            node.timeout(Timer("election"))
+            play.run(60, node.leads)
+
+
+def start(stage: Stage, count: int, **plan: Any) -> Play:
+    """Return a network of Raft that machine 0 leads."""
+    play = stage.build(count, engine="raft", **plan)
+    elect(play, 0, plan.get("engine_settings", {}).get("election_ms", 1000))
+    play.run(60)
+    return play
+
+
+@scenario(
+    "S10",
+    "figure-8",
+    "an entry that a majority holds is overwritten",
+    source="Ongaro, Ousterhout, extended version 2014, section 5.4.2 and figure 8",
+    mitigation="a leader counts only entries of its own term",
+    timing=PARTIAL,
+    breaks="commitment",
+)
+def figure_8(stage: Stage) -> Outcome:
+    """Five members. The leader gives an entry to one other and goes down. Another one is elected
+    without that entry, writes one of its own, and goes down. The first comes back, is elected
+    again, and gives its old entry to a third: a majority holds it. It goes down, the other one
+    comes back with its later entry, is elected, and overwrites what a majority held. Nothing is
+    lost as long as nobody called it committed.
+    """
+    bug = "" if stage.mitigated else "r1-old-term"
+    play = start(stage, 5, bug=bug, engine_settings={"max_append_bytes": 1, "election_ms": 3000})
+    lost = {(0, 2), (0, 3), (0, 4)}
+    limit = [2]
+
+    def is_lost(source: int, target: int, m: Any) -> bool:
+        if type(m) is Append and m.entries and m.entries[-1].index <= limit[0]:
+            return (source, target) in lost
+        # Nobody sees a later entry, or hears what is committed, before the end.
+        late = type(m) is Append and (m.entries or m.commit >= limit[0])
+        return limit[0] == 2 and (isinstance(m, Commit | Decisions) or bool(late))
+
+    play.lose(is_lost)
+    play.submit(0)
+    play.run(60)
+    play.faults.crash(0)
+    lost |= {(4, 0), (4, 1), (4, 2), (4, 3)}
+    elect(play, 4, 3000)
+    play.faults.crash(4)
+    play.faults.start(0)
+    lost.remove((0, 2))
+    elect(play, 0, 3000)
+    play.run(500, lambda: play.get_height(0) > 0)
+    stage.say(f"heights after a majority held the entry: {play.get_heights()}")
+    play.faults.crash(0)
+    play.faults.start(4)
+    lost.clear()
+    limit[0] = 1 << 30
+    elect(play, 4, 3000)
+    play.run(3_000)
+    return play.judge()
+
+
+@scenario(
+    "S11",
+    "deaf-follower",
+    "a follower that hears nobody deposes every leader",
+    source="Ongaro, thesis, sections 4.2.3, 6.2 and 9.6; Howard, Abraham, Raft does not guarantee "
+    "liveness in the face of network faults, 2020",
+    mitigation="PreVote, CheckQuorum, and no votes while a leader is heard",
+    timing=PARTIAL,
+    breaks=STEADY,
+)
+def deaf_follower(stage: Stage) -> Outcome:
+    """A follower is heard and hears nobody. Its elections time out one after the other; if each
+    begins a new term, the leader steps down for each of them, though it never lost a message.
+    """
+    play = start(stage, 3, bug="" if stage.mitigated else "r12-no-prevote")
+    play.submit_every(100, 20_000, 0)
+    play.run(500)
+    term = play.get_round(0)
+    play.faults.deafen(2)
+    play.run(15_000)
+    terms = max(play.get_round(i) for i in (0, 1)) - term
+    stage.measure("terms that the deaf follower began", terms)
+    play.require(STEADY, terms == 0, f"{terms} more terms while 0 and 1 hear each other")
+    return play.judge()
+
+
+@scenario(
+    "S11b",
+    "deaf-leader",
+    "a leader that hears nobody keeps everybody waiting",
+    source="Jensen, Howard, Mortier, Examining Raft's behaviour during partial network failures, "
+    "2021; thesis, section 6.2",
+    mitigation="CheckQuorum: a leader that hears no majority for an election timeout steps down",
+    timing=PARTIAL,
+    breaks="progress",
+)
+def deaf_leader(stage: Stage) -> Outcome:
+    """The leader is heard and hears nobody: its heartbeats keep all others from an election, and no
+    acknowledgement ever reaches it.
+    """
+    play = start(stage, 3, on_world=stage.without(NeverDoubts))
+    play.submit_every(100, 20_000)
+    play.run(500)
+    play.faults.deafen(0)
+    before = max(play.get_heights())
+    play.run(15_000)
+    grown = max(play.get_heights()) - before
+    stage.measure("heights in 15 s", grown)
+    play.require("progress", grown > 0, "no height in 15 s, expected another leader")
+    return play.judge()
+
+
+@scenario(
+    "S11c",
+    "partial-partition",
+    "two members that cannot reach each other depose each other for ever",
+    source="Lianza, Snook, A Byzantine failure in the real world, Cloudflare 2020; Howard, Abraham "
+    "2020",
+    mitigation="PreVote, and no votes while a leader is heard",
+    timing=PARTIAL,
+    breaks=STEADY,
+)
+def partial_partition(stage: Stage) -> Outcome:
+    """The link between the leader and one follower is cut; the third hears both. The one that
+    misses the leader stands for election and wins, then the old leader misses the new one and
+    stands, and so on, each time with a pause for everybody.
+    """
+    play = start(stage, 3, bug="" if stage.mitigated else "r12-no-prevote")
+    play.submit_every(100, 25_000, 2)
+    play.run(500)
+    term = play.get_round(2)
+    play.faults.deafen(0, 1)
+    play.faults.deafen(1, 0)
+    play.run(20_000)
+    terms = play.get_round(2) - term
+    stage.measure("changes of the leader in 20 s", terms)
+    play.require(STEADY, terms == 0, f"{terms} more terms, expected that the leader stays")
+    return play.judge()
+
+
+def depose(play: Play) -> tuple[LinearReads, int]:
+    """Cut the leader off until another one has answered for something new; return at which height,
+    and a judge of reads that knows of it.
+    """
+    reads = LinearReads(play.world)
+    play.submit(0)
+    play.run(500)
+    play.faults.partition(0, notice=False)
+    play.submit(1)
+    before = play.get_height(1)
+    play.run(20_000, lambda: play.get_height(1) > before)
+    reads.on_answer(play.machines[1], play.get_height(1))
+    return reads, play.get_height(1)
+
+
+@scenario(
+    "S19",
+    "stale-read",
+    "a deposed leader that does not know it answers a read",
+    source="Ongaro, thesis, section 6.4",
+    mitigation="ReadIndex: a majority confirms the leader before it answers",
+    timing=PARTIAL,
+    breaks=LINEARIZABLE,
+)
+def stale_read(stage: Stage) -> Outcome:
+    """The leader is cut off. The others have elected another one, which has decided something and
+    told a client so, while the first still takes itself for the leader, and is asked to read.
+    """
+    bug = "" if stage.mitigated else "r14-unconfirmed"
+    play = start(stage, 3, bug=bug, engine_settings=QUICK)
+    # Its clock is slow, so that it finds out later than the others that nobody hears it.
+    play.faults.drift(0, -800_000)
+    reads, height = depose(play)
+    stage.say(f"height {height} was told to a client, the old leader is at {play.get_height(0)}")
+    reads.read(play.machines[0])
+    play.run(2_000)
+    return play.judge()
+
+
+@scenario(
+    "S19b",
+    "slow-lease",
+    "a lease outlasts its time by a clock that is too slow",
+    source="Ongaro, thesis, section 6.4.1",
+    mitigation="leases are off unless asked for, and as long as clocks may be off at most",
+    timing=PARTIAL,
+    breaks=LINEARIZABLE,
+)
+def slow_lease(stage: Stage) -> Outcome:
+    """As a stale read, but with leases: the leader answers without asking while its lease lasts.
+    Its clock runs at a fifth of the speed, far beyond the bound that leases rely on, and the others
+    have long elected another leader when its own clock still allows it to read.
+    """
+    settings = {**QUICK, "lease_reads": not stage.mitigated}
+    play = start(stage, 3, engine_settings=settings)
+    play.faults.drift(0, -800_000)
+    reads, _ = depose(play)
+    reads.read(play.machines[0])
+    play.run(2_000)
+    stage.measure("reads that were answered", sum(height >= 0 for _, i, height in reads.events) - 1)
+    return play.judge()
