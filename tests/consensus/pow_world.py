@@ -13,7 +13,19 @@ from quorate.base.rng import Rng
 from quorate.base.types import Address, Hash, Height
 from quorate.consensus.pow import Pow
 from quorate.consensus.pow_difficulty import compute_work
-from quorate.consensus.pow_types import Kept, Settings, make_header, put_nonce
+from quorate.consensus.pow_types import (
+    Announce,
+    Block,
+    GetBlocks,
+    GetHeaders,
+    Headers,
+    Kept,
+    Missing,
+    Settings,
+    decode_header,
+    make_header,
+    put_nonce,
+)
 from quorate.consensus.replica import (
     Base,
     Blame,
@@ -193,6 +205,7 @@ class Machine:
     def flush(self) -> None:
         world, replica = self.world, self.replica
         for effect in replica.take():
+            world.note(self, effect)
             match effect:
                 case Send(to, message):
                     world.send(self, to, message)
@@ -274,6 +287,8 @@ class World:
         self.queue: list[tuple[int, int, Callable[[], None]]] = []
         self.sequence = 0
         self.messages = 0
+        self.talk: list[str] | None = None
+        self.blocks: dict[Hash, str] = {}
         self.cut: set[tuple[int, int]] = set()
         defaults: dict[str, Any] = {
             "interval_ms": 5000,
@@ -288,6 +303,78 @@ class World:
     @property
     def wall_ms(self) -> int:
         return START_MS + self.now // MS
+
+    def note(self, machine: Machine, effect: Effect) -> None:
+        """Write down what a machine does, for dialogues."""
+        text = "" if self.talk is None else self.describe(effect)
+        if self.talk is not None and text:
+            self.talk.append(f"{self.now / MS:9.1f} {self.name(machine.address)} {text}")
+
+    def name(self, address: Address) -> str:
+        return "ABCDEFGH"[address[0] - 1]
+
+    def name_block(self, hash: Hash) -> str:
+        """Blocks are named by height and miner; the second of a miner at a height gets a mark."""
+        return self.blocks.get(hash, "genesis")
+
+    def learn(self, raw: bytes) -> str:
+        header = decode_header(raw)
+        if header.hash not in self.blocks:
+            name = f"{header.height}{self.name(header.proposer).lower()}"
+            while name in self.blocks.values():
+                name += "'"
+            self.blocks[header.hash] = name
+        return self.blocks[header.hash]
+
+    def learn_all(self) -> None:
+        for machine in self.machines:
+            for node in machine.replica.tree.blocks.values():
+                if node.header is not None:
+                    self.learn(node.header.raw)
+
+    def describe(self, effect: Effect) -> str:
+        match effect:
+            case Send(to, message):
+                return f"to {self.name(to)}: {self.describe_message(message)}"
+            case Broadcast(message):
+                return f"to all: {self.describe_message(message)}"
+            case Persist(Kept(header, _)):
+                return f"keeps {self.learn(header)}"
+            case Check(_, _, parent, envelope):
+                self.learn_all()
+                return f"checks {self.name_block(envelope)} over {self.name_block(parent)}"
+            case Head(_, _, envelope, _):
+                return f"has the tip {self.name_block(envelope)}"
+            case Deliver():
+                return f"delivers {self.name_block(effect.envelope)}"
+            case Want(height, parent):
+                return f"wants block {height} over {self.name_block(parent)}"
+            case Seal(height, header, _):
+                return f"mines block {height}" if header else "rests"
+            case Recall(to, first, count, bodies):
+                what = "blocks" if bodies else "headers"
+                return f"lets its store send {self.name(to)} {count} {what} from {first} on"
+            case Blame(who, reason):
+                return f"blames {self.name(who)}: {reason}"
+            case Checkpoint(height, records):
+                return f"may cut its journal at {height}, {len(records)} blocks stay"
+        return ""
+
+    def describe_message(self, message: Message) -> str:
+        match message:
+            case Announce(header, _, final):
+                return f"tip {self.learn(header)}, final {final}"
+            case Block(header, _):
+                return f"block {self.learn(header)}"
+            case GetHeaders(locator):
+                return f"headers after {' '.join(self.name_block(h) for _, h in locator)}?"
+            case Headers(headers):
+                return f"headers {' '.join(self.learn(raw) for raw in headers)}"
+            case GetBlocks(places):
+                return f"blocks {' '.join(self.name_block(h) for _, h in places)}?"
+            case Missing(places):
+                return f"not here: {' '.join(self.name_block(h) for _, h in places)}"
+        raise AssertionError(message)
 
     def connect(self, a: int, b: int) -> None:
         for one, other in ((a, b), (b, a)):
