@@ -25,6 +25,8 @@ import math
 from quorate.base.types import Milliseconds
 
 SPACE = 1 << 256
+SMALL = 1e-12
+"""What is left out of a sum, as a part of it."""
 MAX_INTERVALS = 8
 """One block's time counts as so many intervals at most; one in 3,000 takes longer by chance."""
 
@@ -62,12 +64,14 @@ def compute_reversal_probability(depth: int, share: float) -> float:
         return 1.0
     ratio = share / (1 - share)
     expected = depth * ratio
-    caught = 1.0
-    poisson = math.exp(-expected)
-    for k in range(depth + 1):
-        caught -= poisson * (1 - ratio ** (depth - k))
-        poisson *= expected / (k + 1)
-    return min(max(caught, 0.0), 1.0)
+    # As a sum of what leads there, since one minus what does not loses all digits of small numbers:
+    # the attacker is behind and catches up, or is ahead when the last confirmation comes.
+    total, poisson, k = 0.0, math.exp(-expected), 0
+    while k <= depth or poisson > total * SMALL:
+        total += poisson * (ratio ** (depth - k) if k <= depth else 1.0)
+        k += 1
+        poisson *= expected / k
+    return min(total, 1.0)
 
 
 def compute_exact_reversal_probability(depth: int, share: float) -> float:
@@ -78,12 +82,17 @@ def compute_exact_reversal_probability(depth: int, share: float) -> float:
         return 0.0
     if share >= 0.5:
         return 1.0
+    if not depth:
+        return 1.0
     p, q = 1 - share, share
-    caught = 1.0
-    for m in range(depth + 1):
-        ways = math.comb(m + depth - 1, m) if depth else int(m == 0)
-        caught -= ways * (p**depth * q**m - p**m * q**depth)
-    return min(max(caught, 0.0), 1.0)
+    total, behind, ahead, m = 0.0, q**depth, p**depth, 0
+    # `behind` and `ahead` are C(m + depth - 1, m) times p^m q^depth and p^depth q^m.
+    while m <= depth or ahead > total * SMALL:
+        total += behind if m <= depth else ahead
+        m += 1
+        behind *= p * (m + depth - 1) / m
+        ahead *= q * (m + depth - 1) / m
+    return min(total, 1.0)
 
 
 def compute_depth(share: float, probability: float, most: int = 10_000) -> int | None:
