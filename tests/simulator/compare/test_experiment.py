@@ -95,6 +95,19 @@ def test_leader_that_crashes_is_replaced_and_told() -> None:
     assert faulty["verdict"] == "true"
 
 
+def test_liar_in_a_script_is_borne_or_told() -> None:
+    script = Script(name="test", faults=(Fault(kind="lie", at_ms=500, for_ms=2000),))
+    comparison = make_comparison(*ENGINES, script=script, length_ms=3000)
+    list(comparison.run())
+    tendermint, raft = comparison.make_document("")["engines"]
+    assert tendermint["faulty"]["verdict"] == "true"
+    assert not tendermint["faulty"]["excused"]
+    assert raft["faulty"]["verdict"] == "false"
+    assert raft["faulty"]["excused"]
+    advice = " ".join(comparison.make_document("")["advice"])
+    assert "raft with faults: verdict false (more liars than it claims to tolerate)" in advice
+
+
 def test_profiles_of_the_simulator_serve_too() -> None:
     profile = get_profile("gentle")
     run = run_load(make_base("tendermint"), make_conditions(profile=profile), OPAQUE)

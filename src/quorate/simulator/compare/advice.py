@@ -56,7 +56,8 @@ def describe_surprises(engines: list[dict[str, Any]]) -> list[str]:
         for name, run in (("without faults", found["quiet"]), ("with faults", found["faulty"])):
             if run is not None and run["verdict"] != "true":
                 told = "; ".join(f"{f['property']}: {f['message']}" for f in run["findings"])
-                lines.append(f"{found['engine']} {name}: verdict {run['verdict']}, {told}.")
+                excuse = " (more liars than it claims to tolerate)" if run["excused"] else ""
+                lines.append(f"{found['engine']} {name}: verdict {run['verdict']}{excuse}, {told}.")
     return lines
 
 

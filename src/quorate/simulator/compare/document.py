@@ -37,7 +37,7 @@ from quorate.simulator.compare.measures import (
     to_us,
 )
 from quorate.simulator.compare.script import SCRIPTS, describe_fault
-from quorate.simulator.compare.trials import Trial, list_runs, list_trials
+from quorate.simulator.compare.trials import Trial, is_claimed, list_runs, list_trials
 from quorate.simulator.compare.workload import Workload
 from quorate.simulator.double_spend import measure_curve
 from quorate.simulator.plan import MS, Plan
@@ -219,9 +219,17 @@ class Comparison:
         }
         if subject.faulty is not None:
             found["faulty"] = describe_run(subject.faulty, length)
+            found["faulty"]["excused"] = self.has_too_many_liars(subject)
             found["faulty"]["recoveries"] = self.describe_recoveries(subject, band)
             found["series"]["faulty"] = compute_series(subject.faulty.operations, length, step)
         return found
+
+    def has_too_many_liars(self, subject: Subject) -> bool:
+        """Whether a script made more members lie than the engine claims to tolerate."""
+        assert subject.faulty is not None
+        liars = {i for s in subject.faulty.struck if s.fault.kind == "lie" for i in s.members}
+        members = len([m for m in subject.base.machines if m.power])
+        return bool(liars) and not is_claimed(subject.base.engine, "lie", len(liars), members)
 
     def describe_work(self, run: Run) -> dict[str, Any] | None:
         """Return what mining took in the run without faults, if there was any."""
@@ -301,6 +309,7 @@ def describe_run(run: Run, length_ns: Nanoseconds) -> dict[str, Any]:
         "blocks_lost": run.blocks_lost,
         "hashes": run.hashes,
         "verdict": run.outcome.verdict,
+        "excused": False,
         "findings": [
             {"property": f.property, "message": f.message, "time_ms": f.time_ns // MS}
             for f in run.outcome.findings

@@ -52,7 +52,7 @@ PROBE_INTERVALS = 20
 MAX_PROBE_ITEMS = 60_000
 SUSTAINED_PERCENT = 95
 """A rate is sustained if so much of it is answered, over the last two thirds of the time."""
-MAX_RATE = 10_000
+MAX_RATE = 4_000
 """Where a search for the highest rate ends."""
 STEP = 4
 """How many times the next rate of a search is the one before, while rates are sustained."""
