@@ -2,6 +2,7 @@
 
 import pytest
 
+from quorate.node.wire import Tip
 from quorate.simulator.machine import Machine
 from quorate.simulator.plan import MS
 from quorate.simulator.run import ignore
@@ -42,3 +43,18 @@ def test_member_that_was_down_takes_part_again_under_load(engine: str) -> None:
         behind += heights[2] < max(heights) - 1
     # Now and then a decision may be under way to it and not to others.
     assert behind <= 5
+
+
+@pytest.mark.parametrize("engine", ["tendermint", "raft"])
+def test_news_of_heights_do_not_answer_each_other_over_long_links(engine: str) -> None:
+    world = World(make_plan(1, engine=engine, base_delay_ns=80 * MS), Tape(1))
+    told: list[Tip] = []
+    world.on_message[Tip] = [lambda _machine, m: told.append(m)]
+    for machine in world.machines:
+        machine.start()
+    keep_busy(world, 8_000)
+    world.run(4_000 * MS)
+    told.clear()
+    world.run(8_000 * MS)
+    # Twelve directions, each at most every 50 ms; what is said to all counts once.
+    assert 0 < len(told) < 12 * 20 * 4

@@ -299,7 +299,7 @@ class Peers:
 
     def on_tip(self, peer: Peer, m: Tip) -> None:
         peer.height = m.height
-        if m.known != self.height and not (self.tip_soon and m.known < self.height):
+        if m.known != self.height and not (self.tip_set and m.known < self.height):
             self.tell(peer)
         self.on_height(m.height)
         self.watch()
