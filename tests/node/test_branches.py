@@ -28,6 +28,7 @@ class StubPort:
     """Work waits in lanes until it is run."""
 
     def __init__(self) -> None:
+        self.clock_ms = NOW_MS
         self.jobs: list[tuple[str, Callable[[], Any], Callable[[Any], None]]] = []
         self.shown: list[Height] = []
         self.durable: list[Height] = []
@@ -38,7 +39,7 @@ class StubPort:
         return 0
 
     def wall_ms(self) -> int:
-        return NOW_MS
+        return self.clock_ms
 
     def set_timer(self, timer: object, delay_ns: int) -> None: ...
 
@@ -461,3 +462,26 @@ def test_random_walks_end_where_a_straight_line_would(seed: int) -> None:
     # Each block's name is an item too, and of an abandoned one it waits again.
     waits = {item for item in stage.ledger.pool.values() if item in items}
     assert waits == set(straight.ledger.pool.values())
+
+
+def test_block_that_was_refused_for_its_time_is_acceptable_when_the_time_has_come() -> None:
+    stage = Stage()
+    early = stage.make(b"early", stage.root, at_ms=NOW_MS)
+    stage.port.clock_ms = NOW_MS - 20_000
+    stage.execution.on_check(early)
+    stage.port.run()
+    assert stage.engine.verdicts[early.envelope] is False
+    stage.port.clock_ms = NOW_MS
+    stage.execution.on_check(early)
+    stage.port.run()
+    assert stage.engine.verdicts[early.envelope] is True
+
+
+def test_clock_that_is_set_right_while_a_block_is_judged_condemns_nothing() -> None:
+    stage = Stage()
+    early = stage.make(b"early", stage.root, at_ms=NOW_MS)
+    stage.port.clock_ms = NOW_MS - 20_000
+    stage.execution.on_check(early)
+    stage.port.clock_ms = NOW_MS
+    stage.port.run()
+    assert stage.engine.verdicts == {early.envelope: True}

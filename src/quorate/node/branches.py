@@ -12,7 +12,7 @@ not on the adopted branch; it is then executed again, with its ancestors, when a
 
 from collections.abc import Callable
 
-from quorate.base.errors import Unavailable
+from quorate.base.errors import Invalid, Unavailable
 from quorate.base.types import Hash, Height, Milliseconds
 from quorate.consensus.replica import NOTHING, Check, Deliver, Head, Want
 from quorate.ledger.application import Application, Executed
@@ -107,6 +107,16 @@ def try_over(
         if reason is not None:
             return reason, None
     return None, application.execute(parent.block, [payload], above.envelope)
+
+
+def is_ahead(payload: bytes, now_ms: Milliseconds) -> bool:
+    """Whether a payload is of a time that has not come by this clock, which may be what is wrong
+    with it.
+    """
+    try:
+        return parse_head(payload)[1] > now_ms
+    except Invalid:
+        return False
 
 
 def find_early(payload: bytes, parent: Executed) -> str | None:
@@ -259,13 +269,14 @@ class Branches(Execution):
                 lambda: execute_over(application, above, payload, now_ms),
                 effect.height,
             ),
-            lambda outcome: self.on_verdict(effect, above, outcome),
+            lambda outcome: self.on_verdict(effect, above, now_ms, outcome),
         )
 
     def on_verdict(
         self,
         effect: Check,
         above: Block,
+        now_ms: Milliseconds,
         outcome: Outcome[tuple[str | None, Executed | None]],
     ) -> None:
         self.running.pop(effect.envelope, None)
@@ -279,7 +290,12 @@ class Branches(Execution):
             return
         reason, executed = outcome.value
         if executed is None:
-            self.refuse(effect, reason or "")
+            early = is_ahead(effect.payload, now_ms)
+            if early and not is_ahead(effect.payload, self.port.wall_ms()):
+                # The clock was set right, or the time has come, while this was judged.
+                self.judge(effect, above)
+            else:
+                self.refuse(effect, reason or "", is_final=not early)
             return
         self.add(Block(effect.envelope, executed, effect.payload, above))
         self.answer(effect, True)
@@ -289,10 +305,12 @@ class Branches(Execution):
         self.advance()
         self.answer_want()
 
-    def refuse(self, effect: Check, reason: str) -> None:
-        while len(self.refused) >= MAX_REFUSED:
-            del self.refused[next(iter(self.refused))]
-        self.refused[effect.envelope] = None
+    def refuse(self, effect: Check, reason: str, *, is_final: bool = True) -> None:
+        """Say that a block is not acceptable; unless `is_final`, only for now."""
+        if is_final:
+            while len(self.refused) >= MAX_REFUSED:
+                del self.refused[next(iter(self.refused))]
+            self.refused[effect.envelope] = None
         self.count("payloads_refused")
         self.port.log("warning", "payload refused", height=effect.height, reason=reason)
         self.answer(effect, False)

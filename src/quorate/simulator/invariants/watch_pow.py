@@ -258,8 +258,18 @@ class PowWatch:
             tree = replica.tree
             banned = [h for h, n in tree.blocks.items() if n.verdict == INVALID]
             rules.judge_bans(machine.address, banned)
-        if live and world.healed and not world.plan.profile.unbounded:
-            world.count("blocks apart at the end", rules.judge_prefix(m.address for m in live))
+        # Who still judges blocks that it has will follow them; progress is judged elsewhere.
+        settled = [m for m in live if not is_judging(m)]
+        if settled and world.healed and not world.plan.profile.unbounded:
+            apart = rules.judge_prefix(m.address for m in settled)
+            world.count("blocks apart at the end", apart)
+
+
+def is_judging(machine: "Machine") -> bool:
+    """Whether a machine has all of a heavier chain, and is on its way there."""
+    assert machine.node is not None
+    replica: Any = machine.node.replica
+    return bool(replica.tree.goal.work > replica.tree.head.work)
 
 
 def make_watched(watch: PowWatch, kind: type[Any]) -> type[Any]:
