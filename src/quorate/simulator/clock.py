@@ -34,7 +34,7 @@ class Clock:
     `drift_ppm` millionths; a change of drift starts a new line where the old one is.
     """
 
-    __slots__ = ("ahead_ns", "drift_ppm", "errors", "local_ns", "world_ns")
+    __slots__ = ("ahead_ns", "drift_ppm", "errors", "local_ns", "was_wrong", "world_ns")
 
     def __init__(self, *, boot_ns: Nanoseconds = 0, drift_ppm: int = 0) -> None:
         """`boot_ns` is what the monotonic clock says at the world's time 0."""
@@ -42,6 +42,8 @@ class Clock:
         self.ahead_ns = boot_ns
         """How far the monotonic clock is before the world's time, while it does not drift."""
         self.errors: list[ClockError] = []
+        self.was_wrong = False
+        """Whether the wall clock was ever wrong."""
         self.drift_ppm = 0
         self.set_drift(0, drift_ppm)
 
@@ -94,6 +96,7 @@ class Clock:
     def add_error(self, error: ClockError) -> None:
         """Add to what is wrong with the wall clock; the oldest error makes room."""
         self.errors.append(error)
+        self.was_wrong = True
         del self.errors[:-MAX_ERRORS]
 
     def correct(self) -> None:

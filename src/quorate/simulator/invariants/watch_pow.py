@@ -155,7 +155,7 @@ class PowWatch:
         machine = self.world.get_machine(who)
         if not machine.is_honest or not envelope:
             return
-        timely = not machine.clock.errors
+        timely = not machine.clock.was_wrong
         self.get_rules().judge(who, self.world.now, envelope, valid, timely=timely)
         if not valid:
             self.world.witness("invalid block refused")
@@ -169,7 +169,7 @@ class PowWatch:
     def on_head(self, machine: "Machine", effect: Head) -> None:
         rules, world = self.get_rules(), self.world
         latest_ms = 1 << 62
-        if not machine.clock.errors:
+        if not machine.clock.was_wrong:
             latest_ms = machine.wall_ms() + self.settings.future_ms
         abandoned = rules.adopt(machine.address, effect.envelope, latest_ms)
         if abandoned:
@@ -258,18 +258,19 @@ class PowWatch:
             tree = replica.tree
             banned = [h for h, n in tree.blocks.items() if n.verdict == INVALID]
             rules.judge_bans(machine.address, banned)
-        # Who still judges blocks that it has will follow them; progress is judged elsewhere.
-        settled = [m for m in live if not is_judging(m)]
+        # Who knows of a heavier chain is on its way there; progress is judged elsewhere.
+        settled = [m for m in live if not is_behind(m)]
         if settled and world.healed and not world.plan.profile.unbounded:
             apart = rules.judge_prefix(m.address for m in settled)
             world.count("blocks apart at the end", apart)
 
 
-def is_judging(machine: "Machine") -> bool:
-    """Whether a machine has all of a heavier chain, and is on its way there."""
+def is_behind(machine: "Machine") -> bool:
+    """Whether a machine knows of a heavier chain that it does not follow yet."""
     assert machine.node is not None
     replica: Any = machine.node.replica
-    return bool(replica.tree.goal.work > replica.tree.head.work)
+    best, head = replica.tree.best, replica.tree.head
+    return bool(best.work > head.work) or replica.get_target() is not None
 
 
 def make_watched(watch: PowWatch, kind: type[Any]) -> type[Any]:

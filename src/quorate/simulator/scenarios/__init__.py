@@ -5,7 +5,16 @@ is expected with the mitigation and without. Families are modules; importing thi
 all of them.
 """
 
-from quorate.simulator.scenarios import basics, byzantine, crashes, fallacies, halts, light, storage
+from quorate.simulator.scenarios import (
+    basics,
+    byzantine,
+    crashes,
+    fallacies,
+    halts,
+    light,
+    storage,
+    work,
+)
 from quorate.simulator.scenarios.registry import SCENARIOS, Result, Scenario, get_scenario
 
 __all__ = [
@@ -20,4 +29,5 @@ __all__ = [
     "halts",
     "light",
     "storage",
+    "work",
 ]
