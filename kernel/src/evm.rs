@@ -354,7 +354,7 @@ impl<'a> Executor<'a> {
         let state = self.evm.ctx.journal_mut().finalize();
         let result = match result {
             Ok(result) => result,
-            Err(EVMError::Transaction(invalid)) => return Ok(Err(refusal(&invalid, tx, self.block.base_fee))),
+            Err(EVMError::Transaction(invalid)) => return Ok(Err(refusal(&invalid, &tx_env(tx), self.block.base_fee))),
             Err(error) => return Err(fatal(error)),
         };
         self.evm.ctx.db_mut().commit(state);
@@ -440,14 +440,14 @@ pub fn fatal(error: EVMError<Error>) -> Error {
 }
 
 /// geth's words for what revm says (`core/state_transition.go`).
-pub fn refusal(invalid: &InvalidTransaction, tx: &Transaction, base_fee: u64) -> Refusal {
+pub fn refusal(invalid: &InvalidTransaction, tx: &TxEnv, base_fee: u64) -> Refusal {
     use InvalidTransaction as E;
-    let (sender, fee) = (tx.sender, tx.envelope.max_fee_per_gas());
+    let (sender, fee) = (tx.caller, tx.gas_price);
     match invalid {
         E::NonceTooLow { tx, state } => format!("nonce too low: address {sender}, tx: {tx} state: {state}"),
         E::NonceTooHigh { tx, state } => format!("nonce too high: address {sender}, tx: {tx} state: {state}"),
         E::NonceOverflowInTransaction => {
-            format!("nonce has max value: address {sender}, nonce: {}", tx.envelope.nonce())
+            format!("nonce has max value: address {sender}, nonce: {}", tx.nonce)
         }
         E::LackOfFundForMaxFee { fee, balance } => transaction::insufficient_funds(&sender, balance, fee),
         E::OverflowPaymentInTransaction => {
@@ -462,7 +462,7 @@ pub fn refusal(invalid: &InvalidTransaction, tx: &Transaction, base_fee: u64) ->
         E::PriorityFeeGreaterThanMaxFee => format!(
             "max priority fee per gas higher than max fee per gas: address {sender}, maxPriorityFeePerGas: {}, \
              maxFeePerGas: {fee}",
-            tx.envelope.max_priority_fee_per_gas().unwrap_or_default()
+            tx.gas_priority_fee.unwrap_or_default()
         ),
         E::CallerGasLimitMoreThanBlock => "exceeds block gas limit".into(),
         E::CallGasCostMoreThanGasLimit { initial_gas, gas_limit } => {
@@ -471,11 +471,9 @@ pub fn refusal(invalid: &InvalidTransaction, tx: &Transaction, base_fee: u64) ->
         E::GasFloorMoreThanGasLimit { gas_floor, gas_limit } => {
             format!("insufficient gas for floor data gas cost: have {gas_limit}, want {gas_floor}")
         }
-        E::CreateInitCodeSizeLimit => format!(
-            "max initcode size exceeded: code size {}, limit {}",
-            tx.envelope.input().len(),
-            transaction::MAX_INIT_CODE
-        ),
+        E::CreateInitCodeSizeLimit => {
+            format!("max initcode size exceeded: code size {}, limit {}", tx.data.len(), transaction::MAX_INIT_CODE)
+        }
         E::TxGasLimitGreaterThanCap { gas_limit, cap } => {
             format!("transaction gas limit too high (cap: {cap}, tx: {gas_limit})")
         }

@@ -365,17 +365,19 @@ fn judge_ommers(chain: &Place<'_>, block: &Imported, fork: Fork) -> Judged<()> {
     Ok(())
 }
 
+/// What the miner of a block was paid before the merge, in wei.
+pub fn block_reward(fork: Fork) -> Option<u128> {
+    match fork {
+        _ if fork < Fork::Byzantium => Some(5 * ETHER),
+        Fork::Byzantium => Some(3 * ETHER),
+        _ if fork < Fork::Paris => Some(2 * ETHER),
+        _ => None,
+    }
+}
+
 /// Rewards of before the merge: the miner's, a thirty-second of it for each ommer named, and the ommers' own.
 fn pay_miners(executor: &mut Executor<'_>, block: &Imported, fork: Fork) -> Result<()> {
-    if fork >= Fork::Paris {
-        return Ok(());
-    }
-    let reward = ETHER
-        * match fork {
-            _ if fork < Fork::Byzantium => 5,
-            Fork::Byzantium => 3,
-            _ => 2,
-        };
+    let Some(reward) = block_reward(fork) else { return Ok(()) };
     for ommer in &block.ommers {
         let age = u128::from(block.header.number - ommer.number);
         executor.credit(ommer.beneficiary, U256::from(reward * (8 - age) / 8))?;

@@ -19,10 +19,12 @@ mod ordered_trie;
 mod payload;
 mod pool;
 mod pool_face;
+mod precompiles;
 mod queries;
 mod reward;
 mod rules;
 mod seal;
+mod simulate;
 mod state;
 #[cfg(test)]
 mod state_bench;

@@ -37,7 +37,7 @@ impl Moment<'_> {
         }
     }
 
-    fn header_at(&self, at: At) -> Result<Option<(Header, B256)>> {
+    pub fn header_at(&self, at: At) -> Result<Option<(Header, B256)>> {
         match self.height_at(at)? {
             Some(height) => Ok(self.header(height)?.map(|(header, hash, _)| (header, hash))),
             None => Ok(None),

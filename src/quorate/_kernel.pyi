@@ -313,6 +313,9 @@ class View:
     ) -> bytes:
         """eth_createAccessList. Raises Rejected, Invalid."""
 
+    def simulate(self, at: int | bytes, request: bytes, gas_cap: int) -> bytes:
+        """eth_simulateV1. Raises Rejected, with the method's codes."""
+
     def trace_block(self, at: int | bytes, options: bytes | None) -> bytes | None:
         """geth's traces of all transactions of a block, as JSON of `[{txHash, result}]`.
 

@@ -55,6 +55,7 @@ class Accounts:
             ),
             Method("eth_call", Kind.SLOW, self.call, call),
             Method("eth_estimateGas", Kind.SLOW, self.estimate_gas, call),
+            Method("eth_simulateV1", Kind.SLOW, self.simulate, (required(parse_call), block)),
             Method("eth_createAccessList", Kind.SLOW, self.create_access_list, call),
             Method(
                 "eth_getStorageValues",
@@ -94,6 +95,9 @@ class Accounts:
         return quantity(
             self.store.view.estimate_gas(located, request, overrides, self.settings.gas_cap)
         )
+
+    def simulate(self, request: bytes, block: Selector) -> bytes:
+        return self.store.view.simulate(self.store.locate(block), request, self.settings.gas_cap)
 
     def create_access_list(self, request: bytes, block: Selector, overrides: bytes | None) -> bytes:
         located = self.store.locate(block)
