@@ -441,6 +441,8 @@ class Raft(Reads):
 
     def on_append(self, now: Nanoseconds, sender: Address, m: Append) -> None:
         """F2, AppendEntries."""
+        if sender != self.leader and self.is_stranger(sender, max(m.prev_index, m.commit)):
+            return
         if m.term < self.term:
             self.out.append(Send(sender, Appended(self.term, False, 0)))  # rule 1
             return

@@ -4,6 +4,7 @@ Sections as in `quorate.consensus.raft`.
 """
 
 from abc import abstractmethod
+from typing import Final
 
 from quorate.base.native import mypyc_attr
 from quorate.base.rng import Rng
@@ -19,9 +20,20 @@ from quorate.consensus.raft_types import (
     VoteReply,
     has_majority,
 )
-from quorate.consensus.replica import CancelTimer, Keys, Persist, Replica, Send, SetTimer, Timer
+from quorate.consensus.replica import (
+    CancelTimer,
+    Keys,
+    Message,
+    Persist,
+    Replica,
+    Send,
+    SetTimer,
+    Timer,
+)
 
-NOBODY = bytes(20)
+NOBODY: Final = bytes(20)
+MAX_TERM_JUMP: Final = 1 << 24
+"""Elections that nobody here heard of; a term further ahead is nonsense, and could use up all."""
 
 
 class Progress:
@@ -144,6 +156,22 @@ class Elections(Replica):
         self.leader, self.heard_at = leader, now
         self.rest(now)
 
+    def is_stranger(self, sender: Address, index: int) -> bool:
+        """Whether somebody is a member of no configuration that may hold (section 6).
+
+        Whose log goes on behind the end of this one may be a member that is not known here yet.
+        """
+        if index > self.log.last_index or any(sender in s.powers for s in self.sets.values()):
+            return False
+        self.drop("stranger")
+        return True
+
+    def receive(self, now: Nanoseconds, sender: Address, message: Message) -> None:
+        if getattr(message, "term", 0) > self.term + MAX_TERM_JUMP:
+            self.drop("term")
+            return
+        super().receive(now, sender, message)
+
     def on_timeout_election(self, now: Nanoseconds) -> None:
         """5.2, T9.6: ask whether an election could be won before starting it."""
         self.rest(now)
@@ -169,6 +197,8 @@ class Elections(Replica):
 
     def on_request_vote(self, now: Nanoseconds, sender: Address, m: RequestVote) -> None:
         """F2, RequestVote."""
+        if self.is_stranger(sender, m.last_index):
+            return
         if self.is_hearing(now) and not m.told:
             # T4.2.3: whoever missed the leader must not depose it.
             self.drop("vote while a leader is heard")

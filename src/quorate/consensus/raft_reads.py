@@ -181,6 +181,8 @@ class Reads(Elections):
 
     def on_confirm(self, now: Nanoseconds, sender: Address, m: Confirm) -> None:
         """A heartbeat: it says nothing of the log."""
+        if sender != self.leader and self.is_stranger(sender, 0):
+            return
         if m.term < self.term:
             self.out.append(Send(sender, Confirmed(self.term, m.number)))
             return
