@@ -30,5 +30,31 @@ def test_leader_is_killed_and_nothing_is_lost(three: Stage) -> None:
     assert "convinces a stranger" in refused.err
 
 
+def test_leader_is_killed_again_and_again_and_every_answer_stays(three: Stage) -> None:
+    three.up("--engine", "raft")
+    answered: list[str] = []
+    for number in range(3):
+        leader = find_leader(three)
+        follower = (leader + 1) % 3
+        sender = account_at(number)
+        under_way = [three.send(follower, sender) for _ in range(3)]
+        three.do("kill", str(leader))
+        for transaction in under_way:
+            three.settle(follower, transaction)
+        answered += under_way
+        three.do("start", str(leader))
+        poll(lambda: len({row["height"] for row in three.status()}) == 1, "all are as far")
+    for index in range(3):
+        assert all(three.has_receipt(index, transaction) for transaction in answered)
+
+
 def find_leader(stage: Stage) -> int:
-    return next(row["index"] for row in stage.status() if row["step"] == "leader")
+    """Return who leads, as soon as somebody does."""
+    found: list[int] = []
+
+    def look() -> bool:
+        found[:] = [row["index"] for row in stage.status() if row["step"] == "leader"]
+        return len(found) == 1
+
+    poll(look, "one leads")
+    return found[0]
