@@ -12,6 +12,7 @@ mod genesis;
 mod import;
 mod json;
 mod keccak_lanes;
+mod keyvalue;
 #[cfg(test)]
 mod kill_tests;
 mod ledger;
@@ -54,6 +55,7 @@ fn _kernel(m: &Bound<'_, PyModule>) -> PyResult<()> {
     transaction::export(m)?;
     transition::export(m)?;
     trie::export(m)?;
+    keyvalue::export(m)?;
     ledger::export(m)?;
     pool_face::export(m)?;
     view::export(m)?;

@@ -27,7 +27,7 @@ pub struct Root {
 pub const EMPTY: Root = Root { hash: EMPTY_ROOT_HASH, id: None };
 
 impl Root {
-    fn after(self, top: Top) -> Root {
+    pub fn after(self, top: Top) -> Root {
         match top {
             Top::Unchanged => self,
             Top::Changed(None) => EMPTY,

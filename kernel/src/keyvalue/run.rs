@@ -1,0 +1,427 @@
+//! The execution of one block: every operation once, in order, over the state after its parent.
+//!
+//! The built-in operations are carried out here; a call is handed to the application's own code, which reads and changes
+//! entries through the run and then answers or refuses it.
+
+use crate::errors::Result;
+use crate::keyvalue::item::{Action, Client, Condition, Identity, Item, identity_of};
+use crate::keyvalue::state::{
+    Answer, CONFLICT, Census, DONE, Entry, Listing, MAX_DETAIL_BYTES, MISSING, REFUSED, Session, Set, place_of,
+};
+use crate::payload::Payload;
+use crate::state::Root;
+use crate::trie::{Layer, NodeSource};
+use crate::trie_node::NodeWriter;
+use crate::trie_update::{Item as TrieItem, LANES, PARALLEL_EDITS, Top, update, update_in_lanes};
+use alloy_primitives::{B256, Bytes};
+use alloy_trie::Nibbles;
+use std::collections::HashMap;
+
+/// How far ahead of its block's time an operation's deadline may lie.
+pub const HORIZON_MS: u64 = 610_000;
+/// A client that is heard again is listed anew after this long.
+const RELIST_MS: u64 = 60_000;
+/// A client that was listed before this long, and not since, sends nothing that could still be valid.
+const LIFETIME_MS: u64 = RELIST_MS + 2 * HORIZON_MS;
+/// Of the whole network.
+const MAX_CLIENTS: u64 = 1 << 20;
+/// Lists of expired clients that one block removes.
+const MAX_EXPIRED_LISTS: usize = 4;
+
+/// A change that watchers are told of; `entry` None: the key was deleted.
+#[derive(Debug, Clone)]
+pub struct Event {
+    pub key: Bytes,
+    pub revision: u64,
+    pub entry: Option<Entry>,
+}
+
+/// What execution makes of a block.
+pub struct Outcome {
+    pub root: Root,
+    pub layer: Layer,
+    pub revision: u64,
+    pub timestamp_ms: u64,
+    pub answers: Vec<(Identity, Answer)>,
+    pub skipped: Vec<(Identity, &'static str)>,
+    pub events: Vec<Event>,
+}
+
+/// One thing of the state, as it was read or changed.
+struct Slot {
+    place: B256,
+    entry: Option<Entry>,
+    changed: bool,
+}
+
+struct Known {
+    session: Session,
+    is_new: bool,
+    changed: bool,
+}
+
+/// A call that is being carried out by the application's own code.
+struct Call {
+    identity: Identity,
+    sequence: u64,
+    client: Client,
+    /// Entries as they were, to take its changes back.
+    before: Vec<(Bytes, Option<Entry>)>,
+    events: usize,
+    revision: u64,
+}
+
+pub struct Run {
+    source: NodeSource,
+    root: Root,
+    pub height: u64,
+    pub timestamp_ms: u64,
+    revision: u64,
+    /// Whether clients may change entries without the application's own code.
+    direct: bool,
+    items: std::vec::IntoIter<Bytes>,
+    entries: HashMap<Bytes, Slot>,
+    clients: HashMap<Client, Known>,
+    census: Option<(Census, Census)>,
+    call: Option<Call>,
+    answers: Vec<(Identity, Answer)>,
+    skipped: Vec<(Identity, &'static str)>,
+    events: Vec<Event>,
+}
+
+impl Run {
+    /// `revision` and `timestamp_ms` are those of the parent, whose state has `root`.
+    pub fn new(
+        source: NodeSource,
+        root: Root,
+        height: u64,
+        timestamp_ms: u64,
+        revision: u64,
+        payloads: Vec<Payload>,
+        direct: bool,
+    ) -> Run {
+        let time = payloads.iter().map(|payload| payload.timestamp_ms).fold(timestamp_ms + 1, u64::max);
+        let items: Vec<Bytes> = payloads.into_iter().flat_map(|payload| payload.transactions).collect();
+        let (answers, skipped, events) = (Vec::with_capacity(items.len()), Vec::new(), Vec::with_capacity(items.len()));
+        Run {
+            source,
+            root,
+            height,
+            timestamp_ms: time,
+            revision,
+            direct,
+            entries: HashMap::with_capacity(items.len()),
+            items: items.into_iter(),
+            clients: HashMap::new(),
+            census: None,
+            call: None,
+            answers,
+            skipped,
+            events,
+        }
+    }
+
+    /// Carry out operations up to the next call, which is returned with its client; None: there is none left.
+    pub fn next_call(&mut self) -> Result<Option<(Client, Bytes)>> {
+        self.refuse_call("the application did not answer")?;
+        while let Some(raw) = self.items.next() {
+            let Ok(item) = Item::parse(&raw) else {
+                self.skipped.push((identity_of(&raw), "malformed"));
+                continue;
+            };
+            if let Some(reason) = self.admit(&item)? {
+                self.skipped.push((item.identity(), reason));
+                continue;
+            }
+            let (client, identity) = (item.client, item.identity());
+            if let Action::Call(body) = item.action {
+                let (events, revision) = (self.events.len(), self.revision);
+                let (before, sequence) = (Vec::new(), item.sequence);
+                self.call = Some(Call { identity, sequence, client, before, events, revision });
+                return Ok(Some((client, body)));
+            }
+            let answer = self.carry_out(item.action)?;
+            self.conclude(client, item.sequence, identity, answer);
+        }
+        Ok(None)
+    }
+
+    /// Carry out everything; there is no code of an application's own.
+    pub fn run_all(&mut self) -> Result<()> {
+        while self.next_call()?.is_some() {
+            self.refuse_call("this application takes no calls")?;
+        }
+        Ok(())
+    }
+
+    fn admit(&mut self, item: &Item) -> Result<Option<&'static str>> {
+        if item.deadline_ms < self.timestamp_ms {
+            return Ok(Some("its deadline has passed"));
+        }
+        if item.deadline_ms > self.timestamp_ms + HORIZON_MS {
+            return Ok(Some("its deadline is too far away"));
+        }
+        let is_unknown = !self.clients.contains_key(&item.client);
+        if is_unknown {
+            let known = find(&self.source, self.root, b'c', &item.client)?;
+            let (session, is_new) = match known {
+                Some(entry) => (Session::from_entry(&entry)?, false),
+                None => (Session::default(), true),
+            };
+            if is_new && self.census()?.clients >= MAX_CLIENTS {
+                return Ok(Some("too many clients"));
+            }
+            if is_new {
+                self.census()?.clients += 1;
+            }
+            self.clients.insert(item.client, Known { session, is_new, changed: false });
+        }
+        let Some(known) = self.clients.get_mut(&item.client) else { return Ok(Some("too many clients")) };
+        if let Some(reason) = known.session.refuse(item.sequence, item.acknowledged) {
+            return Ok(Some(reason));
+        }
+        known.session.acknowledge(item.acknowledged);
+        known.changed = true;
+        Ok(None)
+    }
+
+    fn carry_out(&mut self, action: Action) -> Result<Answer> {
+        let answer = |outcome, revision| Answer { outcome, revision, detail: Bytes::new() };
+        if !self.direct && !matches!(action, Action::Nothing | Action::Call(_)) {
+            let detail = Bytes::from_static(b"this application takes calls alone");
+            return Ok(Answer { outcome: REFUSED, revision: 0, detail });
+        }
+        Ok(match action {
+            Action::Put { key, value } => answer(DONE, self.put(key, value)?),
+            Action::Delete { key } => match self.delete(key)? {
+                Some(revision) => answer(DONE, revision),
+                None => answer(MISSING, 0),
+            },
+            Action::Compare { key, condition, value } => {
+                let found = self.read(&key)?;
+                let holds = match (&condition, found) {
+                    (Condition::Absent, found) => found.is_none(),
+                    (Condition::Revision(revision), Some(entry)) => entry.modified == *revision,
+                    (Condition::Value(value), Some(entry)) => entry.value == *value,
+                    (_, None) => false,
+                };
+                let revision = found.map_or(0, |entry| entry.modified);
+                match value {
+                    _ if !holds => answer(CONFLICT, revision),
+                    Some(value) => answer(DONE, self.put(key, value)?),
+                    None => match self.delete(key)? {
+                        Some(revision) => answer(DONE, revision),
+                        None => answer(MISSING, 0),
+                    },
+                }
+            }
+            Action::Nothing | Action::Call(_) => answer(DONE, self.revision),
+        })
+    }
+
+    fn conclude(&mut self, client: Client, sequence: u64, identity: Identity, answer: Answer) {
+        if let Some(known) = self.clients.get_mut(&client) {
+            known.session.results.insert(sequence, answer.clone());
+        }
+        self.answers.push((identity, answer));
+    }
+
+    // ---- entries
+
+    fn slot(&mut self, key: &Bytes) -> Result<&mut Slot> {
+        if !self.entries.contains_key(key) {
+            let place = place_of(b'k', key);
+            let entry = self.source.find::<Entry>(self.root.id, &place)?;
+            self.entries.insert(key.clone(), Slot { place, entry, changed: false });
+        }
+        self.entries.get_mut(key).ok_or_else(|| crate::errors::Error::corrupt("an entry that was just read"))
+    }
+
+    pub fn read(&mut self, key: &Bytes) -> Result<Option<&Entry>> {
+        Ok(self.slot(key)?.entry.as_ref())
+    }
+
+    pub fn put(&mut self, key: Bytes, value: Bytes) -> Result<u64> {
+        let revision = self.revision + 1;
+        let slot = self.slot(&key)?;
+        let (created, version) = slot.entry.as_ref().map_or((revision, 1), |entry| (entry.created, entry.version + 1));
+        let entry = Entry { created, modified: revision, version, value };
+        self.change(key, Some(entry))
+    }
+
+    /// The revision of the deletion; None: there was nothing.
+    pub fn delete(&mut self, key: Bytes) -> Result<Option<u64>> {
+        if self.slot(&key)?.entry.is_none() {
+            return Ok(None);
+        }
+        self.change(key, None).map(Some)
+    }
+
+    fn change(&mut self, key: Bytes, entry: Option<Entry>) -> Result<u64> {
+        self.revision += 1;
+        let revision = self.revision;
+        self.events.push(Event { key: key.clone(), revision, entry: entry.clone() });
+        let slot = self.slot(&key)?;
+        let old = std::mem::replace(&mut slot.entry, entry);
+        slot.changed = true;
+        if let Some(call) = &mut self.call {
+            call.before.push((key, old));
+        }
+        Ok(revision)
+    }
+
+    // ---- calls
+
+    pub fn answer_call(&mut self, detail: Bytes) -> Result<()> {
+        if detail.len() > MAX_DETAIL_BYTES {
+            return self.refuse_call("the application's answer is too long");
+        }
+        if let Some(call) = self.call.take() {
+            let answer = Answer { outcome: DONE, revision: self.revision, detail };
+            self.conclude(call.client, call.sequence, call.identity, answer);
+        }
+        Ok(())
+    }
+
+    /// Take back what the call that is under way has changed, if one is.
+    pub fn refuse_call(&mut self, reason: &str) -> Result<()> {
+        let Some(call) = self.call.take() else { return Ok(()) };
+        for (key, old) in call.before.into_iter().rev() {
+            self.slot(&key)?.entry = old;
+        }
+        self.events.truncate(call.events);
+        self.revision = call.revision;
+        let mut end = reason.len().min(MAX_DETAIL_BYTES);
+        while !reason.is_char_boundary(end) {
+            end -= 1;
+        }
+        let detail = Bytes::copy_from_slice(&reason.as_bytes()[..end]);
+        let answer = Answer { outcome: REFUSED, revision: self.revision, detail };
+        self.conclude(call.client, call.sequence, call.identity, answer);
+        Ok(())
+    }
+
+    // ---- clients that come and go
+
+    fn census(&mut self) -> Result<&mut Census> {
+        if self.census.is_none() {
+            let entry = find(&self.source, self.root, b'm', b"")?;
+            let found = entry.map_or_else(Census::default, |entry| Census::from_entry(&entry));
+            self.census = Some((found.clone(), found));
+        }
+        let census = self.census.as_mut().map(|(_, now)| now);
+        census.ok_or_else(|| crate::errors::Error::corrupt("the census that was just read"))
+    }
+
+    /// List who was not listed for long, and forget the clients of lists that are too old.
+    fn follow_clients(&mut self, edits: &mut Vec<TrieItem<Set>>) -> Result<()> {
+        let now = self.timestamp_ms;
+        let is_due = |known: &Known| known.is_new || known.session.listed_ms + RELIST_MS < now;
+        let mut fresh: Vec<Client> =
+            self.clients.iter().filter(|(_, known)| known.changed && is_due(known)).map(|(client, _)| *client).collect();
+        if fresh.is_empty() {
+            // Without a census that was read nobody is new; expiry waits for the next list.
+            return self.write_census(edits);
+        }
+        fresh.sort_unstable();
+        for client in &fresh {
+            if let Some(known) = self.clients.get_mut(client) {
+                known.session.listed_ms = now;
+            }
+        }
+        let (height, newest) = (self.height, self.census()?.newest);
+        self.expire(edits)?;
+        if self.census()?.oldest == 0 {
+            self.census()?.oldest = height;
+        } else if let Some(entry) = find(&self.source, self.root, b'l', &newest.to_be_bytes())? {
+            let listing = Listing { next: height, ..Listing::from_entry(&entry) };
+            edits.push(edit(b'l', &newest.to_be_bytes(), Some(listing.to_entry())));
+        }
+        self.census()?.newest = height;
+        let listing = Listing { time_ms: now, next: 0, clients: fresh };
+        edits.push(edit(b'l', &height.to_be_bytes(), Some(listing.to_entry())));
+        self.write_census(edits)
+    }
+
+    fn expire(&mut self, edits: &mut Vec<TrieItem<Set>>) -> Result<()> {
+        for _ in 0..MAX_EXPIRED_LISTS {
+            let oldest = self.census()?.oldest;
+            let name = oldest.to_be_bytes();
+            let Some(entry) = (if oldest == 0 { None } else { find(&self.source, self.root, b'l', &name)? }) else { return Ok(()) };
+            let listing = Listing::from_entry(&entry);
+            // The newest list stays, so that there is one to append to.
+            if listing.time_ms + LIFETIME_MS >= self.timestamp_ms || listing.next == 0 {
+                return Ok(());
+            }
+            for client in &listing.clients {
+                if self.clients.get(client).is_some_and(|known| known.changed) {
+                    continue;
+                }
+                let Some(entry) = find(&self.source, self.root, b'c', client)? else { continue };
+                if Session::from_entry(&entry)?.listed_ms == listing.time_ms {
+                    self.clients.remove(client);
+                    self.census()?.clients -= 1;
+                    edits.push(edit(b'c', client, None));
+                }
+            }
+            edits.push(edit(b'l', &name, None));
+            self.census()?.oldest = listing.next;
+        }
+        Ok(())
+    }
+
+    fn write_census(&mut self, edits: &mut Vec<TrieItem<Set>>) -> Result<()> {
+        // A client that was met and whose operation was not executed is not kept.
+        let unused = self.clients.values().filter(|known| known.is_new && !known.changed).count() as u64;
+        if let Some((before, now)) = &mut self.census {
+            now.clients -= unused;
+            if before != now {
+                edits.push(edit(b'm', b"", Some(now.to_entry())));
+            }
+        }
+        Ok(())
+    }
+
+    // ---- the end
+
+    pub fn into_events(self) -> Vec<Event> {
+        self.events
+    }
+
+    pub fn finish(mut self) -> Result<Outcome> {
+        self.refuse_call("the application did not answer")?;
+        let mut edits: Vec<TrieItem<Set>> = Vec::with_capacity(self.entries.len() + self.clients.len() + 3);
+        self.follow_clients(&mut edits)?;
+        for (client, known) in self.clients.drain().filter(|(_, known)| known.changed) {
+            edits.push(edit(b'c', &client, Some(known.session.to_entry())));
+        }
+        for (_, slot) in self.entries.drain().filter(|(_, slot)| slot.changed) {
+            edits.push(TrieItem { key: Nibbles::unpack_array(&slot.place.0), edit: Set(slot.entry) });
+        }
+        edits.sort_unstable_by_key(|item| item.key);
+        let (root, layer) = apply(&self.source, self.root, &edits, self.height)?;
+        let Run { revision, timestamp_ms, answers, skipped, events, .. } = self;
+        Ok(Outcome { root, layer, revision, timestamp_ms, answers, skipped, events })
+    }
+}
+
+pub fn edit(domain: u8, name: &[u8], entry: Option<Entry>) -> TrieItem<Set> {
+    TrieItem { key: Nibbles::unpack_array(&place_of(domain, name).0), edit: Set(entry) }
+}
+
+pub fn find(source: &NodeSource, root: Root, domain: u8, name: &[u8]) -> Result<Option<Entry>> {
+    source.find::<Entry>(root.id, &place_of(domain, name))
+}
+
+/// The trie after sorted edits, and the nodes that they add under `version`.
+pub fn apply(source: &NodeSource, root: Root, edits: &[TrieItem<Set>], version: u64) -> Result<(Root, Layer)> {
+    if edits.len() >= PARALLEL_EDITS {
+        let (top, chunks) = update_in_lanes(source, root.id, edits, version, 0, LANES)?;
+        let mut chunks: Vec<_> = chunks.into_iter().flatten().collect();
+        chunks.sort_unstable_by_key(|(number, _)| *number);
+        return Ok((root.after(top), Layer { version, chunks }));
+    }
+    let mut writer = NodeWriter::new(version, 0, 1);
+    let top = if edits.is_empty() { Top::Unchanged } else { update(source, root.id, edits, &mut writer)? };
+    Ok((root.after(top), Layer { version, chunks: writer.finish() }))
+}

@@ -1,0 +1,256 @@
+//! What the trie of the key-value application holds, and the header of its blocks.
+//!
+//! One trie holds everything that replicas must agree on; the first byte of a name says what it is:
+//!
+//! ```text
+//! k key        an entry: revisions of creation and last change, number of changes, value
+//! c client     how far its answers are acknowledged, and the results of what is not
+//! l height     clients that were listed at this height, the oldest of which expire first
+//! m            how many clients there are, the oldest and the newest list
+//! v            the members: 20 bytes of address and 8 of power for each
+//! ```
+//!
+//! A name's place in the trie is its keccak256; what the trie proves of an entry is its three numbers and the keccak256 of its
+//! value, so that a proof stays small whatever the value is.
+
+use crate::errors::{Error, Result};
+use crate::keyvalue::item::Client;
+use crate::trie_node::{Leaf, Reader};
+use crate::trie_update::Edit;
+use alloy_primitives::{B256, Bytes, keccak256};
+use std::collections::BTreeMap;
+
+/// Operations of one client whose answers it has not acknowledged.
+pub const WINDOW: u64 = 1024;
+/// Of what an answer says beside its revision; the results of a client are part of the state.
+pub const MAX_DETAIL_BYTES: usize = 1 << 10;
+
+/// An entry, or anything else that the trie holds, which uses `value` and at most two of the numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Entry {
+    pub created: u64,
+    pub modified: u64,
+    pub version: u64,
+    pub value: Bytes,
+}
+
+/// Three numbers (8 each), length (4), value.
+impl Leaf for Entry {
+    fn write_record(&self, out: &mut Vec<u8>) {
+        for number in [self.created, self.modified, self.version] {
+            out.extend_from_slice(&number.to_be_bytes());
+        }
+        out.extend_from_slice(&(self.value.len() as u32).to_be_bytes());
+        out.extend_from_slice(&self.value);
+    }
+
+    fn read_record(record: &mut Reader<'_>) -> Result<Self> {
+        let mut number = || record.array::<8>().map(|bytes| u64::from_be_bytes(*bytes));
+        let (created, modified, version) = (number()?, number()?, number()?);
+        let length = u32::from_be_bytes(*record.array::<4>()?) as usize;
+        Ok(Entry { created, modified, version, value: Bytes::copy_from_slice(record.take(length)?) })
+    }
+
+    /// Three numbers (8 each), keccak256 of the value (32).
+    fn write_value(&self, out: &mut Vec<u8>) {
+        for number in [self.created, self.modified, self.version] {
+            out.extend_from_slice(&number.to_be_bytes());
+        }
+        out.extend_from_slice(keccak256(&self.value).as_slice());
+    }
+}
+
+/// What an entry becomes; None: it is gone.
+pub struct Set(pub Option<Entry>);
+
+impl Edit for Set {
+    type Leaf = Entry;
+
+    fn apply(&self, _: Option<&Entry>) -> Option<Entry> {
+        self.0.clone()
+    }
+}
+
+pub fn name_of(domain: u8, name: &[u8]) -> Vec<u8> {
+    let mut full = Vec::with_capacity(1 + name.len());
+    full.push(domain);
+    full.extend_from_slice(name);
+    full
+}
+
+pub fn place_of(domain: u8, name: &[u8]) -> B256 {
+    keccak256(name_of(domain, name))
+}
+
+// ---- clients
+
+/// What became of an operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub outcome: u8,
+    /// Of the change that it made, or of the entry that it found otherwise.
+    pub revision: u64,
+    pub detail: Bytes,
+}
+
+pub const DONE: u8 = 0;
+/// There was nothing to delete.
+pub const MISSING: u8 = 1;
+/// The condition of a comparison did not hold.
+pub const CONFLICT: u8 = 2;
+/// The application's own code, or the lack of one, says no; `detail` says why.
+pub const REFUSED: u8 = 3;
+
+/// What is remembered of a client, so that nothing that it sends again is done again.
+///
+/// Source: Lee and others, "Implementing Linearizability at Large Scale and Low Latency", SOSP 2015, section 3: results are
+/// kept until the client acknowledges them, and clients that are silent for long are forgotten. Here a deadline in each
+/// operation takes the place of their leases: it passes before its client can be forgotten.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Session {
+    /// Every sequence up to this one is acknowledged.
+    pub floor: u64,
+    /// When the client was put into a list last, milliseconds.
+    pub listed_ms: u64,
+    pub results: BTreeMap<u64, Answer>,
+}
+
+impl Session {
+    pub fn acknowledge(&mut self, floor: u64) {
+        if floor > self.floor {
+            self.floor = floor;
+            self.results = self.results.split_off(&(floor + 1));
+        }
+    }
+
+    /// Why an operation is not (or no longer) to be executed.
+    pub fn refuse(&self, sequence: u64, acknowledged: u64) -> Option<&'static str> {
+        if sequence <= self.floor || self.results.contains_key(&sequence) {
+            return Some("already known");
+        }
+        (sequence > self.floor.max(acknowledged) + WINDOW).then_some("too many operations of this client are not acknowledged")
+    }
+
+    pub fn to_entry(&self) -> Entry {
+        let mut value = Vec::with_capacity(self.results.len() * 13);
+        for (sequence, answer) in &self.results {
+            value.extend_from_slice(&((sequence - self.floor) as u16).to_be_bytes());
+            value.push(answer.outcome);
+            value.extend_from_slice(&answer.revision.to_be_bytes());
+            value.extend_from_slice(&(answer.detail.len() as u16).to_be_bytes());
+            value.extend_from_slice(&answer.detail);
+        }
+        Entry { created: self.floor, modified: self.listed_ms, version: 0, value: value.into() }
+    }
+
+    pub fn from_entry(entry: &Entry) -> Result<Session> {
+        let mut session = Session { floor: entry.created, listed_ms: entry.modified, results: BTreeMap::new() };
+        let mut reader = Reader::new(&entry.value);
+        while !reader.is_empty() {
+            let sequence = session.floor + u64::from(u16::from_be_bytes(*reader.array()?));
+            let outcome = reader.byte()?;
+            let revision = u64::from_be_bytes(*reader.array()?);
+            let length = u16::from_be_bytes(*reader.array()?) as usize;
+            let detail = Bytes::copy_from_slice(reader.take(length)?);
+            session.results.insert(sequence, Answer { outcome, revision, detail });
+        }
+        Ok(session)
+    }
+}
+
+/// Clients that were listed at one height, and the height of the next list (0: none yet).
+pub struct Listing {
+    pub time_ms: u64,
+    pub next: u64,
+    pub clients: Vec<Client>,
+}
+
+impl Listing {
+    pub fn to_entry(&self) -> Entry {
+        Entry { created: 0, modified: self.time_ms, version: self.next, value: self.clients.concat().into() }
+    }
+
+    pub fn from_entry(entry: &Entry) -> Listing {
+        let (clients, _) = entry.value.as_chunks::<16>();
+        Listing { time_ms: entry.modified, next: entry.version, clients: clients.to_vec() }
+    }
+}
+
+/// How many clients there are, and the heights of the oldest and the newest list (0: none).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Census {
+    pub clients: u64,
+    pub oldest: u64,
+    pub newest: u64,
+}
+
+impl Census {
+    pub fn to_entry(&self) -> Entry {
+        Entry { created: self.clients, modified: self.oldest, version: self.newest, value: Bytes::new() }
+    }
+
+    pub fn from_entry(entry: &Entry) -> Census {
+        Census { clients: entry.created, oldest: entry.modified, newest: entry.version }
+    }
+}
+
+// ---- headers
+
+pub const HEADER_BYTES: usize = 160;
+const PREFIX: [u8; 4] = *b"qkv1";
+
+/// What identifies a block. Its hash is the keccak256 of this:
+///
+/// ```text
+/// offset  bytes
+/// 0       4      "qkv1"
+/// 4       4      number of operations that were executed
+/// 8       8      height
+/// 16      8      timestamp, milliseconds
+/// 24      8      revision after it
+/// 32      32     hash of the parent block
+/// 64      32     hash of the parent's envelope; of genesis: identity of the network
+/// 96      32     root of the state
+/// 128     32     keccak256 of the hashes of the payloads
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    pub items: u32,
+    pub height: u64,
+    pub timestamp_ms: u64,
+    pub revision: u64,
+    pub parent: B256,
+    pub envelope: B256,
+    pub root: B256,
+    pub payloads: B256,
+}
+
+impl Header {
+    pub fn encode(&self) -> [u8; HEADER_BYTES] {
+        let mut out = [0; HEADER_BYTES];
+        out[..4].copy_from_slice(&PREFIX);
+        out[4..8].copy_from_slice(&self.items.to_be_bytes());
+        for (place, number) in [self.height, self.timestamp_ms, self.revision].into_iter().enumerate() {
+            out[8 + 8 * place..16 + 8 * place].copy_from_slice(&number.to_be_bytes());
+        }
+        for (place, hash) in [self.parent, self.envelope, self.root, self.payloads].iter().enumerate() {
+            out[32 + 32 * place..64 + 32 * place].copy_from_slice(hash.as_slice());
+        }
+        out
+    }
+
+    pub fn decode(reader: &mut Reader<'_>) -> Result<Header> {
+        if *reader.array::<4>()? != PREFIX {
+            return Err(Error::corrupt("header: not one of the key-value application"));
+        }
+        let items = u32::from_be_bytes(*reader.array()?);
+        let mut number = || reader.array::<8>().map(|bytes| u64::from_be_bytes(*bytes));
+        let (height, timestamp_ms, revision) = (number()?, number()?, number()?);
+        let (parent, envelope, root, payloads) = (reader.hash()?, reader.hash()?, reader.hash()?, reader.hash()?);
+        Ok(Header { items, height, timestamp_ms, revision, parent, envelope, root, payloads })
+    }
+
+    pub fn hash(&self) -> B256 {
+        keccak256(self.encode())
+    }
+}
