@@ -358,7 +358,8 @@ impl Core {
         blocks.iter().flat_map(|branch| branch.answers.iter().map(|(identity, _)| *identity)).collect()
     }
 
-    fn shown(&self) -> B256 {
+    /// What readers see as the latest block.
+    pub fn shown(&self) -> B256 {
         let tree = self.tree.read();
         tree.adopted.unwrap_or(tree.tip().1)
     }

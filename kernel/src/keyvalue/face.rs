@@ -251,6 +251,7 @@ impl KeyValue {
         let branch = detached(py, || match block {
             At::Hash(hash) => core.by_hash(&hash),
             At::Height(height) => core.by_height(height),
+            At::Tag(_) => core.by_hash(&core.shown()),
         })?;
         Ok(branch.map(|branch| KeyValueBlock { branch }))
     }

@@ -1,0 +1,299 @@
+"""The key-value ledger as an application: the kernel's store and pool behind the one interface.
+
+Operations (`operations.py`) put, delete and compare keys, or call an application's own code
+(`machine.py`). Every change gets the next revision; an entry knows the revisions of its creation
+and of its last change, as in etcd. The state is a Merkle Patricia trie, and a block's hash covers
+its root, so `prove` convinces whoever trusts a certificate of the block after it.
+
+A client is answered when its height is final, before the store has it. That is sound because what
+is final can be executed again: the engine's journal holds the payload durably on a quorum, is cut
+only at heights that the store holds durably (`Interpreter.cut`), and `start` delivers from there
+on; the same payloads give the same blocks.
+
+Members are those of genesis.
+"""
+
+import importlib
+import json
+from typing import Any
+
+from quorate._kernel import KeyValue, KeyValueBlock, KeyValueRun
+from quorate.base.errors import Invalid, Unavailable
+from quorate.base.types import Address, Hash, Height, Member, Milliseconds
+from quorate.crypto.hashes import HEAD_BYTES, keccak256
+from quorate.ledger.application import Executed
+from quorate.ledger.machine import Context, Machine, Refused
+from quorate.ledger.operations import Entry
+from quorate.ledger.payload import compose
+
+__all__ = [
+    "ETHEREUM",
+    "KEYVALUE",
+    "Answer",
+    "Event",
+    "KeyValueLedger",
+    "make_genesis",
+    "open_keyvalue",
+    "open_machine",
+]
+
+ETHEREUM, KEYVALUE = "ethereum", "keyvalue"
+"""Names of the applications that come with Quorate; others are `package.module:Class`."""
+MAX_MEMBERS = 1024
+MEMBER_BYTES = 28
+
+Answer = tuple[bytes, int, int, bytes]
+"""(identity of the operation, outcome, revision, detail)"""
+Event = tuple[bytes, int, tuple[bytes, int, int, int] | None]
+"""(key, revision, entry or None where it was deleted)"""
+
+
+class KeyValueLedger:
+    """An `Application` over a `KeyValue`; `machine` None: the built-in operations alone."""
+
+    __slots__ = ("agreed", "genesis", "machine", "proposer", "store")
+
+    def __init__(
+        self, store: KeyValue, proposer: Address, members: list[Member], machine: Machine | None
+    ) -> None:
+        self.store, self.proposer, self.machine = store, proposer, machine
+        self.agreed = members
+        self.genesis: Hash = store.genesis_hash
+
+    # ---- the chain
+
+    def durable(self) -> Executed:
+        return self.describe(self.get_block(self.store.durable()))
+
+    def decision(self, height: Height) -> tuple[Hash, bytes, list[bytes]] | None:
+        return self.store.decision(height) if height else None
+
+    def members(self, height: Height) -> list[Member]:
+        return self.agreed
+
+    def get_block(self, block: Hash | Height) -> KeyValueBlock:
+        found = self.store.block(block)
+        if found is None:
+            name = f"0x{block.hex()}" if isinstance(block, bytes) else str(block)
+            raise Unavailable(f"block {name} is not known")
+        return found
+
+    def describe(self, block: KeyValueBlock) -> Executed:
+        return Executed(
+            block.number, block.hash, block.timestamp_ms, block.items, self.agreed, block.skipped
+        )
+
+    # ---- what waits
+
+    def add(self, items: list[bytes]) -> list[tuple[Hash, str | None]]:
+        return self.store.add(items)
+
+    def settle(self) -> list[Hash]:
+        return self.store.settle()
+
+    def has_work(self) -> bool:
+        return self.store.ready()
+
+    def counts(self) -> tuple[int, int, int]:
+        waiting, size = self.store.counts()
+        return waiting, 0, size
+
+    def waiting(self, limit: int) -> list[bytes]:
+        return self.store.waiting(limit)
+
+    def admitted(self, limit: int) -> list[bytes]:
+        return self.store.waiting(limit)
+
+    # ---- payloads
+
+    def build(self, parent: Hash, now_ms: Milliseconds, max_bytes: int) -> bytes:
+        block = self.get_block(parent)
+        time = max(now_ms, block.timestamp_ms + 1)
+        body = self.store.take(parent, max_bytes - HEAD_BYTES, time)
+        return compose(parent, time, self.proposer, body)
+
+    def check(self, parent: Hash, payload: bytes, now_ms: Milliseconds) -> str | None:
+        try:
+            self.store.check(parent, payload, now_ms)
+        except Invalid as error:
+            return str(error)
+        return None
+
+    def execute(self, parent: Hash, payloads: list[bytes], parent_envelope: Hash) -> Executed:
+        if self.machine is None:
+            return self.describe(self.store.execute(parent, payloads, parent_envelope))
+        known = self.store.executed(parent, payloads, parent_envelope)
+        if known is not None:
+            return self.describe(known)
+        run = self.store.begin(parent, payloads, parent_envelope, self.machine.direct)
+        carry_out(self.machine, run)
+        return self.describe(run.finish())
+
+    def finalize(
+        self, executed: Executed, envelope: Hash, certificate: bytes, payloads: list[bytes]
+    ) -> None:
+        self.store.finalize(executed.block, envelope, certificate, payloads)
+
+    def adopt(self, tip: Hash, safe: Height) -> None:
+        self.store.adopt(tip)
+
+    def commit(self) -> Height:
+        return self.store.commit()
+
+    # ---- reading
+
+    def get(self, key: bytes, height: Height | None = None) -> tuple[Height, int, Entry | None]:
+        """Return height, revision and the entry of a key, as readers see it or saw it then."""
+        at, revision, (entry,) = self.store.get([key], height)
+        return at, revision, None if entry is None else Entry(*entry)
+
+    def get_answers(self, block: Hash) -> list[Answer]:
+        """Return what clients are told of a block that became final lately."""
+        return self.get_block(block).answers
+
+    def get_events(self, height: Height) -> list[Event]:
+        """Slow: return what a final height changed, by executing it again if it is old."""
+        block = self.get_block(height)
+        if height == 0 or not block.items:
+            return []
+        if block.events:
+            return block.events
+        run = self.store.begin_again(height, self.machine is None or self.machine.direct)
+        carry_out(self.machine or Machine(), run)
+        return run.events()
+
+    def find_height(self, revision: int) -> Height:
+        """Slow: return the height whose block made a revision. Raises Unavailable for none."""
+        low, high = 0, self.store.final()
+        if not 0 < revision <= self.get_block(high).revision:
+            raise Unavailable(f"revision {revision}: not there, the last one is {high}")
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self.get_block(middle).revision < revision:
+                low = middle
+            else:
+                high = middle
+        return high
+
+
+def carry_out(machine: Machine, run: KeyValueRun) -> None:
+    """Let an application's own code answer the calls of a block."""
+    height, time = run.height, run.timestamp_ms
+    while (call := run.next_call()) is not None:
+        client, body = call
+        try:
+            answer = machine.apply(run, body, Context(height, time, client))
+            if not isinstance(answer, bytes):
+                raise TypeError
+            run.answer(answer)
+        except Refused as refusal:
+            run.refuse(str(refusal) or "refused")
+        except MemoryError:
+            # Another replica may have more: this one must not answer differently, so it stops.
+            raise
+        except Exception as error:
+            run.refuse(f"the application failed: {type(error).__name__}")
+
+
+def open_machine(application: str) -> Machine | None:
+    """Return the application's own code, None for the built-in application. Raises Invalid."""
+    if application == KEYVALUE:
+        return None
+    module, _, name = application.partition(":")
+    if not module or not name:
+        raise Invalid(
+            f"application: found {application!r}, "
+            f"expected {ETHEREUM}, {KEYVALUE} or package.module:Class"
+        )
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ImportError as error:
+        raise Invalid(f"application {application!r}: {error}; is it on PYTHONPATH?") from None
+    if not (isinstance(found, type) and issubclass(found, Machine)):
+        raise Invalid(
+            f"application {application!r}: found {found!r} there, "
+            "expected a class that extends quorate.ledger.machine.Machine"
+        )
+    return found()
+
+
+# ---- genesis
+
+
+def make_genesis(
+    *,
+    application: str,
+    chain_id: int,
+    engine: str,
+    members: list[Member],
+    timestamp: int,
+    rules: dict[str, Any] | None = None,
+) -> bytes:
+    """Return the genesis file of a key-value network; `timestamp` is Unix seconds."""
+    validators = [
+        {"address": "0x" + member.address.hex(), "power": member.power}
+        for member in sorted(members)
+    ]
+    settings: dict[str, Any] = {
+        "engine": engine,
+        "application": application,
+        "validators": validators,
+        **(rules or {}),
+    }
+    config = {"chainId": chain_id, "quorate": settings}
+    return json.dumps({"config": config, "timestamp": hex(timestamp)}, indent=2).encode() + b"\n"
+
+
+def read_genesis(genesis: bytes) -> tuple[str, list[Member], Hash, Milliseconds]:
+    """Return application, members, identity and time of a genesis file. Raises Invalid."""
+    try:
+        fields: Any = json.loads(genesis)
+        settings = fields["config"]["quorate"]
+        application = settings["application"]
+        members = sorted(
+            Member(bytes.fromhex(v["address"].removeprefix("0x")), int(v["power"]))
+            for v in settings["validators"]
+        )
+        time_ms = int(str(fields["timestamp"]), 0) * 1000
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise Invalid(
+            "genesis: expected config.quorate with application and validators, and a timestamp "
+            f"({type(error).__name__}: {error})"
+        ) from None
+    addresses = {member.address for member in members}
+    sound = all(len(m.address) == 20 and 0 < m.power < 1 << 63 for m in members)
+    if not (1 <= len(members) <= MAX_MEMBERS and len(addresses) == len(members) and sound):
+        raise Invalid(
+            f"genesis: {len(members)} validators with {len(addresses)} addresses, expected 1 to "
+            f"{MAX_MEMBERS} different ones with a power each"
+        )
+    identity = keccak256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode())
+    return str(application), members, identity, time_ms
+
+
+def open_keyvalue(
+    path: str | None,
+    genesis: bytes,
+    proposer: Address,
+    *,
+    map_bytes: int = 1 << 40,
+    max_items: int = 1 << 16,
+    max_bytes: int = 64 << 20,
+) -> KeyValueLedger:
+    """Open or create the ledger at a path (None: in memory), with its pool.
+
+    Raises Invalid, Corrupt, Unavailable.
+    """
+    application, members, identity, time_ms = read_genesis(genesis)
+    machine = open_machine(application)
+    encoded = b"".join(m.address + m.power.to_bytes(8, "big") for m in members)
+    store = KeyValue.open(
+        path,
+        identity,
+        encoded,
+        time_ms,
+        map_bytes=map_bytes,
+        max_items=max_items,
+        max_bytes=max_bytes,
+    )
+    return KeyValueLedger(store, proposer, members, machine)
