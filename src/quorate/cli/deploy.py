@@ -10,9 +10,16 @@ from quorate._kernel import address
 from quorate.base.types import Address
 from quorate.cli import keystore
 from quorate.cli.devnet import BOOTNODES, make_pow_rules, to_checksum, write_genesis
-from quorate.cli.options import engine_option, option, password_options, read_password
+from quorate.cli.options import (
+    application_option,
+    engine_option,
+    option,
+    password_options,
+    read_password,
+)
 from quorate.cli.output import Progress, emit, fail, say
 from quorate.consensus import ENGINES, pow_types
+from quorate.ledger.keyvalue import ETHEREUM
 from quorate.runtime.config import (
     FILE_NAME,
     Blocks,
@@ -65,6 +72,7 @@ class Place(Struct, frozen=True):
     help="As wallets know it; no other network's.",
 )
 @engine_option
+@application_option
 @option(
     "--gas",
     type=click.Choice(["fees", "free"]),
@@ -102,6 +110,7 @@ def init(
     name: str,
     chain_id: int,
     engine: str,
+    application: str,
     gas: str,
     gas_limit: int,
     block_time: int,
@@ -156,6 +165,7 @@ def init(
         name=name,
         chain_id=chain_id,
         engine=engine,
+        application=application,
         bootnodes=make_bootnodes(configs[:BOOTNODES]) if ENGINES[engine].open else [],
         blocks=Blocks(block_time_ms=block_time),
         validators=configs,
@@ -163,7 +173,7 @@ def init(
     rules = make_pow_rules(network, block_time or pow_types.Settings().interval_ms, FIRST_RATE)
     write_genesis(out, network, gas=gas, gas_limit=gas_limit, balances=balances, pow=rules)
     write_network(network, out / FILE_NAME)
-    if gas == "fees" and not balances:
+    if application == ETHEREUM and gas == "fees" and not balances:
         say(
             "No account has ether, so nobody can pay for gas: --account gives some, "
             "--gas free asks for none."

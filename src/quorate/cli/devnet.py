@@ -12,6 +12,8 @@ from quorate.cli import keystore
 from quorate.cli.mnemonic import TEST_MNEMONIC, derive_accounts
 from quorate.consensus import ENGINES, pow_types
 from quorate.ledger.genesis import make_genesis
+from quorate.ledger.keyvalue import ETHEREUM
+from quorate.ledger.keyvalue import make_genesis as make_keyvalue_genesis
 from quorate.runtime.config import (
     Blocks,
     Discovery,
@@ -44,6 +46,7 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     validators: int
     engine: str
+    application: str
     block_time_ms: int
     gas: str
     gas_limit: int
@@ -77,6 +80,7 @@ def create(path: Path, plan: Plan) -> None:
         name=path.resolve().parent.name[:64] or "dev",
         chain_id=plan.chain_id,
         engine=plan.engine,
+        application=plan.application,
         dev=True,
         **find_each_other(plan.engine, validators),
         blocks=Blocks(block_time_ms=plan.block_time_ms),
@@ -132,11 +136,23 @@ def write_genesis(
     pow: dict[str, int] | None,
 ) -> None:
     """Write the genesis file that belongs to a network's settings into its folder."""
+    members = [Member(v.identity, v.power) for v in network.validators]
+    if network.application != ETHEREUM:
+        content = make_keyvalue_genesis(
+            application=network.application,
+            chain_id=network.chain_id,
+            engine=network.engine,
+            members=members,
+            timestamp=int(time.time()),
+            rules={"pow": pow} if pow else None,
+        )
+        (path / network.genesis).write_bytes(content)
+        return
     content = make_genesis(
         chain_id=network.chain_id,
         engine=network.engine,
         gas=gas,
-        members=[Member(v.identity, v.power) for v in network.validators],
+        members=members,
         balances=balances,
         gas_limit=gas_limit,
         timestamp=int(time.time()),

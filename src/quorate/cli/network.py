@@ -17,7 +17,7 @@ from click.core import ParameterSource
 from quorate.cli import devnet, processes
 from quorate.cli.devnet import Plan
 from quorate.cli.local import Local, exists, open_local
-from quorate.cli.options import engine_option, folder_option, option, yes_option
+from quorate.cli.options import application_option, engine_option, folder_option, option, yes_option
 from quorate.cli.output import (
     Progress,
     emit,
@@ -30,6 +30,7 @@ from quorate.cli.output import (
 from quorate.cli.start import check_ports, start_validators
 from quorate.consensus import ENGINES
 from quorate.ledger.genesis import get_pow_rules
+from quorate.ledger.keyvalue import ETHEREUM
 from quorate.runtime.config import load_network, make_bootnodes, write_network
 
 PORT = click.IntRange(1, 65535)
@@ -45,6 +46,7 @@ FOLLOW_S = 0.2
     help="How many validators, each a process.",
 )
 @engine_option
+@application_option
 @option(
     "--block-time",
     type=click.IntRange(0, 3_600_000),
@@ -88,6 +90,7 @@ def up(ctx: click.Context, /, folder: Path, detach: bool, **asked: Any) -> None:
     quorate up                             four validators, follow until Ctrl-C
     quorate up --detach                    in the background; see status, logs, down
     quorate up --validators 7 --gas free   more of them, and transactions cost nothing
+    quorate up --engine raft --application keyvalue   keys and values over HTTP/JSON
     quorate up --block-time 1000           a block every second, also an empty one
     quorate up --engine pow                blocks by proof of work, one in two seconds on average
     quorate up --dir /tmp/second --rpc-port 18545 --p2p-port 40303 --metrics-port 19545
@@ -150,6 +153,7 @@ def settle_differences(folder: Path, plan: Plan, given: set[str]) -> None:
     fixed: dict[str, tuple[object, object]] = {
         "validators": (len(network.validators), plan.validators),
         "engine": (network.engine, plan.engine),
+        "application": (network.application, plan.application),
         "gas": (consensus.get("gas", "fees"), plan.gas),
         "chain_id": (network.chain_id, plan.chain_id),
     }
@@ -232,24 +236,17 @@ def introduce(local: Local, *, again: bool) -> None:
     )
     warn_of_engine(network.engine)
     emit()
+    is_ethereum = network.application == ETHEREUM
+    what = "JSON-RPC" if is_ethereum else "clients"
     for validator in network.validators:
         emit(
-            f"  {validator.name:14} JSON-RPC http://{validator.rpc_host}:{validator.rpc_port}"
+            f"  {validator.name:14} {what} http://{validator.rpc_host}:{validator.rpc_port}"
             f"   metrics http://{network.metrics.host}:{validator.metrics_port}/metrics"
         )
-    emit(f"  chain id {network.chain_id}; WebSocket on the same ports")
-    if network.dev:
-        emit()
-        emit("Accounts, with 10,000 ether each at genesis:")
-        for number, (account, secret) in enumerate(devnet.get_accounts()):
-            emit(f"  ({number}) {account}  {secret}")
-        emit(
-            style(
-                "These keys are public, and the validators' keys lie in plain text: for trials "
-                "only, never for anything of value.",
-                fg="yellow",
-            )
-        )
+    if is_ethereum:
+        introduce_ethereum(local)
+    else:
+        introduce_keyvalue(local)
     emit()
     emit("Try next:")
     last = len(network.validators) - 1
@@ -261,6 +258,44 @@ def introduce(local: Local, *, again: bool) -> None:
         ("down", "stop; the next `up` continues the same chain"),
     ):
         emit(f"  {get_program() + ' ' + command + where:30} {purpose}")
+
+
+def introduce_ethereum(local: Local) -> None:
+    emit(f"  chain id {local.network.chain_id}; WebSocket on the same ports")
+    if not local.network.dev:
+        return
+    emit()
+    emit("Accounts, with 10,000 ether each at genesis:")
+    for number, (account, secret) in enumerate(devnet.get_accounts()):
+        emit(f"  ({number}) {account}  {secret}")
+    emit(
+        style(
+            "These keys are public, and the validators' keys lie in plain text: for trials "
+            "only, never for anything of value.",
+            fg="yellow",
+        )
+    )
+
+
+def introduce_keyvalue(local: Local) -> None:
+    first = local.network.validators[0]
+    url = f"http://{first.rpc_host}:{first.rpc_port}"
+    emit(f"  application {local.network.application}; HTTP/JSON and frames on the same ports")
+    emit()
+    emit("From a shell:")
+    for command in (
+        f"-X PUT --data hello {url}/v1/kv/greeting",
+        f"{url}/v1/kv/greeting",
+        f"-N '{url}/v1/watch?prefix='",
+    ):
+        emit(f"  curl {command}")
+    emit(
+        style(
+            "Anybody who reaches these ports may read and write, and the validators' keys lie in "
+            "plain text: for trials only.",
+            fg="yellow",
+        )
+    )
 
 
 def follow_until_interrupted(local: Local) -> None:

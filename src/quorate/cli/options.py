@@ -14,6 +14,7 @@ import click
 
 from quorate.cli.output import fail
 from quorate.consensus import ENGINES
+from quorate.ledger.keyvalue import ETHEREUM
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -62,6 +63,27 @@ def engine_option(function: F) -> F:
         default="tendermint",
         help="How the validators agree.",
     )(function)
+
+
+def application_option(function: F) -> F:
+    """Add `--application`; one that cannot be loaded is refused before anything is written."""
+    return option(
+        "--application",
+        metavar="NAME",
+        default=ETHEREUM,
+        callback=check_application,
+        help="What they agree on: ethereum, keyvalue, or package.module:Class of your own.",
+    )(function)
+
+
+def check_application(_context: click.Context, _parameter: click.Parameter, found: str) -> str:
+    """Return the name of an application that can be loaded."""
+    if found != ETHEREUM:
+        from quorate.ledger.keyvalue import open_machine
+
+        # The validators run in processes of their own, which find what this one finds.
+        open_machine(found)
+    return found
 
 
 def yes_option(function: F) -> F:

@@ -12,6 +12,7 @@ from quorate.cli import keystore
 from quorate.cli.options import option, password_options, read_password
 from quorate.cli.output import EXIT_CONFIG, Problem
 from quorate.consensus import ENGINES
+from quorate.ledger.keyvalue import ETHEREUM
 from quorate.runtime.config import (
     FILE_NAME,
     Network,
@@ -90,10 +91,12 @@ def run(
         network = add_bootnodes(load_network(file), bootnodes)
         own = Folder(folder)
         secret, validator = unlock_validator(network, own, file, password_file)
-        rpc_command = make_rpc_command(network, validator, own)
+        is_ethereum = network.application == ETHEREUM
+        rpc_command = make_rpc_command(network, validator, own) if is_ethereum else None
     except (Invalid, Corrupt) as error:
         raise Problem(str(error), EXIT_CONFIG) from None
     # The node's world is heavy to import, and wrong settings should be told at once.
+    from quorate.rpc.keyvalue_port import open_keyvalue_port
     from quorate.runtime.ledger import open_ledger
     from quorate.runtime.validator import Plan, run_validator
 
@@ -105,6 +108,7 @@ def run(
         secret=secret,
         open_application=open_ledger,
         rpc_command=rpc_command,
+        open_port=open_keyvalue_port if network.rpc.enabled and not is_ethereum else None,
         log_file=log_file,
     )
     try:

@@ -26,7 +26,7 @@ the same number).
 import base64
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 from urllib.parse import parse_qs, unquote_to_bytes
 
 import msgspec
@@ -80,6 +80,7 @@ CODES = {
     504: "unknown_outcome",
 }
 REQUEST_HEADER = b"quorate-request"
+Show: TypeAlias = Callable[[Result], bytes | Response]
 
 
 class Compare(Struct, frozen=True, forbid_unknown_fields=True):
@@ -207,7 +208,9 @@ class HttpConnection(HttpProtocol):
         else:
             raise Failure(404, "no such path; see /v1/kv/KEY, /v1/cas, /v1/watch, /v1/status")
 
-    def change(self, slot: Slot, action: Action, show: Callable[[Result], bytes | Response]) -> None:
+    def change(
+        self, slot: Slot, action: Action, show: Callable[[Result], bytes | Response]
+    ) -> None:
         def done(result: Result | Failure) -> None:
             if isinstance(result, Failure):
                 self.settle(slot, as_response(result))
@@ -287,6 +290,11 @@ class HttpConnection(HttpProtocol):
             super().sweep(now)
         elif not self.transport.is_closing():
             self.transport.write(b": alive\n\n")
+
+    def finish(self) -> None:
+        # A watch goes on although no more requests are taken.
+        if self.watching is None:
+            super().finish()
 
     # ---- answers
 
@@ -464,5 +472,3 @@ def to_text(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [to_text(found) for found in value]
     return value
-
-

@@ -19,7 +19,7 @@ from quorate.base.errors import Unavailable
 from quorate.base.types import Hash, Height
 from quorate.ledger.application import Executed
 from quorate.ledger.keyvalue import Event, KeyValueLedger
-from quorate.ledger.operations import HORIZON_MS, NOTHING, WINDOW, Action, encode, get_identity
+from quorate.ledger.operations import NOTHING, WINDOW, Action, encode, get_identity
 
 __all__ = ["Failure", "NodeFace", "Result", "Service", "Sink", "Watch"]
 
@@ -203,9 +203,7 @@ class Service:
         if self.reads and not self.reading:
             self.ask()
 
-    def on_admitted(
-        self, operations: list[bytes], verdicts: list[tuple[Hash, str | None]]
-    ) -> None:
+    def on_admitted(self, operations: list[bytes], verdicts: list[tuple[Hash, str | None]]) -> None:
         told = False
         for operation, (_, reason) in zip(operations, verdicts, strict=True):
             if reason is None:

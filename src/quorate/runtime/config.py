@@ -251,6 +251,13 @@ class Network(Section, frozen=True, kw_only=True):
     name: Annotated[str, Meta(min_length=1, max_length=64)]
     chain_id: Annotated[int, Meta(ge=1, le=4503599627370476)]
     engine: Annotated[str, Meta(description="How the validators agree.")] = "tendermint"
+    application: Annotated[
+        str,
+        Meta(
+            pattern=r"^(ethereum|keyvalue|[A-Za-z_][\w.]*:[A-Za-z_]\w*)$",
+            description="What they agree on: ethereum, keyvalue or package.module:Class.",
+        ),
+    ] = "ethereum"
     genesis: Annotated[
         str, Meta(description="File with what all must agree on, relative to this one.")
     ] = "genesis.json"

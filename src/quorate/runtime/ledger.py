@@ -1,4 +1,4 @@
-"""The Ethereum ledger of a validator process, opened from its folder and the network's genesis."""
+"""The ledger of a validator process, opened from its folder and the network's genesis."""
 
 import json
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 from quorate.base.errors import Invalid
 from quorate.ledger.ethereum import open_ethereum
 from quorate.ledger.genesis import compute_network_id
+from quorate.ledger.keyvalue import ETHEREUM, open_keyvalue
 from quorate.runtime.folder import make_private
 from quorate.runtime.validator import Opened, Plan
 
@@ -21,6 +22,17 @@ def open_ledger(plan: Plan) -> Opened:
     check_genesis(plan, genesis)
     make_private(plan.folder.ledger)
     limits = plan.network.limits
+    if plan.network.application != ETHEREUM:
+        keyvalue = open_keyvalue(
+            str(plan.folder.ledger),
+            genesis,
+            plan.validator.identity,
+            map_bytes=plan.network.store.map_bytes,
+            max_items=limits.pool_transactions,
+            max_bytes=limits.pool_bytes,
+        )
+        # The hash of its genesis block covers the whole file.
+        return Opened(keyvalue, None, keyvalue.store.close, keyvalue.genesis)
     ledger = open_ethereum(
         str(plan.folder.ledger),
         genesis,
@@ -50,6 +62,7 @@ def check_genesis(plan: Plan, genesis: bytes) -> None:
     for key, here, there in (
         ("chain_id", network.chain_id, chain_id),
         ("engine", network.engine, engine),
+        ("application", network.application, config["quorate"].get("application", ETHEREUM)),
     ):
         if here != there:
             raise Invalid(f"network.toml: {key}: found {here!r}, expected {there!r} as in {name}")

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import uvloop
@@ -75,11 +75,27 @@ class Opened(Struct):
 OpenApplication = Callable[["Plan"], Opened]
 
 
+class ClientPort(Protocol):
+    """A port for clients of the application, in the validator's own process."""
+
+    async def start(self) -> None:
+        """Listen. Raises Unavailable when the port is taken."""
+        ...
+
+    async def stop(self) -> None: ...
+    def on_final(self, executed: Executed) -> None:
+        """A height is final: told before anything else is done with it."""
+        ...
+
+
+OpenPort = Callable[["Validator"], ClientPort]
+
+
 class Plan(Struct, frozen=True):
     """What to run: made by the command line.
 
     `secret` is the validator's key, 32 bytes. `rpc_command` starts its JSON-RPC process; None: it
-    has none. `log_file` None: stderr.
+    has none. `open_port` makes a port of this process's own. `log_file` None: stderr.
     """
 
     network: Network
@@ -89,6 +105,7 @@ class Plan(Struct, frozen=True):
     secret: bytes
     open_application: OpenApplication
     rpc_command: list[str] | None = None
+    open_port: OpenPort | None = None
     log_file: Path | None = None
 
     def __repr__(self) -> str:
@@ -107,8 +124,11 @@ class ObservedNode(Node):
     """A node that tells of each height that became final."""
 
     on_block: Callable[[Executed, list[bytes]], None] | None = None
+    on_answers: Callable[[Executed], None] | None = None
 
     def on_final(self, executed: Executed) -> None:
+        if self.on_answers is not None:
+            self.on_answers(executed)
         super().on_final(executed)
         if self.on_block is not None:
             self.on_block(executed, self.execution.payloads)
@@ -169,6 +189,9 @@ class Validator:
             else None
         )
         self.child = make_child(plan, log)
+        self.client_port = plan.open_port(self) if plan.open_port is not None else None
+        if self.client_port is not None:
+            self.node.on_answers = self.client_port.on_final
         self.notifier = Notifier(os.environ)
         self.handles: dict[str, asyncio.TimerHandle] = {}
         self.finding: asyncio.Task[None] | None = None
@@ -216,6 +239,8 @@ class Validator:
             await self.health.start()
         if self.child is not None:
             self.child.start()
+        if self.client_port is not None:
+            await self.client_port.start()
         self.resubmit()
         for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(number, self.on_signal, number)
@@ -251,6 +276,7 @@ class Validator:
         steps: list[tuple[str, Callable[[], Any]]] = [
             ("leader", self.hand_over_first),
             ("ipc", self.ipc.stop),
+            ("clients", self.client_port.stop if self.client_port is not None else do_nothing),
             ("rpc", self.child.stop if self.child is not None else do_nothing),
             ("node", self.stop_node),
             ("transport", self.transport.stop),
