@@ -19,9 +19,10 @@ BELOW: dict[str, set[str]] = {
     "light": {"base", "crypto", "consensus", "ledger", "storage"},
 }
 """What each layer may import besides itself, the kernel and libraries."""
-BELOW["runtime"] = BELOW["simulator"] = set(BELOW)
+BELOW["client"] = {"base", "crypto", "ledger", "light"}
+BELOW["runtime"] = BELOW["simulator"] = set(BELOW) - {"client"}
 BELOW["rpc"] = BELOW["audit"] = {*BELOW["runtime"], "runtime"}
-BELOW["cli"] = BELOW["console"] = {*BELOW["rpc"], "rpc", "audit", "simulator"}
+BELOW["cli"] = BELOW["console"] = {*BELOW["rpc"], "rpc", "audit", "simulator", "client"}
 
 SANS_IO = ("consensus", "ledger", "node", "storage", "light")
 IO_MODULES = frozenset(

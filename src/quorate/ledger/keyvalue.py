@@ -32,9 +32,12 @@ __all__ = [
     "Answer",
     "Event",
     "KeyValueLedger",
+    "get_genesis_hash",
     "make_genesis",
     "open_keyvalue",
     "open_machine",
+    "open_store",
+    "read_genesis",
 ]
 
 ETHEREUM, KEYVALUE = "ethereum", "keyvalue"
@@ -284,16 +287,24 @@ def open_keyvalue(
 
     Raises Invalid, Corrupt, Unavailable.
     """
-    application, members, identity, time_ms = read_genesis(genesis)
-    machine = open_machine(application)
-    encoded = b"".join(m.address + m.power.to_bytes(8, "big") for m in members)
-    store = KeyValue.open(
-        path,
-        identity,
-        encoded,
-        time_ms,
-        map_bytes=map_bytes,
-        max_items=max_items,
-        max_bytes=max_bytes,
+    machine = open_machine(read_genesis(genesis)[0])
+    store, members = open_store(
+        path, genesis, map_bytes=map_bytes, max_items=max_items, max_bytes=max_bytes
     )
     return KeyValueLedger(store, proposer, members, machine)
+
+
+def open_store(path: str | None, genesis: bytes, **bounds: int) -> tuple[KeyValue, list[Member]]:
+    """Open or create the store of a genesis file; who agrees in it."""
+    _, members, identity, time_ms = read_genesis(genesis)
+    encoded = b"".join(m.address + m.power.to_bytes(8, "big") for m in members)
+    return KeyValue.open(path, identity, encoded, time_ms, **bounds), members
+
+
+def get_genesis_hash(genesis: bytes) -> Hash:
+    """Return the hash of the block that a genesis file describes. Raises Invalid."""
+    store, _ = open_store(None, genesis)
+    try:
+        return store.genesis_hash
+    finally:
+        store.close()
