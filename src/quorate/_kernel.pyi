@@ -350,53 +350,37 @@ class View:
 
 # ---- the key-value application
 
-MAX_KEY_BYTES: int
-MAX_VALUE_BYTES: int
-
 @final
 class KeyValueBlock:
     """An executed block of a key-value ledger; heavy parts stay in the kernel."""
 
-    @property
-    def number(self) -> int: ...
-    @property
-    def hash(self) -> bytes: ...
-    @property
-    def parent(self) -> bytes: ...
-    @property
-    def state_root(self) -> bytes: ...
-    @property
-    def timestamp_ms(self) -> int: ...
-    @property
-    def revision(self) -> int:
-        """Of the last change up to this block."""
+    number: int
+    hash: bytes
+    parent: bytes
+    state_root: bytes
+    timestamp_ms: int
+    revision: int
+    """Of the last change up to this block."""
 
-    @property
-    def items(self) -> int:
-        """How many operations were executed."""
+    items: int
+    """How many operations were executed."""
 
-    @property
-    def header(self) -> bytes: ...
-    @property
-    def skipped(self) -> list[tuple[bytes, str]]:
-        """(identity, reason) of what was not executed; empty for a block of the store."""
+    header: bytes
+    skipped: list[tuple[bytes, str]]
+    """(identity, reason) of what was not executed; empty for a block of the store."""
 
-    @property
-    def answers(self) -> list[tuple[bytes, int, int, bytes]]:
-        """(identity, outcome, revision, detail) for clients; empty for a block of the store."""
+    answers: list[tuple[bytes, int, int, bytes]]
+    """(identity, outcome, revision, detail) for clients; empty for a block of the store."""
 
-    @property
-    def events(self) -> list[tuple[bytes, int, tuple[bytes, int, int, int] | None]]:
-        """(key, revision, entry or None if deleted); empty for a block of the store."""
+    events: list[tuple[bytes, int, tuple[bytes, int, int, int] | None]]
+    """(key, revision, entry or None if deleted); empty for a block of the store."""
 
 @final
 class KeyValueRun:
     """A block that is being executed together with an application's own code."""
 
-    @property
-    def height(self) -> int: ...
-    @property
-    def timestamp_ms(self) -> int: ...
+    height: int
+    timestamp_ms: int
     def next_call(self) -> tuple[bytes, bytes] | None:
         """Execute up to the next call: (client, bytes); None at the end."""
 
@@ -426,14 +410,13 @@ class KeyValue:
         members: bytes,
         timestamp_ms: int,
         *,
-        map_bytes: int = ...,
-        max_items: int = ...,
-        max_bytes: int = ...,
+        map_bytes: int = 1 << 40,
+        max_items: int = 65_536,
+        max_bytes: int = 64 << 20,
     ) -> KeyValue:
         """Open or create; `path` None keeps everything in memory."""
 
-    @property
-    def genesis_hash(self) -> bytes: ...
+    genesis_hash: bytes
     def durable(self) -> int: ...
     def final(self) -> int: ...
     def block(self, block: bytes | int) -> KeyValueBlock | None: ...

@@ -10,7 +10,6 @@ from typing import Final
 
 from msgspec import Struct
 
-from quorate._kernel import MAX_KEY_BYTES, MAX_VALUE_BYTES
 from quorate.base.errors import Invalid
 from quorate.base.types import Milliseconds
 
@@ -35,6 +34,8 @@ PUT, DELETE, COMPARE, CALL, NOTHING_KIND = range(1, 6)
 DONE, MISSING, CONFLICT, REFUSED = range(4)
 """Outcomes: done; nothing to delete; the condition did not hold; the application says no."""
 
+MAX_KEY_BYTES: Final = 1 << 10
+MAX_VALUE_BYTES: Final = 1 << 16
 WINDOW: Final = 1024
 CLIENT_BYTES: Final = 16
 HORIZON_MS: Final[Milliseconds] = 600_000

@@ -91,7 +91,7 @@ class Compare(Struct, frozen=True, forbid_unknown_fields=True):
     value_base64: str | None = None
     expected: str | None = None
     expected_base64: str | None = None
-    revision: Annotated[int, Meta(ge=0, lt=1 << 63)] | None = None
+    revision: Annotated[int, Meta(ge=0, lt=1 << 62)] | None = None
 
 
 _COMPARE = msgspec.json.Decoder(Compare)
