@@ -148,7 +148,14 @@ pub struct Core {
 
 impl Core {
     /// Open or create. `identity` is that of the network, `members` who agrees in it.
-    pub fn open(path: Option<&Path>, identity: B256, members: &[u8], timestamp_ms: u64, map_bytes: usize, pool: Pool) -> Result<Core> {
+    pub fn open(
+        path: Option<&Path>,
+        identity: B256,
+        members: &[u8],
+        timestamp_ms: u64,
+        map_bytes: usize,
+        pool: Pool,
+    ) -> Result<Core> {
         let store = match path {
             Some(path) => Store::open(path, map_bytes)?,
             None => Store::in_memory(),
@@ -279,7 +286,14 @@ impl Core {
     }
 
     /// Keep what a run led to as an executed block.
-    pub fn add(&self, parent: &B256, payloads: &[Bytes], envelope: B256, height: u64, outcome: Outcome) -> Result<Arc<Branch>> {
+    pub fn add(
+        &self,
+        parent: &B256,
+        payloads: &[Bytes],
+        envelope: B256,
+        height: u64,
+        outcome: Outcome,
+    ) -> Result<Arc<Branch>> {
         let hashes: Vec<u8> = payloads.iter().flat_map(|payload| keccak256(payload).0).collect();
         let header = Header {
             items: outcome.answers.len() as u32,
@@ -549,8 +563,7 @@ fn open_store(store: &Store, identity: B256, members: &[u8], timestamp_ms: u64) 
     let entry = Entry { value: Bytes::copy_from_slice(members), ..Entry::default() };
     let (root, layer) = apply(&nothing.open()?, EMPTY, &[edit(b'v', b"", Some(entry))], 0)?;
     let (parent, payloads, envelope) = (B256::ZERO, B256::ZERO, identity);
-    let header =
-        Header { items: 0, height: 0, timestamp_ms, revision: 0, parent, envelope, root: root.hash, payloads };
+    let header = Header { items: 0, height: 0, timestamp_ms, revision: 0, parent, envelope, root: root.hash, payloads };
     let hash = header.hash();
     let snapshot = store.snapshot()?;
     let found = snapshot.get(Table::Meta, b"format")?.map(|value| value.to_vec());

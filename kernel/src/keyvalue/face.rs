@@ -230,8 +230,7 @@ impl KeyValue {
     ) -> PyResult<KeyValue> {
         let identity = hash_argument("identity", identity)?;
         let pool = Pool::new(max_items, max_bytes);
-        let core =
-            detached(py, || Core::open(path.as_deref(), identity, members, timestamp_ms, map_bytes, pool))?;
+        let core = detached(py, || Core::open(path.as_deref(), identity, members, timestamp_ms, map_bytes, pool))?;
         Ok(KeyValue { genesis: core.genesis(), core: RwLock::new(Some(Arc::new(core))) })
     }
 
@@ -287,7 +286,13 @@ impl KeyValue {
         Ok(raws.iter().map(|raw| PyBytes::new(py, raw)).collect())
     }
     /// A payload body of what waits, over the executed block `parent`.
-    fn take<'py>(&self, py: Python<'py>, parent: &[u8], max_bytes: usize, now_ms: u64) -> PyResult<Bound<'py, PyBytes>> {
+    fn take<'py>(
+        &self,
+        py: Python<'py>,
+        parent: &[u8],
+        max_bytes: usize,
+        now_ms: u64,
+    ) -> PyResult<Bound<'py, PyBytes>> {
         let (core, parent) = (self.core()?, hash_argument("parent", parent)?);
         let body = detached(py, || Ok(core.take(&parent, max_bytes, now_ms)))?;
         Ok(PyBytes::new(py, &body))
@@ -437,8 +442,6 @@ impl KeyValue {
 }
 
 pub fn export(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    m.add("MAX_KEY_BYTES", MAX_KEY_BYTES)?;
-    m.add("MAX_VALUE_BYTES", MAX_VALUE_BYTES)?;
     m.add_class::<KeyValueBlock>()?;
     m.add_class::<KeyValueRun>()?;
     m.add_class::<KeyValue>()

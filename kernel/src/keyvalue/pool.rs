@@ -129,8 +129,12 @@ impl Pool {
 
     /// The body of a payload whose parent holds `included`; what is too late for any block is dropped.
     pub fn take(&mut self, included: &HashSet<Identity>, max_bytes: usize, now_ms: u64) -> Vec<u8> {
-        let late: Vec<Identity> =
-            self.waiting.values().filter(|waiting| waiting.deadline_ms < now_ms).map(|waiting| waiting.identity).collect();
+        let late: Vec<Identity> = self
+            .waiting
+            .values()
+            .filter(|waiting| waiting.deadline_ms < now_ms)
+            .map(|waiting| waiting.identity)
+            .collect();
         self.remove(late.iter());
         let mut taken: Vec<&[u8]> = Vec::new();
         let mut left = max_bytes.saturating_sub(9);

@@ -317,8 +317,12 @@ impl Run {
     fn follow_clients(&mut self, edits: &mut Vec<TrieItem<Set>>) -> Result<()> {
         let now = self.timestamp_ms;
         let is_due = |known: &Known| known.is_new || known.session.listed_ms + RELIST_MS < now;
-        let mut fresh: Vec<Client> =
-            self.clients.iter().filter(|(_, known)| known.changed && is_due(known)).map(|(client, _)| *client).collect();
+        let mut fresh: Vec<Client> = self
+            .clients
+            .iter()
+            .filter(|(_, known)| known.changed && is_due(known))
+            .map(|(client, _)| *client)
+            .collect();
         if fresh.is_empty() {
             // Without a census that was read nobody is new; expiry waits for the next list.
             return self.write_census(edits);
@@ -347,7 +351,9 @@ impl Run {
         for _ in 0..MAX_EXPIRED_LISTS {
             let oldest = self.census()?.oldest;
             let name = oldest.to_be_bytes();
-            let Some(entry) = (if oldest == 0 { None } else { find(&self.source, self.root, b'l', &name)? }) else { return Ok(()) };
+            let Some(entry) = (if oldest == 0 { None } else { find(&self.source, self.root, b'l', &name)? }) else {
+                return Ok(());
+            };
             let listing = Listing::from_entry(&entry);
             // The newest list stays, so that there is one to append to.
             if listing.time_ms + LIFETIME_MS >= self.timestamp_ms || listing.next == 0 {

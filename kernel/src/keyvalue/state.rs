@@ -128,7 +128,8 @@ impl Session {
         if sequence <= self.floor || self.results.contains_key(&sequence) {
             return Some("already known");
         }
-        (sequence > self.floor.max(acknowledged) + WINDOW).then_some("too many operations of this client are not acknowledged")
+        (sequence > self.floor.max(acknowledged) + WINDOW)
+            .then_some("too many operations of this client are not acknowledged")
     }
 
     pub fn to_entry(&self) -> Entry {

@@ -46,7 +46,7 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     validators: int
     engine: str
-    application: str
+    application: str = ETHEREUM
     block_time_ms: int
     gas: str
     gas_limit: int

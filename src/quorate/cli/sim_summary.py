@@ -102,11 +102,14 @@ def estimate_left(coordinator: Coordinator) -> float | None:
 # ---- the end
 
 
+APPLICATIONS = {"ethereum": "Ethereum ledger", "opaque": "light application"}
+
+
 def describe_plan(plan: Plan) -> str:
     """Return what was simulated, in words."""
     members = sum(machine.power > 0 for machine in plan.machines)
     followers = len(plan.machines) - members
-    ledger = "Ethereum ledger" if plan.application == "ethereum" else "light application"
+    ledger = APPLICATIONS.get(plan.application, f"application {plan.application}")
     return (
         f"network {plan.name}: {members} validator{'s' if members != 1 else ''}"
         f"{f' and {followers} followers' if followers else ''}, {plan.engine}, {ledger}, "

@@ -18,12 +18,13 @@ from quorate.base.errors import Corrupt, Invalid
 from quorate.base.types import Member
 from quorate.cli.devnet import MAX_VALIDATORS
 from quorate.cli.local import read_consensus
-from quorate.cli.options import option
+from quorate.cli.options import check_application, option
 from quorate.cli.output import EXIT_CONFIG, EXIT_USAGE, Problem, fail
 from quorate.consensus import ENGINES
 from quorate.consensus.keys import SecpKeys
 from quorate.crypto.hashes import keccak256
 from quorate.ledger.genesis import VALIDATORS, compute_validator_storage
+from quorate.ledger.keyvalue import ETHEREUM
 from quorate.runtime.config import FILE_NAME, Network, load_network
 from quorate.simulator.detectors import DETECTORS
 from quorate.simulator.plan import PROFILES, MemberPlan, Plan, get_profile
@@ -42,6 +43,7 @@ class Setup(Struct, frozen=True, kw_only=True):
     engine: str | None = None
     faults: str = "default"
     ledger: bool = False
+    application: str = ""
     signatures: Literal["simulated", "real"] = "simulated"
     bug: str = ""
     duration_ms: int = 10_000
@@ -89,6 +91,15 @@ def setup_options(function: F) -> F:
                 default=DEFAULTS.ledger,
                 help="Execute Ethereum blocks from the network's genesis, or agree on opaque "
                 "items, which is many times as fast.",
+            ),
+            option(
+                "--application",
+                metavar="NAME",
+                default=DEFAULTS.application,
+                show_default=False,
+                callback=check_named,
+                help="Execute keyvalue, or package.module:Class of your own, with clients whose "
+                "answers must be linearizable.",
             ),
             option(
                 "--signatures",
@@ -142,6 +153,7 @@ def format_setup(setup: Setup) -> str:
         "validators",
         "engine",
         "faults",
+        "application",
         "signatures",
         "bug",
         "duration_ms",
@@ -154,6 +166,11 @@ def format_setup(setup: Setup) -> str:
     if setup.ledger:
         words.append("--ledger")
     return "".join(" " + word for word in words)
+
+
+def check_named(context: click.Context, parameter: click.Parameter, found: str) -> str:
+    """Return the name of an application that can be loaded, or nothing."""
+    return check_application(context, parameter, found) if found else found
 
 
 def build_plan(setup: Setup, seed: int) -> Plan:
@@ -182,13 +199,15 @@ def build_plan(setup: Setup, seed: int) -> Plan:
         machines = [give_key(machine) for machine in machines]
         genesis = replace_members(genesis, machines)
     more = {} if network is None else read_settings(network, engine)
+    named = ETHEREUM if network is None else network.application
+    application = setup.application or (named if setup.ledger else "opaque")
     return Plan(
         seed=seed,
         machines=machines,
         name=name,
         engine=engine,
-        application="ethereum" if setup.ledger else "opaque",
-        genesis=genesis if setup.ledger else b"",
+        application=application,
+        genesis=b"" if application == "opaque" or setup.application else genesis,
         signatures=setup.signatures,
         profile=get_profile(setup.faults),
         duration_ms=setup.duration_ms,

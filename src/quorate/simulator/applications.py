@@ -1,4 +1,4 @@
-"""What the machines of a run agree on: opaque items, or Ethereum transactions.
+"""What the machines of a run agree on: opaque items, Ethereum transactions, keys and values.
 
 The store of a machine outlives its node. What was not committed when a machine crashed is gone.
 """
@@ -12,8 +12,10 @@ from quorate.crypto.hashes import keccak256
 from quorate.ledger.application import Application
 from quorate.ledger.ethereum import EthereumLedger
 from quorate.ledger.genesis import get_block_reward, make_genesis
+from quorate.ledger.keyvalue import ETHEREUM
 from quorate.ledger.opaque import OpaqueLedger, OpaqueStore, get_items
 from quorate.ledger.opaque import make_genesis as make_opaque_genesis
+from quorate.simulator.keyvalue import KeyValueStores
 from quorate.simulator.wallets import Wallet, fund
 
 if TYPE_CHECKING:
@@ -172,4 +174,6 @@ class EthereumStores:
 
 def make_stores(plan: "Plan") -> Stores:
     """Return what the plan's application keeps its stores in."""
-    return EthereumStores(plan) if plan.application == "ethereum" else OpaqueStores(plan)
+    if plan.application == "opaque":
+        return OpaqueStores(plan)
+    return EthereumStores(plan) if plan.application == ETHEREUM else KeyValueStores(plan)

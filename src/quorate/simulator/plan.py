@@ -35,7 +35,8 @@ class Plan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     engine_settings: dict[str, Any] = {}
     node_settings: dict[str, Any] = {}
     """Of `quorate.node.settings.Settings`."""
-    application: Literal["opaque", "ethereum"] = "opaque"
+    application: str = "opaque"
+    """`opaque`, or as a network file names it: ethereum, keyvalue, package.module:Class."""
     genesis: bytes = b""
     """The genesis file of the Ethereum ledger; empty: a development network's."""
     signatures: Literal["simulated", "real"] = "simulated"

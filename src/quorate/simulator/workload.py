@@ -21,6 +21,7 @@ from quorate.simulator.applications import EthereumStores
 from quorate.simulator.finality import EXACTLY_ONCE, judge_order, judge_sessions
 from quorate.simulator.history import Event, History
 from quorate.simulator.invariants.ledger import watch_ledger
+from quorate.simulator.keyvalue import KeyValueStores, Registers
 from quorate.simulator.plan import MS, SECOND
 from quorate.simulator.reads import LinearReads
 from quorate.simulator.trace import CLIENT
@@ -124,6 +125,8 @@ class Clients:
         self.used = [0] * ACCOUNTS
         """Items of each account that are final."""
         self.has_accounts = world.plan.application == "ethereum"
+        is_keyvalue = isinstance(world.stores, KeyValueStores)
+        self.registers = Registers(world, until_ns) if is_keyvalue else None
         self.open: dict[str, Request] = {}
         """Requests that are neither answered nor given up, by id."""
         self.insisting = False
@@ -152,6 +155,8 @@ class Clients:
 
     def ask(self, client: int) -> None:
         """Submit something new, or read."""
+        if self.registers is not None:
+            self.registers.ask()
         machine = self.world.machines[self.who.choose(len(self.world.machines))]
         name = f"client {client % MAX_ACTORS}"
         if self.act.choose(READS) == READS - 1:

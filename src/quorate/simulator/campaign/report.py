@@ -35,7 +35,9 @@ def render_report(document: dict[str, Any]) -> str:
     words = [
         f"{network['validators']} validators",
         network["engine"],
-        {"opaque": "light application"}.get(network["application"], "Ethereum ledger"),
+        {"opaque": "light application", "ethereum": "Ethereum ledger"}.get(
+            network["application"], f"application {network['application']}"
+        ),
         f"{network['signatures']} signatures",
         f"faults: {network['faults']}",
     ]

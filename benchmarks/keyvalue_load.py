@@ -1,0 +1,322 @@
+"""Load on a key-value store, in a process of its own on uvloop: puts as fast as answers come.
+
+`python keyvalue_load.py KIND HOST:PORT,... CONNECTIONS IN_FLIGHT SECONDS` prints one JSON object
+with operations per second and latencies. KIND: `quorate-http`, `quorate-framed`, `etcd-http` (its JSON
+gateway), `etcd-grpc` (HTTP/2 frames composed here, since gRPC for Python would be the bottleneck).
+
+Requests are composed in advance as far as they are alike, and answers are only told apart as good
+or bad, so that all four kinds cost this process little.
+"""
+
+import asyncio
+import base64
+import json
+import os
+import sys
+import time
+from typing import Any
+
+import uvloop
+
+KEYS = 100_000
+VALUE = b"v" * 256
+WARM_UP_S = 1.0
+
+
+class Load:
+    """What all connections share."""
+
+    def __init__(self, seconds: float) -> None:
+        self.begin = time.monotonic() + WARM_UP_S
+        self.end = self.begin + seconds
+        self.latencies: list[float] = []
+        self.errors = 0
+        self.number = int.from_bytes(os.urandom(2), "big")
+
+    def next_key(self) -> bytes:
+        self.number += 7919
+        return b"key%013d" % (self.number % KEYS)
+
+    def count(self, since: float, good: bool) -> bool:
+        """Take note of an answer; whether to go on."""
+        now = time.monotonic()
+        if not good:
+            self.errors += 1
+        elif self.begin <= now < self.end:
+            self.latencies.append(now - since)
+        return now < self.end
+
+
+class Client(asyncio.Protocol):
+    """A connection with a number of requests under way."""
+
+    def __init__(self, load: Load, in_flight: int) -> None:
+        self.load, self.in_flight = load, in_flight
+        self.done = asyncio.get_running_loop().create_future()
+        self.transport: Any = None
+        self.open = 0
+        self.out: list[bytes] = []
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self.greet()
+        for _ in range(self.in_flight):
+            self.begin()
+        self.flush()
+
+    def greet(self) -> None:
+        pass
+
+    def begin(self) -> None:
+        self.open += 1
+        self.send(self.load.next_key(), time.monotonic())
+
+    def send(self, key: bytes, since: float) -> None:
+        raise NotImplementedError
+
+    def settle(self, since: float, good: bool) -> None:
+        self.open -= 1
+        if self.load.count(since, good):
+            self.begin()
+        elif not self.open and not self.done.done():
+            self.done.set_result(None)
+
+    def flush(self) -> None:
+        if self.out:
+            self.transport.write(b"".join(self.out))
+            self.out.clear()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.done.done():
+            self.load.errors += self.open
+            self.done.set_result(None)
+
+
+class Http(Client):
+    """One request at a time; an answer is complete when its announced length is there."""
+
+    def __init__(self, load: Load, in_flight: int) -> None:
+        super().__init__(load, 1)
+        self.buffer = b""
+        self.since = 0.0
+
+    def send(self, key: bytes, since: float) -> None:
+        self.since = since
+        self.out.append(self.compose(key))
+
+    def compose(self, key: bytes) -> bytes:
+        raise NotImplementedError
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        head = self.buffer.find(b"\r\n\r\n")
+        if head < 0:
+            return
+        at = self.buffer.lower().find(b"content-length: ", 0, head)
+        if at < 0:
+            if not self.buffer.endswith(b"0\r\n\r\n"):
+                return
+        elif len(self.buffer) < head + 4 + int(self.buffer[at + 16 : self.buffer.index(b"\r", at)]):
+            return
+        good, self.buffer = self.buffer.startswith(b"HTTP/1.1 200"), b""
+        self.settle(self.since, good)
+        self.flush()
+
+
+class QuorateHttp(Http):
+    def compose(self, key: bytes) -> bytes:
+        return b"PUT /v1/kv/%b HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n%b" % (
+            key,
+            len(VALUE),
+            VALUE,
+        )
+
+
+class EtcdHttp(Http):
+    value = base64.b64encode(VALUE)
+
+    def compose(self, key: bytes) -> bytes:
+        body = b'{"key":"%b","value":"%b"}' % (base64.b64encode(key), self.value)
+        return (
+            b"POST /v3/kv/put HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+            b"content-length: %d\r\n\r\n%b" % (len(body), body)
+        )
+
+
+class QuorateFramed(Client):
+    """Frames of `quorate/rpc/keyvalue_framed.py`, with what is constant written out."""
+
+    def greet(self) -> None:
+        self.client = os.urandom(16)
+        self.sequence = 0
+        self.since: dict[int, float] = {}
+        self.buffer = b""
+        self.deadline = int(time.time() * 1000 + 120_000).to_bytes(8, "big")
+        self.out.append(b"\x00qkv1\n")
+
+    def send(self, key: bytes, since: float) -> None:
+        self.sequence += 1
+        self.since[self.sequence] = since
+        acknowledged = next(iter(self.since)) - 1
+        operation = b"".join(
+            (
+                b"\x01",
+                self.client,
+                self.sequence.to_bytes(8, "big"),
+                acknowledged.to_bytes(8, "big"),
+                self.deadline,
+                b"\x00\x10",
+                key,
+                VALUE,
+            )
+        )
+        # msgpack: an array of three, an integer of 32 bits, 1, bytes of 16-bit length.
+        body = b"\x93\xce%b\x01\xc5%b%b" % (
+            self.sequence.to_bytes(4, "big"),
+            len(operation).to_bytes(2, "big"),
+            operation,
+        )
+        self.out += (len(body).to_bytes(4, "big"), body)
+
+    def data_received(self, data: bytes) -> None:
+        buffer, at = self.buffer + data, 0
+        while len(buffer) - at >= 4:
+            end = at + 4 + int.from_bytes(buffer[at : at + 4], "big")
+            if end > len(buffer):
+                break
+            number, place = read_integer(buffer, at + 5)
+            status, _ = read_integer(buffer, place)
+            self.settle(self.since.pop(number), status == 0)
+            at = end
+        self.buffer = buffer[at:]
+        self.flush()
+
+
+def read_integer(buffer: bytes, at: int) -> tuple[int, int]:
+    """Return a msgpack integer and where it ends."""
+    kind = buffer[at]
+    if kind < 0x80:
+        return kind, at + 1
+    size = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}[kind]
+    return int.from_bytes(buffer[at + 1 : at + 1 + size], "big"), at + 1 + size
+
+
+class EtcdGrpc(Client):
+    """gRPC's /etcdserverpb.KV/Put over HTTP/2 (RFC 9113, RFC 7541), one stream a request."""
+
+    DATA, HEADERS, SETTINGS, PING, WINDOW_UPDATE = 0, 1, 4, 6, 8
+    END_STREAM, END_HEADERS, ACK = 1, 4, 1
+
+    def greet(self) -> None:
+        self.stream = 1
+        self.since: dict[int, float] = {}
+        self.buffer = b""
+        self.window = 65_535
+        self.blocked: list[bytes] = []
+        self.received = 0
+        # :method POST, :scheme http by index; the others as literals that are not indexed.
+        self.head = b"\x83\x86" + b"".join(
+            literal(name, value)
+            for name, value in (
+                (b":path", b"/etcdserverpb.KV/Put"),
+                (b":authority", b"localhost"),
+                (b"content-type", b"application/grpc"),
+                (b"te", b"trailers"),
+            )
+        )
+        self.out.append(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        # INITIAL_WINDOW_SIZE, so that streams need no updates; the connection's own follows.
+        self.out.append(frame(self.SETTINGS, 0, 0, b"\x00\x04\x7f\xff\xff\xff"))
+        self.out.append(frame(self.WINDOW_UPDATE, 0, 0, b"\x7f\x00\x00\x00"))
+
+    def send(self, key: bytes, since: float) -> None:
+        message = b"\x0a%c%b\x12\x80\x02%b" % (len(key), key, VALUE)
+        data = b"\x00%b%b" % (len(message).to_bytes(4, "big"), message)
+        self.since[self.stream] = since
+        self.out.append(frame(self.HEADERS, self.END_HEADERS, self.stream, self.head))
+        body = frame(self.DATA, self.END_STREAM, self.stream, data)
+        self.stream += 2
+        if self.blocked or len(data) > self.window:
+            self.blocked.append(body)
+        else:
+            self.window -= len(data)
+            self.out.append(body)
+
+    def data_received(self, data: bytes) -> None:
+        buffer, at = self.buffer + data, 0
+        while len(buffer) - at >= 9:
+            size = int.from_bytes(buffer[at : at + 3], "big")
+            end = at + 9 + size
+            if end > len(buffer):
+                break
+            kind, flags = buffer[at + 3], buffer[at + 4]
+            stream = int.from_bytes(buffer[at + 5 : at + 9], "big")
+            self.take(kind, flags, stream, buffer[at + 9 : end])
+            at = end
+        self.buffer = buffer[at:]
+        self.flush()
+
+    def take(self, kind: int, flags: int, stream: int, body: bytes) -> None:
+        if kind == self.DATA:
+            self.received += len(body)
+            if self.received > 1 << 20:
+                update = self.received.to_bytes(4, "big")
+                self.out.append(frame(self.WINDOW_UPDATE, 0, 0, update))
+                self.received = 0
+        elif kind == self.HEADERS and flags & self.END_STREAM:
+            # The trailers; those of an error are longer than of grpc-status 0.
+            self.settle(self.since.pop(stream), len(body) < 24)
+        elif kind == self.SETTINGS and not flags & self.ACK:
+            self.out.append(frame(self.SETTINGS, self.ACK, 0, b""))
+        elif kind == self.PING and not flags & self.ACK:
+            self.out.append(frame(self.PING, self.ACK, 0, body))
+        elif kind == self.WINDOW_UPDATE and stream == 0:
+            self.window += int.from_bytes(body, "big")
+            while self.blocked and len(self.blocked[0]) - 9 <= self.window:
+                self.window -= len(self.blocked[0]) - 9
+                self.out.append(self.blocked.pop(0))
+
+
+def frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:
+    return len(body).to_bytes(3, "big") + bytes((kind, flags)) + stream.to_bytes(4, "big") + body
+
+
+def literal(name: bytes, value: bytes) -> bytes:
+    return b"\x00" + bytes((len(name),)) + name + bytes((len(value),)) + value
+
+
+KINDS: dict[str, type[Client]] = {
+    "quorate-http": QuorateHttp,
+    "quorate-framed": QuorateFramed,
+    "etcd-http": EtcdHttp,
+    "etcd-grpc": EtcdGrpc,
+}
+
+
+async def run(
+    kind: str, places: list[str], connections: int, in_flight: int, seconds: float
+) -> None:
+    loop = asyncio.get_running_loop()
+    load = Load(seconds)
+    clients = []
+    for number in range(connections):
+        host, _, port = places[number % len(places)].rpartition(":")
+        making = loop.create_connection(lambda: KINDS[kind](load, in_flight), host, int(port))
+        clients.append((await making)[1])
+    await asyncio.wait([client.done for client in clients], timeout=seconds + WARM_UP_S + 30)
+    found = sorted(load.latencies)
+    result = {
+        "per_second": len(found) / seconds,
+        "errors": load.errors,
+        **{f"p{p}_ms": 1000 * found[min(len(found) * p // 100, len(found) - 1)] for p in (50, 99)},
+    }
+    print(json.dumps(result))
+
+
+def main() -> None:
+    kind, places, connections, in_flight, seconds = sys.argv[1:]
+    uvloop.run(run(kind, places.split(","), int(connections), int(in_flight), float(seconds)))
+
+
+if __name__ == "__main__":
+    main()
