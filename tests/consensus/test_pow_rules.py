@@ -6,6 +6,7 @@ import pytest
 from consensus.network import CHAIN
 from consensus.pow_world import MINER, MS, START_MS, Made, Single, make_nonce, make_payload
 from quorate.base.errors import Invalid
+from quorate.consensus.pow_links import ANSWER_NS, ANSWERS_AT_ONCE
 from quorate.consensus.pow_peers import MAX_ORPHANS, MAX_ORPHANS_OF_PEER
 from quorate.consensus.pow_types import (
     Announce,
@@ -489,6 +490,44 @@ def test_what_nobody_asked_for_is_dropped() -> None:
     one.hear(ALICE, Recalled([]))
     assert one.replica.dropped == {"unasked": 2}
     assert made.hash not in one.replica.tree.blocks
+
+
+def test_who_asks_too_much_is_not_answered() -> None:
+    one = Single()
+    grow(one, 2)
+    answers = [one.hear(ALICE, GetHeaders([(0, CHAIN)])) for _ in range(300)]
+    assert sum(bool(effects) for effects in answers) == ANSWERS_AT_ONCE
+    assert one.replica.dropped == {"too_many_questions": 300 - ANSWERS_AT_ONCE}
+    assert one.hear(BOB, GetHeaders([(0, CHAIN)]))
+    one.now += ANSWER_NS
+    assert one.hear(ALICE, GetBlocks([(1, CHAIN)]))
+
+
+def test_an_answer_from_the_store_that_ends_early_is_asked_for_again_at_once() -> None:
+    one, other = Single(), Single(final_depth=2)
+    delivered: list[Deliver] = []
+    made: list[Made] = []
+    for _ in range(8):
+        made.append(other.extend(made[-1] if made else None))
+        delivered += [e for e in other.hear(ALICE, block(made[-1])) if isinstance(e, Deliver)]
+    one.hear(BOB, announce(made[-1], other.replica.tree.head.work, final=6))
+    one.hear(BOB, Recalled([Decision(d.height, [], d.certificate) for d in delivered]))
+    some = [Decision(d.height, d.payloads, d.certificate) for d in delivered[:2]]
+    (request,) = sent(one.hear(BOB, Recalled(some)), GetBlocks)
+    assert isinstance(request, GetBlocks)
+    assert [height for height, _ in request.places] == [3, 4, 5, 6]
+
+
+def test_what_a_peer_left_out_for_its_size_is_asked_of_it_again() -> None:
+    one, other = Single(), Single()
+    made = grow(other, 2)
+    one.hear(ALICE, announce(made[-1], other.replica.tree.head.work))
+    one.hear(ALICE, Headers([m.raw for m in made]))
+    one.hear(ALICE, block(made[0]))
+    again = GetBlocks([(2, made[1].hash)])
+    assert sent(one.hear(ALICE, Missing([(2, made[1].hash)])), GetBlocks) == [again]
+    # The second time it has sent nothing since, so it is believed for a while.
+    assert sent(one.hear(ALICE, Missing([(2, made[1].hash)])), GetBlocks) == []
 
 
 # ---- settings and encodings

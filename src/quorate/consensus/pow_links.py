@@ -62,6 +62,10 @@ WINDOW = 256
 """Blocks over the linked ones whose bodies are fetched."""
 MAX_DOUBLINGS = 4
 MAX_REPLY_BYTES = 4 << 20
+ANSWER_NS: Nanoseconds = 5 * MILLISECOND
+"""A peer may ask once in so long on average,"""
+ANSWERS_AT_ONCE = 200
+"""and so many times at once."""
 MAX_CLAIMS = 3
 """Requests in a row that a peer may leave without an answer before its claim is forgotten."""
 BEHIND_BLOCKS = 8
@@ -174,7 +178,7 @@ class Links(Replica):
         if header is None:
             return
         self.land(sender, peer, header.hash)
-        peer.seen = header.hash
+        peer.seen, peer.has_sent = header.hash, True
         node = self.tree.blocks.get(header.hash)
         if node is None and header.parent not in self.tree.blocks:
             self.keep_orphan(now, sender, peer, header, m.payload)
@@ -209,6 +213,10 @@ class Links(Replica):
                 node = self.tree.blocks.get(hash)
                 if node is not None:
                     self.accept_body(sender, node, payload)
+            # The answer ends where it grew too long: what was asked for beyond is asked for again.
+            last = m.decisions[-1].height
+            for hash in [h for h in peer.flying if self.get_height(h) > last]:
+                self.land(sender, peer, hash)
         elif peer.remaining:
             is_news = self.take_headers(now, sender, peer, raws)
             peer.is_showing = is_news
@@ -378,8 +386,19 @@ class Links(Replica):
         self.out.append(Send(who, GetHeaders(self.tree.get_locator(below))))
         self.wake(now, peer.asked_until)
 
+    def is_too_much(self, now: Nanoseconds, sender: Address) -> bool:
+        """Whether a peer asks more than it may; answers are longer than questions."""
+        peer = self.get_peer(now, sender)
+        peer.served_until = max(peer.served_until, now) + ANSWER_NS
+        if peer.served_until <= now + ANSWERS_AT_ONCE * ANSWER_NS:
+            return False
+        peer.served_until -= ANSWER_NS
+        self.drop("too_many_questions")
+        return True
+
     def on_get_headers(self, now: Nanoseconds, sender: Address, m: GetHeaders) -> None:
-        self.get_peer(now, sender)
+        if self.is_too_much(now, sender):
+            return
         tree = self.tree
         fork = tree.find_fork(m.locator)
         if fork is None:
@@ -457,7 +476,9 @@ class Links(Replica):
         """The least busy peer that should have a block."""
         best: Address | None = None
         for who, peer in self.peers.items():
-            if not peer.is_here or peer.quiet_until > now or node.hash in peer.lacks:
+            if not peer.is_here or peer.quiet_until > now:
+                continue
+            if peer.lacks.get(node.hash, 0) > now:
                 continue
             if len(peer.flying) >= max(MAX_FLYING >> peer.failures, 1):
                 continue
@@ -468,7 +489,8 @@ class Links(Replica):
         return best
 
     def on_get_blocks(self, now: Nanoseconds, sender: Address, m: GetBlocks) -> None:
-        self.get_peer(now, sender)
+        if self.is_too_much(now, sender):
+            return
         final: list[Height] = []
         missing: list[Place] = []
         size = 0
@@ -496,13 +518,21 @@ class Links(Replica):
 
     def on_missing(self, now: Nanoseconds, sender: Address, m: Missing) -> None:
         peer = self.get_peer(now, sender)
+        # Who has just sent some of what was asked for has not sent the rest for its size.
+        until = now if peer.has_sent else now + self.compute_patience(peer)
+        peer.has_sent = False
         for _, hash in m.places:
             if hash in peer.flying:
                 self.land(sender, peer, hash)
-                peer.lacks[hash] = None
+                peer.lacks[hash] = until
+                self.wake(now, until)
         while len(peer.lacks) > WINDOW:
             del peer.lacks[next(iter(peer.lacks))]
         self.fetch(now)
+
+    def get_height(self, hash: Hash) -> Height:
+        node = self.tree.blocks.get(hash)
+        return 0 if node is None else node.height
 
     def land(self, sender: Address, peer: Peer, hash: Hash) -> None:
         """A block that a peer was asked for came, or will not."""

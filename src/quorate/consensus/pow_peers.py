@@ -19,6 +19,7 @@ class Peer:
         "failures",
         "final",
         "flying",
+        "has_sent",
         "heard_at",
         "is_here",
         "is_showing",
@@ -26,6 +27,7 @@ class Peer:
         "quiet_until",
         "remaining",
         "seen",
+        "served_until",
     )
 
     def __init__(self) -> None:
@@ -47,8 +49,12 @@ class Peer:
         """Whether its last headers were news, and more are to come."""
         self.flying: dict[Hash, Nanoseconds] = {}
         """Blocks that it was asked for, and until when they may come."""
-        self.lacks: dict[Hash, None] = {}
-        """Blocks that it said it does not have."""
+        self.lacks: dict[Hash, Nanoseconds] = {}
+        """Blocks that it said it does not have, and until when that is believed."""
+        self.has_sent = False
+        """Whether it sent a block since it last said so."""
+        self.served_until: Nanoseconds = 0
+        """Until when what it was answered counts against it."""
 
 
 class Orphan:

@@ -82,7 +82,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     safe_depth: int = 6
     """Blocks above one that is called safe."""
     mine: bool = True
-    refresh_ms: int = 2000
+    refresh_ms: int = 1000
     """How often a block that is being mined takes up new transactions; 0: only with a new tip."""
     future_ms: int = 5000
     """How far the time of a block may be ahead of the own clock; later ones have to wait."""

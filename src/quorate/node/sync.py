@@ -29,6 +29,8 @@ MAX_LATE: Final = 64
 """Requests that were given up and whose answers are still taken."""
 MAX_TIMEOUT: Final = 60 * SECOND
 """Where the patience with answers stops growing."""
+ENGINE_REQUESTS = 4
+"""So many times as many requests may an engine have under way that finds what it misses itself."""
 WINDOW: Final = 1024
 """Heights ahead of the verified one that are asked for."""
 MILLISECOND: Final = 1_000_000
@@ -323,7 +325,9 @@ class Sync:
 
     def serve(self, peer: Peer, first: Height, count: int, *, bodies: bool, recalled: bool) -> None:
         """Read decisions and send them, to the sync of a peer or to its engine."""
-        if peer.serving >= self.settings.serve_requests:
+        # An engine asks for headers and for several runs of blocks at a time.
+        limit = self.settings.serve_requests * (ENGINE_REQUESTS if recalled else 1)
+        if peer.serving >= limit:
             self.peers.strike(peer, "requests")
             return
         peer.serving += 1

@@ -440,9 +440,13 @@ class Validator:
 
     def has_signed(self) -> bool:
         """Whether this validator's vote is in the last certificate, or is not asked for."""
+        if self.node.replica.OPEN:
+            return True
         return self.me not in self.node.members or self.me in self.get_signers()
 
     def get_silent_members(self) -> int:
+        if self.node.replica.OPEN:
+            return 0
         signers = self.get_signers()
         return sum(member not in signers for member in self.node.members) if signers else 0
 
