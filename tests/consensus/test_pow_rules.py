@@ -119,6 +119,19 @@ def test_a_block_from_the_future_waits_and_nobody_is_blamed() -> None:
     assert one.head == early.hash
 
 
+def test_a_restart_with_a_right_clock_forgets_blocks_from_the_future() -> None:
+    one = Single()
+    one.replica.wall_ms += 60_000
+    early = one.extend(time_ms=START_MS + 60_000)
+    one.hear(ALICE, block(early))
+    assert one.head == early.hash
+    again = Single(journal=[Kept(early.raw, early.payload)])
+    assert again.head == CHAIN
+    again.replica.wall_ms += 55_000
+    again.hear(ALICE, block(early))
+    assert again.head == early.hash
+
+
 def test_a_payload_must_be_the_header_s() -> None:
     one = Single()
     made = one.extend()

@@ -183,6 +183,9 @@ class Pow(Links):
         parent = self.tree.blocks.get(header.parent)
         if parent is None or header.hash in self.tree.blocks or self.tree.judge(header, parent):
             return
+        if self.is_early(header):
+            # It was taken by a clock that was ahead; when its time has come it is fetched again.
+            return
         node = self.tree.add(header, parent)
         node.payload, node.is_kept = record.payload, True
         self.tree.link(node)
