@@ -78,6 +78,33 @@ def test_no_class_body_uses_its_functions(sources: compiled.Sources) -> None:
     assert problems == []
 
 
+def test_compiled_classes_that_others_inherit_from_say_so(sources: compiled.Sources) -> None:
+    """Otherwise an interpreted class that inherits from one is an error when it is made."""
+    chosen = set(select(sources)[0])
+    trees = {name: ast.parse(text) for name, text in sources.items() if name.endswith(".py")}
+    closed = {
+        (name, node.name)
+        for name in chosen
+        for node in ast.walk(trees[name])
+        if isinstance(node, ast.ClassDef)
+        and not any("allow_interpreted_subclasses" in ast.unparse(d) for d in node.decorator_list)
+    }
+    problems = []
+    for name in trees.keys() - chosen:
+        origins = {
+            alias.asname or alias.name: f"{(node.module or '')[8:].replace('.', '/')}.py"
+            for node in ast.walk(trees[name])
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+        for node in ast.walk(trees[name]):
+            for base in node.bases if isinstance(node, ast.ClassDef) else ():
+                found = (origins.get(ast.unparse(base), ""), ast.unparse(base))
+                if found in closed:
+                    problems.append(f"{name}: {node.name} inherits from {found[1]}")
+    assert problems == []
+
+
 def test_every_source_is_in_the_name_of_a_build(sources: compiled.Sources) -> None:
     key = compiled.compute_key(sources)
     assert key == compiled.compute_key(compiled.read_sources())

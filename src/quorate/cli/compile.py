@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -65,8 +66,11 @@ def compile_(jobs: int | None, force: bool, listing: bool) -> None:
     if found is not None and not force:
         emit(f"compiled already, in {found}")
         return
-    build = Build(sources, chosen, find_compiler(), jobs or os.cpu_count() or 1)
-    emit(f"compiled {len(chosen)} modules in {build.carry_out(key):.0f} s")
+    build = Build(sources, find_compiler(), jobs or os.cpu_count() or 1)
+    seconds = build.carry_out(key)
+    for name, reason in sorted(build.refused.items()):
+        say(f"{name} stays interpreted: {reason}")
+    emit(f"compiled {len(build.chosen)} modules in {seconds:.0f} s")
 
 
 def find_compiler() -> list[str]:
@@ -132,10 +136,11 @@ class Steps:
 class Build:
     """One build, in a folder of its own until it is complete."""
 
-    def __init__(
-        self, sources: compiled.Sources, chosen: list[str], compiler: list[str], jobs: int
-    ) -> None:
-        self.sources, self.chosen, self.compiler, self.jobs = sources, chosen, compiler, jobs
+    def __init__(self, sources: compiled.Sources, compiler: list[str], jobs: int) -> None:
+        self.sources, self.compiler, self.jobs = sources, compiler, jobs
+        self.refused: dict[str, str] = {}
+        """Modules that mypyc does not take, and what it says."""
+        self.chosen, _ = select(sources)
 
     def carry_out(self, key: str) -> float:
         """Make the build of this name; return how many seconds it took."""
@@ -173,16 +178,20 @@ class Build:
             path.write_bytes(text)
         for name in ("__init__.py", "compiled.py", "py.typed"):
             shutil.copy(compiled.PACKAGE / name, folder / "quorate" / name)
-        paths = [f"quorate/{name}" for name in self.chosen]
-        said = run_quietly(
-            [
-                *(sys.executable, "-P", "-m", "quorate.cli.translate"),
-                *(str(folder), OPTIMISATION, *paths),
-            ],
-            "mypyc",
-        )
-        extensions: list[dict[str, Any]] = json.loads(said.splitlines()[-1])
-        return extensions
+        command = [sys.executable, "-P", "-m", "quorate.cli.translate", str(folder), OPTIMISATION]
+        while True:
+            paths = [f"quorate/{name}" for name in self.chosen]
+            ended = run([*command, *paths])
+            if ended.returncode == 0:
+                extensions: list[dict[str, Any]] = json.loads(ended.stdout.splitlines()[-1])
+                return extensions
+            errors = re.findall(r"^quorate/(\S+?):\d+: error: (.*)", ended.stdout, re.MULTILINE)
+            found = {name: text for name, text in errors if name in self.chosen}
+            if not found:
+                show_failure(ended, "mypyc")
+            # Everything works without: what is refused stays interpreted, with its heirs.
+            self.refused |= found
+            self.chosen, _ = select(self.sources, self.refused)
 
     def compile(
         self, folder: Path, extensions: list[dict[str, Any]], steps: Steps
@@ -239,16 +248,24 @@ def for_each(jobs: int, call: Callable[[Any], None], tasks: list[Any]) -> None:
             raise
 
 
-def run_quietly(command: list[str], what: str, folder: Path | None = None) -> str:
-    """Run a program and return what it printed; show that only if it fails."""
-    ended = subprocess.run(
+def run(command: list[str], folder: Path | None = None) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
         command, cwd=folder, capture_output=True, text=True, errors="replace", check=False
     )
+
+
+def run_quietly(command: list[str], what: str, folder: Path | None = None) -> str:
+    """Run a program and return what it printed; show that only if it fails."""
+    ended = run(command, folder)
     if ended.returncode != 0:
-        for line in (ended.stdout + ended.stderr).splitlines()[-SHOWN_LINES:]:
-            say(line)
-        fail(f"{what} failed with exit code {ended.returncode}; its output is above")
+        show_failure(ended, what)
     return ended.stdout
+
+
+def show_failure(ended: "subprocess.CompletedProcess[str]", what: str) -> NoReturn:
+    for line in (ended.stdout + ended.stderr).splitlines()[-SHOWN_LINES:]:
+        say(line)
+    fail(f"{what} failed with exit code {ended.returncode}; its output is above")
 
 
 def compare(folder: Path) -> None:

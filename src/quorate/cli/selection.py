@@ -1,8 +1,9 @@
 """Which modules `quorate compile` compiles: those that runs spend their time in, if they can be.
 
 A module stays interpreted if it makes a class with keywords or one of msgspec's,
-since mypyc ignores the keywords and simplifies the annotations that msgspec reads; or if a class of
-it inherits from one of an interpreted module, whose layout a compiled one cannot follow.
+since mypyc ignores the keywords and simplifies the annotations that msgspec reads; if it makes a
+class inside of something; or if a class of it inherits from one of an interpreted module, whose
+layout a compiled one cannot follow. What mypyc refuses for other reasons is left out as well.
 """
 
 import ast
@@ -54,10 +55,16 @@ STRUCTS = frozenset({"Struct", "Value", "Message", "Record"})
 FREE_BASES = frozenset({"ABC", "Exception", "Generic", "Protocol"})
 
 
-def select(sources: Sources) -> tuple[list[str], dict[str, str]]:
-    """Return the paths of the modules to compile, and why others stay interpreted."""
+def select(
+    sources: Sources, refused: dict[str, str] | None = None
+) -> tuple[list[str], dict[str, str]]:
+    """Return the paths of the modules to compile, and why others stay interpreted.
+
+    `refused` are those that the compiler does not take, and why.
+    """
     trees = {name: ast.parse(text) for name, text in sources.items() if is_worthwhile(name)}
     reasons = {name: why for name, tree in trees.items() if (why := find_obstacle(tree))}
+    reasons |= {name: why for name, why in (refused or {}).items() if name in trees}
     while True:
         chosen = {name for name in trees if name not in reasons}
         more = {
@@ -76,6 +83,10 @@ def is_worthwhile(name: str) -> bool:
 def find_obstacle(tree: ast.Module) -> str:
     """Return why a module cannot be compiled, or nothing."""
     for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            for inner in ast.walk(node):
+                if isinstance(inner, ast.ClassDef) and inner is not node:
+                    return f"class {inner.name} is made inside of {node.name}"
         if isinstance(node, ast.ClassDef):
             bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
             if node.keywords or STRUCTS & set(bases):

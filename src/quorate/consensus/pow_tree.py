@@ -7,6 +7,7 @@ ones the one that was here first (Nakamoto 2008, section 5).
 
 from collections.abc import Iterator
 
+from quorate.base.native import mypyc_attr
 from quorate.base.types import Hash, Height, Milliseconds
 from quorate.consensus.pow_difficulty import compute_next_target, compute_target, compute_work
 from quorate.consensus.pow_types import (
@@ -79,6 +80,7 @@ class Node:
         return encode_certificate(self.header.raw, self.work, self.parent_ms)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Tree:
     """All blocks above the last final one that are not known to be wrong, and some that are."""
 

@@ -12,6 +12,7 @@ blocks compare everything that execution decides.
 import msgspec
 
 from quorate.base.errors import Invalid, Unavailable
+from quorate.base.native import mypyc_attr
 from quorate.base.types import Address, Hash, Height, Member, Milliseconds
 from quorate.crypto.hashes import HEAD_BYTES, keccak256
 from quorate.ledger.application import Executed
@@ -48,6 +49,7 @@ def make_genesis(name: bytes, members: list[Member]) -> Executed:
     return Executed(0, block, 0, 0, members, [])
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class OpaqueLedger:
     """An `Application` over an `OpaqueStore`; `proposer` is written into the payloads it builds."""
 

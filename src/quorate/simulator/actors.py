@@ -325,6 +325,7 @@ class Flooder(Actor):
         ]
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Replayer(Actor):
     """Says old things again, its own and those of others that its node holds."""
 

@@ -54,6 +54,7 @@ class SimulatedNode(Node):
             hook(machine, effect)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Machine:
     """Implements `quorate.node.port.Port`; survives the crashes of its node."""
 

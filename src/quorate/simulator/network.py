@@ -13,6 +13,7 @@ from collections.abc import Callable
 from heapq import heappush
 from typing import TYPE_CHECKING, Final
 
+from quorate.base.native import mypyc_attr
 from quorate.base.types import Address, Nanoseconds
 from quorate.node.contacts import Open
 from quorate.simulator.plan import MS, SECOND
@@ -159,6 +160,7 @@ class Link:
         _push(world.queue, (at, number, world.arrive, arguments))
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Network:
     """All connections, and the rates of what happens on them."""
 

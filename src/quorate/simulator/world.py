@@ -7,9 +7,10 @@ the order of the run.
 
 from collections.abc import Callable
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from quorate.base.errors import Invalid
+from quorate.base.native import mypyc_attr
 from quorate.base.types import Address, Hash, Height, Nanoseconds
 from quorate.consensus import ENGINES
 from quorate.consensus.keys import SecpKeys
@@ -51,10 +52,11 @@ MAX_FINDINGS: Final = 16
 """Of one run; the first ones say most."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class World:
     """Everything of one run. Make it, `start` it, `run` it."""
 
-    MACHINE: type[Machine] = Machine
+    MACHINE: ClassVar[type[Machine]] = Machine
 
     def __init__(self, plan: Plan, tape: Tape, trace: Tracer | None = None) -> None:
         self.plan, self.tape, self.trace = plan, tape, trace
