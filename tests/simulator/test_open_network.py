@@ -1,11 +1,10 @@
 """Networks that anybody may join: nodes find each other, and an attacker does not surround them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from quorate.node.addresses import AddressBook
 from quorate.node.contacts import INBOUND, OUTBOUND
 from quorate.node.discovery import Discovery
 from quorate.node.places import Place, get_range
@@ -13,6 +12,7 @@ from quorate.simulator.machine import Machine
 from quorate.simulator.open_network import PORT, OpenNetwork, Puppets
 from quorate.simulator.plan import SECOND
 from quorate.simulator.run import run
+from quorate.simulator.scenarios.eclipse import FlatBook
 from quorate.simulator.tape import Tape
 from quorate.simulator.world import World
 from simulator.networks import make_plan
@@ -172,16 +172,6 @@ def test_few_ranges_never_hold_all_outgoing_slots(seed: int) -> None:
     assert len(inbound) <= discovery.settings.inbound
     assert sum(puppets.is_puppet(c.peer) for c in inbound) <= 12
     assert discovery.counters["refused_range"] > 100
-
-
-class FlatBook(AddressBook):
-    """Chooses what was told last, from one heap of addresses."""
-
-    def choose(
-        self, steady_s: int, accepts: Callable[[Place], bool], *, untried: bool = False
-    ) -> Place | None:
-        places = [e.place for e in self.entries.values() if e.rest_until <= steady_s]
-        return next((place for place in reversed(places) if accepts(place)), None)
 
 
 def test_without_ranges_and_buckets_the_same_attacker_holds_all() -> None:

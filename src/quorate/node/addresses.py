@@ -26,7 +26,7 @@ Deviation: `choose` takes a bucket that holds anything first, and an address of 
 bucket crammed by one range weighs as much as a bucket with one address.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from quorate.base.rng import Rng
 from quorate.crypto.hashes import keccak256
@@ -315,23 +315,23 @@ class AddressBook:
         self, table: Table, steady_s: int, accepts: Callable[[Place], bool]
     ) -> Place | None:
         """Look through the buckets in a random order for an address that may be dialled."""
-        for bucket in self.shuffle(table.filled)[:MAX_LOOKED]:
+        for bucket in self.draw_some(table.filled, MAX_LOOKED):
             entries = [
                 entry
-                for _, entry in sorted(table.buckets[bucket].items())
+                for entry in table.buckets[bucket].values()
                 if entry.rest_until <= steady_s and accepts(entry.place)
             ]
             if entries:
                 return entries[self.rng.below(len(entries))].place
         return None
 
-    def shuffle(self, items: list[int]) -> list[int]:
-        """Return the items in a random order (Fisher and Yates)."""
-        shuffled = list(items)
-        for i in range(len(shuffled) - 1, 0, -1):
-            j = self.rng.below(i + 1)
-            shuffled[i], shuffled[j] = shuffled[j], shuffled[i]
-        return shuffled
+    def draw_some(self, items: list[int], count: int) -> Iterator[int]:
+        """Return some of the items in a random order, one by one (Fisher and Yates)."""
+        left = list(items)
+        for i in range(min(count, len(left))):
+            j = i + self.rng.below(len(left) - i)
+            left[i], left[j] = left[j], left[i]
+            yield left[i]
 
     def sample(self, count: int, now_s: int) -> list[Entry]:
         """Return some addresses that are worth telling."""

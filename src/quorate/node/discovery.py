@@ -70,6 +70,9 @@ as long each time, up to the setting.
 ANSWER_COST: Nanoseconds = 8 * SECOND
 ANSWER_BURST: Nanoseconds = 40 * SECOND
 """One answer in so long, some at once at the beginning (GCRA): what an honest peer asks for."""
+LOOK: Nanoseconds = MILLISECOND
+LONGEST_LOOK: Nanoseconds = 2 * SECOND
+"""A look through the book that found nobody is not repeated for so long for each address in it."""
 BRIEF: Nanoseconds = 60 * SECOND
 REST_S, BRIEF_REST_S = 1, 10
 """Who ended a connection is left alone for as long, longer if it did so soon."""
@@ -101,6 +104,8 @@ class Discovery:
         self.boot_at: Nanoseconds = 0
         self.boot_pause = BOOT_PAUSE
         self.pause = FIRST_TICK
+        self.fruitless_until: Nanoseconds = 0
+        """No address of the book is fit for a slot; before this, not again."""
         self.feeler_at: Nanoseconds = 0
         self.keep_at: Nanoseconds = 0
         self.dirty = False
@@ -511,6 +516,8 @@ class Discovery:
     def dial_outbound(self, now: Nanoseconds) -> bool:
         """Fill free slots; whether anything was dialled."""
         dialled = False
+        if now < self.fruitless_until:
+            return False
         while True:
             pending = [d for d in self.dialling.values() if d.kind == OUTBOUND]
             wanted = self.settings.outbound - len(self.get_outbound()) - len(pending)
@@ -518,6 +525,8 @@ class Discovery:
                 return dialled
             place = self.choose(now)
             if place is None:
+                size = self.book.new.size + self.book.tried.size
+                self.fruitless_until = now + min(size * LOOK, LONGEST_LOOK)
                 return dialled
             self.dial(place, OUTBOUND, now)
             dialled = True

@@ -13,7 +13,7 @@ and answers what the node asks of its `Port`. Calls never overlap. The parts:
 """
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from msgspec import MsgspecError
 
@@ -62,6 +62,8 @@ class Node:
     `engine` is the engine's name, `peers` the configured ones beside the members, `software` what
     this node tells others about itself. With `open`, peers are not configured but found.
     """
+
+    DISCOVERY: ClassVar[type[Discovery]] = Discovery
 
     def __init__(
         self,
@@ -190,7 +192,7 @@ class Node:
 
     def open_up(self, open: Open) -> None:
         """Let strangers in."""
-        self.discovery = discovery = Discovery(
+        self.discovery = discovery = self.DISCOVERY(
             self.port, self.peers, self.counters, self.application.genesis, open
         )
         self.peers.on_blamed, self.peers.on_foreign = discovery.blame, discovery.on_foreign
