@@ -153,14 +153,14 @@ def test_few_ranges_never_hold_all_outgoing_slots(seed: int) -> None:
     """
     world = make_world(seed, 12, discovery_settings={"feeler_ms": 3000})
     victim = world.machines[7]
-    faces = make_faces(3, 1000)
+    faces = make_faces(3, 500)
     puppets = Puppets(world, faces, faces)
-    attack(world, victim, puppets, 30)
+    attack(world, victim, puppets, 15)
     for _ in range(2):
         victim.crash()
         world.run(world.now + SECOND)
         victim.start()
-        attack(world, victim, puppets, 20)
+        attack(world, victim, puppets, 12)
     discovery = get_discovery(victim)
     outbound = discovery.get_outbound()
     held = [c for c in outbound if puppets.is_puppet(c.peer)]
@@ -180,7 +180,7 @@ def test_without_ranges_and_buckets_the_same_attacker_holds_all() -> None:
     world = make_world(1, 12, discovery_settings=settings)
     get_network(world).make_book = FlatBook
     victim = world.machines[7]
-    faces = make_faces(3, 1000)
+    faces = make_faces(3, 500)
     puppets = Puppets(world, faces, faces)
     # A node that starts asks a bootnode too, and that one is honest.
     world.machines[0].crash()

@@ -11,7 +11,7 @@ from quorate.base.types import Address
 from quorate.consensus.pow import Pow
 from quorate.consensus.pow_tree import Tree
 from quorate.node.addresses import AddressBook
-from quorate.node.contacts import INBOUND
+from quorate.node.contacts import INBOUND, Contact
 from quorate.node.discovery import Discovery
 from quorate.node.places import Place
 from quorate.node.wire import Tip, Transactions
@@ -28,7 +28,7 @@ __all__ = ["Bare", "FlatBook"]
 
 HONEST, VICTIM, MINER = 8, 8, 9
 """How many honest miners there are, and who else."""
-RANGES, EACH = 3, 1000
+RANGES, EACH = 3, 500
 CONFIRMATIONS = 6
 
 
@@ -82,12 +82,24 @@ class Attack:
         self.at = 0
 
     def press(self, seconds: int) -> None:
-        """Come from ever other addresses, twenty a second."""
+        """Come from ever other addresses, forty a second."""
         for _ in range(seconds):
-            for _ in range(20):
+            for _ in range(40):
                 self.puppets.come(self.victim, self.puppets.places[self.at % (EACH * RANGES)])
                 self.at += 1
             self.play.run(1000)
+
+    def surround(self) -> None:
+        """Fill the victim's slots and its file, let it start anew, and be there first; from now on
+        the attacker's miner hears of nobody else either.
+        """
+        self.press(12)
+        self.victim.crash()
+        self.play.run(1000)
+        self.victim.start()
+        self.press(10)
+        self.play.faults.partition(MINER, notice=False)
+        self.puppets.come(self.miner, self.puppets.places[0])
 
     def pass_on(self, machine: Machine, puppet: Address, message: Any) -> None:
         """What the victim says goes to the miner, what the miner says to the victim, of blocks."""
@@ -106,8 +118,30 @@ class Attack:
             self.puppets.leave(machine, puppet)
         for place in self.puppets.places:
             network.puppets.pop(place, None)
+        self.play.run(1000)
         honest = self.play.machines[0]
         network.make(self.victim, honest, network.get_place(honest))
+
+
+def lay_out(stage: Stage) -> Play:
+    """Return a network whose nodes have found each other."""
+    play = stage.build(
+        engine="pow",
+        timing=None,
+        machines=make_members(*[1] * HONEST, 0, 3),
+        engine_settings={"interval_ms": 500, "final_depth": 200, "announce_ms": 2000},
+        discovery_settings={"keep_ms": 5000, "range_limits": stage.mitigated},
+        rules=False,
+        on_world=None if stage.mitigated else lay_bare,
+    )
+    play.run(10_000)
+    return play
+
+
+def get_contacts(machine: Machine) -> list[Contact]:
+    """Return the connections of a machine."""
+    discovery = None if machine.node is None else machine.node.discovery
+    return [] if discovery is None else list(discovery.contacts.values())
 
 
 def get_tree(play: Play, index: int) -> Tree:
@@ -135,7 +169,7 @@ def count_confirmations(play: Play, item: bytes) -> int:
     breaks="who delivered after six confirmations is paid",
 )
 def eclipse(stage: Stage) -> Outcome:
-    """An attacker with three thousand addresses in three ranges comes to a merchant's node again
+    """An attacker with fifteen hundred addresses in three ranges comes to a merchant's node again
     and again, until it starts anew. If that node dials what it was told last, and lets whoever came
     first stay, every connection that it makes or accepts is the attacker's. It is shown the chain
     of the attacker's own miner, where a payment gets six confirmations, and delivers. The rest of
@@ -144,31 +178,13 @@ def eclipse(stage: Stage) -> Outcome:
     With each outgoing connection in another range, the attacker holds three of eight at most. The
     merchant sees the greater chain all the time, and the payment on it or nowhere.
     """
-    settings = {"keep_ms": 5000, "range_limits": stage.mitigated}
-    play = stage.build(
-        engine="pow",
-        timing=None,
-        machines=make_members(*[1] * HONEST, 0, 3),
-        engine_settings={"interval_ms": 500, "final_depth": 200, "announce_ms": 2000},
-        discovery_settings=settings,
-        rules=False,
-        on_world=None if stage.mitigated else lay_bare,
-    )
-    play.run(20_000)
-    attack = Attack(play)
-    attack.press(20)
-    attack.victim.crash()
-    play.run(1000)
-    attack.victim.start()
-    attack.press(15)
-    node = attack.victim.node
-    assert node is not None
-    contacts = [] if node.discovery is None else list(node.discovery.contacts.values())
+    attack = Attack(lay_out(stage))
+    play = attack.play
+    attack.surround()
+    contacts = get_contacts(attack.victim)
     honest = [c for c in contacts if not attack.puppets.is_puppet(c.peer)]
     stage.measure("connections of the attacker", len(contacts) - len(honest))
     stage.measure("honest connections", len(honest))
-    play.faults.partition(MINER, notice=False)
-    attack.puppets.come(attack.miner, attack.puppets.places[0])
     payment = play.submit(MINER, b"payment of the attacker.")
     sold = play.run(120_000, lambda: count_confirmations(play, payment) >= CONFIRMATIONS)
     stage.say("the merchant delivers" if sold else "the merchant sees too few confirmations")
