@@ -108,6 +108,7 @@ class Node:
             on_greeted=self.on_greeted,
             on_height=self.on_height,
         )
+        self.peers.is_rare = replica.OPEN
         self.interpreter = Interpreter(
             replica,
             self.port,
