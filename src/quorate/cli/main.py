@@ -53,6 +53,11 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "genesis": ("genesis:genesis", "Show, hash and verify a genesis file."),
         "verify": ("verify:verify", "Verify a block's certificate without trusting the node."),
     },
+    "Chains as files": {
+        "import": ("chain_files:import_", "Import blocks of Ethereum into a store."),
+        "export": ("chain_files:export", "Write blocks of a store to a file."),
+        "serve": ("chain_files:serve", "Answer JSON-RPC from a store, without a network."),
+    },
     "This program": {
         "version": ("about:version", "Show versions of everything that matters."),
         "completion": ("about:completion", "Print the completion script of a shell."),

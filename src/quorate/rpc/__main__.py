@@ -84,7 +84,9 @@ def bound(name: str, text: str, least: int = 1) -> Callable[[Decorated], Decorat
 
 @click.command(context_settings={"auto_envvar_prefix": "QUORATE_RPC", "show_default": True})
 @click.option("--ledger", required=True, help="The validator's store.")
-@click.option("--socket", "path", required=True, help="The validator's Unix socket.")
+@click.option(
+    "--socket", "path", help="The validator's Unix socket; without, what needs it is refused."
+)
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option("--port", default=8545, type=click.IntRange(0, 65535), help="0 takes a free one.")
 @click.option(
@@ -112,7 +114,7 @@ def bound(name: str, text: str, least: int = 1) -> Callable[[Decorated], Decorat
 @click.option("--log-level", default="warning", type=click.Choice(["debug", "info", "warning"]))
 def main(
     ledger: str,
-    path: str,
+    path: str | None,
     host: str,
     port: int,
     namespaces: tuple[str, ...],

@@ -32,8 +32,9 @@ class Api:
     """The methods over one ledger and one validator, without any transport."""
 
     def __init__(
-        self, settings: Settings, ledger: str, socket: str, view: _kernel.View | None = None
+        self, settings: Settings, ledger: str, socket: str | None, view: _kernel.View | None = None
     ) -> None:
+        """Without a socket there is no validator, and what needs one is refused."""
         self.settings = settings
         self.store = Store(ledger, view)
         self.workers = Workers(settings.threads, settings.max_waiting_calls, settings.call_seconds)
@@ -77,6 +78,8 @@ class Api:
 
     async def wait_for_validator(self, seconds: float) -> None:
         """Return when the validator is connected, or after so many seconds."""
+        if self.validator.path is None:
+            return
         with contextlib.suppress(Unavailable):
             await self.validator.client.wait_connected(seconds)
 

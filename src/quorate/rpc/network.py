@@ -49,6 +49,8 @@ class Network:
         return TRUE
 
     async def count_peers(self) -> bytes:
+        if self.validator.path is None:
+            return quantity(0)
         status = await self.validator.get_status()
         return quantity(sum(peer.connected for peer in status.peers))
 
@@ -75,6 +77,8 @@ class Network:
         return self.modules
 
     async def get_syncing(self) -> bytes:
+        if self.validator.path is None:
+            return FALSE
         status = await self.validator.get_status()
         if status.syncing_to is None:
             return FALSE
