@@ -1,8 +1,9 @@
 """Load on a key-value store, in a process of its own on uvloop: puts as fast as answers come.
 
 `python keyvalue_load.py KIND HOST:PORT,... CONNECTIONS IN_FLIGHT SECONDS` prints one JSON object
-with operations per second and latencies. KIND: `quorate-http`, `quorate-framed`, `etcd-http` (its JSON
-gateway), `etcd-grpc` (HTTP/2 frames composed here, since gRPC for Python would be the bottleneck).
+with operations per second and latencies. KIND: `quorate-http`, `quorate-framed`, `etcd-http` (its
+JSON gateway), `etcd-grpc` (HTTP/2 frames composed here, since gRPC for Python would be the
+bottleneck).
 
 Requests are composed in advance as far as they are alike, and answers are only told apart as good
 or bad, so that all four kinds cost this process little.
@@ -118,7 +119,10 @@ class Http(Client):
                 return
         elif len(self.buffer) < head + 4 + int(self.buffer[at + 16 : self.buffer.index(b"\r", at)]):
             return
-        good, self.buffer = self.buffer.startswith(b"HTTP/1.1 200"), b""
+        good = self.buffer.startswith(b"HTTP/1.1 200")
+        if not good and not self.load.errors:
+            print(self.buffer[:300].decode(errors="replace"), file=sys.stderr)
+        self.buffer = b""
         self.settle(self.since, good)
         self.flush()
 
@@ -264,8 +268,9 @@ class EtcdGrpc(Client):
                 self.out.append(frame(self.WINDOW_UPDATE, 0, 0, update))
                 self.received = 0
         elif kind == self.HEADERS and flags & self.END_STREAM:
-            # The trailers; those of an error are longer than of grpc-status 0.
-            self.settle(self.since.pop(stream), len(body) < 24)
+            # The trailers; those of an error are longer than of grpc-status 0, which comes spelled
+            # out the first time.
+            self.settle(self.since.pop(stream), len(body) < 48)
         elif kind == self.SETTINGS and not flags & self.ACK:
             self.out.append(frame(self.SETTINGS, self.ACK, 0, b""))
         elif kind == self.PING and not flags & self.ACK:

@@ -159,4 +159,11 @@ class KeyValueServer:
         """Return what /v1/status shows."""
         height, revision, _ = self.service.ledger.store.get([])
         durable = self.service.ledger.store.durable()
-        return {**self.about, "height": height, "durable": durable, "revision": revision}
+        leads = self.service.node.leads()
+        return {
+            **self.about,
+            "leads": leads,
+            "height": height,
+            "durable": durable,
+            "revision": revision,
+        }

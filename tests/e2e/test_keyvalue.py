@@ -1,0 +1,128 @@
+"""Key-value networks of real processes: both ports, a leader that dies, a restart, proofs."""
+
+import asyncio
+import json
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from e2e.stage import Stage
+from e2e.test_raft import find_leader
+from quorate.base.errors import Invalid
+from quorate.client import Change, KeyValueClient, open_client
+from quorate.light.keyvalue import verify_entry
+
+pytestmark = pytest.mark.network
+
+
+def ask(
+    stage: Stage, index: int, method: str, path: str, body: bytes | None = None, **headers: str
+) -> tuple[int, Any]:
+    """Return status and JSON of a request."""
+    url = f"http://127.0.0.1:{stage.rpc + index}/v1/{path}"
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = urllib.request.Request(url, body, named, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def get_places(stage: Stage) -> list[tuple[str, int]]:
+    return [("127.0.0.1", stage.rpc + i) for i in range(stage.validators)]
+
+
+def test_both_ports_tell_the_same_and_survive_a_dead_leader(three: Stage) -> None:
+    assert "/v1/kv/greeting" in three.up("--engine", "raft", "--application", "keyvalue").text
+    assert ask(three, 0, "PUT", "kv/greeting", b"hello") == (200, {"revision": 1})
+    status, found = ask(three, 1, "GET", "kv/greeting")
+    assert (status, found["value"], found["modified"]) == (200, "hello", 1)
+    assert ask(three, 2, "PUT", "kv/greeting?if_revision=7", b"no")[0] == 412
+    swap = json.dumps({"key": "greeting", "expected": "hello", "value": "bye"}).encode()
+    assert ask(three, 2, "POST", "cas", swap) == (200, {"succeeded": True, "revision": 2})
+    assert ask(three, 2, "POST", "cas", swap) == (200, {"succeeded": False, "revision": 2})
+    number = {"quorate_request": "ab" * 16 + "-1"}
+    first = ask(three, 0, "PUT", "kv/twice", b"once", **number)
+    assert ask(three, 1, "PUT", "kv/twice", b"once", **number) == first
+    for method, path, code in (
+        ("GET", "kv/none", 404),
+        ("DELETE", "kv/none", 404),
+        ("POST", "kv/none", 405),
+        ("PUT", "kv/" + "k" * 1025, 400),
+        ("GET", "nowhere", 404),
+        ("POST", "call", 422),
+        ("GET", "watch?from=x&key=a", 400),
+    ):
+        status, body = ask(three, 0, method, path, b"" if method != "GET" else None)
+        assert (status, list(body)) == (code, ["error"]), path
+    asyncio.run(kill_the_leader(three))
+    three.do("down")
+    three.up()
+    assert ask(three, 0, "GET", "kv/greeting")[1]["value"] == "bye"
+    assert ask(three, 1, "GET", "kv/n19")[1]["value"] == "19"
+
+
+async def kill_the_leader(stage: Stage) -> None:
+    """Put through the framed port while the leader dies; watch everything."""
+    seen: list[Change] = []
+    async with (
+        KeyValueClient(get_places(stage)) as client,
+        KeyValueClient(get_places(stage)[::-1]) as other,
+    ):
+
+        async def look() -> None:
+            async for change in other.watch(b"n", prefix=True, revision=1):
+                seen.append(change)
+                if len(seen) == 20:
+                    return
+
+        watching = asyncio.create_task(look())
+        await asyncio.gather(*[client.put(b"n%d" % i, b"%d" % i) for i in range(10)])
+        leader = await asyncio.to_thread(find_leader, stage)
+        killing = asyncio.create_task(asyncio.to_thread(stage.do, "kill", str(leader)))
+        await asyncio.gather(*[client.put(b"n%d" % i, b"%d" % i) for i in range(10, 20)])
+        await killing
+        entry = await client.get(b"n19")
+        assert entry is not None
+        assert entry.version == 1
+        assert (await client.compare(b"n0", None, expected=b"0")).succeeded
+        await asyncio.wait_for(watching, 60)
+        assert {change.key for change in seen} == {b"n%d" % i for i in range(20)}
+        assert [change.revision for change in seen] == sorted({c.revision for c in seen})
+    await asyncio.to_thread(stage.do, "start", str(leader))
+
+
+def test_a_stranger_is_convinced_where_certificates_prove(stage: Stage) -> None:
+    stage.up("--application", "keyvalue")
+    with open_client(*get_places(stage)) as client:
+        client.put(b"x", b"1")
+        client.put(b"x", b"2")
+        genesis = (Path(stage.folder) / "genesis.json").read_bytes()
+        proof = client.prove(b"x")
+        proved = verify_entry(genesis, "tendermint", b"x", proof)
+        assert proved.entry is not None
+        assert proved.entry.value in (b"1", b"2")
+        with pytest.raises(Invalid):
+            verify_entry(genesis.replace(b'"power": 1', b'"power": 2'), "tendermint", b"x", proof)
+
+
+def test_the_example_runs(three: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    example = Path(__file__).parents[2] / "examples" / "own_application"
+    monkeypatch.syspath_prepend(str(example))
+    path = {"PYTHONPATH": f"{example}:{Path(__file__).parents[2] / 'src'}"}
+    options = ["--engine", "raft", "--application", "auction:Auction"]
+    three.run("up", "--detach", *three.up_options(), *options, "--dir", str(three.folder), env=path)
+    with open_client(*get_places(three)) as alice:
+        alice.call(b'{"open": "painting", "minimum": 10, "seconds": 600}')
+        assert json.loads(alice.call(b'{"bid": "painting", "amount": 12}'))["bid"] == 12
+        with pytest.raises(Exception, match="the highest bid is 12"):
+            alice.call(b'{"bid": "painting", "amount": 12}')
+        entry = alice.get(b"auction/painting")
+        assert entry is not None
+        assert json.loads(entry.value)["bid"] == 12
+    assert threading.active_count() < 20

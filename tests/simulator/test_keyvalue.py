@@ -1,0 +1,35 @@
+"""Keys and values in simulated runs: what clients are told can be explained, and lies are found."""
+
+import pytest
+
+from quorate.base.types import Height
+from quorate.node.reads import Reads
+from quorate.simulator.keyvalue import REGISTERS
+from quorate.simulator.plan import Plan
+from quorate.simulator.run import run
+from simulator.networks import make_plan as make_network
+
+
+def make_plan(seed: int, engine: str) -> Plan:
+    count = 4 if engine == "tendermint" else 3
+    return make_network(
+        seed, "default", count, engine=engine, application="keyvalue", duration_ms=6000
+    )
+
+
+@pytest.mark.parametrize("engine", ["raft", "tendermint"])
+def test_clients_of_registers_are_told_what_an_order_explains(engine: str) -> None:
+    witnessed: set[str] = set()
+    for seed in range(3):
+        outcome = run(make_plan(seed, engine))
+        assert outcome.verdict == "true", outcome.findings
+        witnessed |= set(outcome.sometimes)
+    assert {"answered", "numbered operation sent again", "comparison succeeded"} <= witnessed
+
+
+def test_reads_without_asking_the_engine_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Reads, "read", lambda self, done: done(Height(self.execution.final.height)))
+    found = {
+        finding.property for seed in range(6) for finding in run(make_plan(seed, "raft")).findings
+    }
+    assert found & {REGISTERS, "linearizable reads"}
