@@ -1,9 +1,11 @@
 """A network that anybody may join, of real processes: found by one bootnode, kept without it."""
 
 import json
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import msgspec
 import pytest
@@ -29,6 +31,14 @@ def get_names(stage: Stage, index: int) -> list[str]:
     validators = load_network(stage.folder / "network.toml", {}).validators
     names = {v.pin[:20]: v.name for v in validators}
     return sorted(names[peer.address] for peer in get_peers(stage, index))
+
+
+def count_refused(stage: Stage, index: int) -> int:
+    """Return how many connections a node refused before their handshake."""
+    with urlopen(f"http://127.0.0.1:{stage.metrics + index}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    found = re.search(r'quorate_p2p_refused_connections_total\{reason="limited"\} ([0-9]+)', text)
+    return 0 if found is None else int(found[1])
 
 
 @pytest.fixture
@@ -70,9 +80,16 @@ def test_a_fifth_node_joins_by_one_bootnode_and_outlives_it(five: Stage) -> None
 
 
 def test_strangers_with_garbage_are_refused_and_bans_are_obeyed(stage: Stage) -> None:
-    stage.up("--engine", "pow", "--validators", "2")
+    # All come from one range here, and ranges count: three connections and no more.
+    limits = {"QUORATE_DISCOVERY_RANGE_LIMITS": "true", "QUORATE_DISCOVERY_INBOUND_PER_RANGE": "3"}
+    asked = ["--engine", "pow", "--validators", "2", "--dir", str(stage.folder)]
+    stage.run("up", "--detach", *stage.up_options(), *asked, env=limits)
     poll(lambda: len(get_peers(stage, 0)) == 1, "two nodes")
     place = ("127.0.0.1", stage.p2p)
+    crowd = [socket.create_connection(place, timeout=10) for _ in range(8)]
+    poll(lambda: count_refused(stage, 0) >= 5, "all but three refused")
+    for stranger in crowd:
+        stranger.close()
     for garbage in (b"GET / HTTP/1.1\r\n\r\n", bytes(1000), b"\x16\x03\x01\x00\x05hello"):
         with socket.create_connection(place, timeout=10) as stranger:
             stranger.sendall(garbage)
