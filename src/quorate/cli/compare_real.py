@@ -13,7 +13,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +31,12 @@ from quorate.consensus import ENGINES
 from quorate.runtime.config import write_network
 from quorate.runtime.ipc_client import ask_status
 from quorate.simulator.compare.director import DRAWS
-from quorate.simulator.compare.document import describe_latencies, describe_recovery
+from quorate.simulator.compare.document import describe_latencies, describe_recoveries
 from quorate.simulator.compare.experiment import Conditions
 from quorate.simulator.compare.measures import (
     Operation,
     compute_band,
-    compute_recovery,
     compute_throughput,
-    compute_window,
     to_us,
 )
 from quorate.simulator.compare.script import Fault, choose_members, describe_fault
@@ -303,31 +300,17 @@ def describe(
 ) -> dict[str, Any]:
     """Return the figures of one engine."""
     struck = sorted(struck, key=lambda happened: happened.fault.at_ms)
-    begins = [happened.fault.at_ms * MS for happened in struck]
     length: Nanoseconds = conditions.length_ms * MS
-    before = min(begins, default=length)
+    before = min((happened.fault.at_ms * MS for happened in struck), default=length)
     quiet = [o.final_ns for o in operations if o.due_ns < before]
     band = compute_band(quiet)
-    measure = partial(
-        compute_recovery,
-        operations,
-        window_ns=compute_window(conditions.rate),
-        band_ns=band or 0,
+    found = describe_recoveries(
+        [(happened.fault, happened.members) for happened in struck], operations, conditions, band
     )
-    recoveries = []
-    for happened, start in zip(struck, begins, strict=True):
-        fault = happened.fault
-        end = min([length, *(at for at in begins if at > start)])
-        recoveries.append(
-            {
-                "text": describe_fault(fault, len(base.machines)),
-                "kind": fault.kind,
-                "at_ms": fault.at_ms,
-                "for_ms": fault.for_ms,
-                "members": happened.members,
-                **describe_recovery(measure(start, end), fault.for_ms * MS),
-            }
-        )
+    recoveries = [
+        {"text": describe_fault(happened.fault, len(base.machines)), **row}
+        for happened, row in zip(struck, found, strict=True)
+    ]
     return {
         "engine": base.engine,
         "offered": len(operations),

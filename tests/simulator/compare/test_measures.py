@@ -9,6 +9,7 @@ from quorate.simulator.compare.measures import (
     compute_percentile,
     compute_recovery,
     compute_series,
+    compute_spans,
     compute_window,
     find_longest_gap,
 )
@@ -111,6 +112,25 @@ def test_waiting_for_the_end_of_an_outage_is_not_being_back() -> None:
 def test_windows_without_operations_are_as_those_before() -> None:
     operations = [o for o in make_steady(6000) if not 2000 * MS <= o.due_ns < 3000 * MS]
     assert recover(operations, 1000, 6000).masked
+
+
+def test_spans_leave_out_what_the_next_fault_may_have_met() -> None:
+    faults = [(3000, 6000), (9000, 10_000), (9000, 9500)]
+    assert compute_spans(faults, 20_000, 800) == [(2200, 8200), (8200, 20_000), (8200, 20_000)]
+    # Not before the end of another fault, nor after the own begin.
+    assert compute_spans([(1000, 5000), (5100, 6000)], 9000, 800)[1] == (5000, 9000)
+    assert compute_spans([(1000, 5000), (2000, 3000)], 9000, 1500) == [(0, 1000), (2000, 9000)]
+
+
+def test_what_was_under_way_when_a_fault_began_counts() -> None:
+    # Whoever came within the last 40 ms before the fault waits until 2 s.
+    slow = {range(960, 1000): 1040, range(1000, 1950): 1000}
+    operations = make_steady(5000, slow)
+    found = compute_recovery(
+        operations, 950 * MS, 5000 * MS, window_ns=WINDOW, band_ns=BAND, begin_ns=1000 * MS
+    )
+    assert found.back_ns == 955 * MS
+    assert not found.masked
 
 
 def test_series_count_answers_when_they_come_and_latencies_when_they_were_due() -> None:

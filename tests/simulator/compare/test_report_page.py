@@ -23,8 +23,18 @@ def document() -> dict[str, Any]:
     made["double_spend"] = {
         "text": "of a quarter of all hash power",
         "curves": [
-            {"name": "simulated", "formula": False, "points": [[0, 1], [3, 0.05], [6, 0.0]]},
-            {"name": "Nakamoto", "formula": True, "points": [[0, 1], [3, 0.06], [6, 0.004]]},
+            {
+                "name": "raced",
+                "share": 0.25,
+                "formula": False,
+                "points": [[0, 1], [3, 0.05], [6, 0.0]],
+            },
+            {
+                "name": "Nakamoto",
+                "share": 0.25,
+                "formula": True,
+                "points": [[0, 1], [3, 0.06], [6, 0.004]],
+            },
         ],
     }
     return made

@@ -26,17 +26,19 @@ from quorate.simulator.compare.experiment import (
 )
 from quorate.simulator.compare.load import PATIENCE_NS
 from quorate.simulator.compare.measures import (
+    Operation,
     Recovery,
     compute_band,
     compute_percentile,
     compute_recovery,
     compute_series,
+    compute_spans,
     compute_throughput,
     compute_window,
     find_longest_gap,
     to_us,
 )
-from quorate.simulator.compare.script import SCRIPTS, describe_fault
+from quorate.simulator.compare.script import SCRIPTS, Fault, describe_fault
 from quorate.simulator.compare.trials import Trial, is_claimed, list_runs, list_trials
 from quorate.simulator.compare.workload import Workload
 from quorate.simulator.double_spend import measure_curve
@@ -48,7 +50,7 @@ __all__ = [
     "Comparison",
     "Wishes",
     "describe_latencies",
-    "describe_recovery",
+    "describe_recoveries",
 ]
 
 FORMAT = "quorate compare"
@@ -63,8 +65,8 @@ document states; miners made for it take a millionth of that.
 """
 SHARES_PERMILLE = (100, 250, 400)
 """Of all hash power, that an attacker has."""
-CONFIRMATIONS = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12)
-RACES = 5000
+CONFIRMATIONS = (0, 1, 2, 3, 4, 6, 8, 10)
+RACES = 3000
 CURVE = 100
 """Points of a distribution's curve."""
 STEPS = 120
@@ -127,7 +129,7 @@ class Comparison:
             if self.wishes.most:
                 yield f"{name}: the highest rate"
                 shown = [o.get_shown() for o in subject.quiet.operations]
-                usual = compute_percentile(shown, 50) or DRAIN_NS
+                usual = compute_percentile(shown, 95) or DRAIN_NS
                 subject.saturation = find_saturation(base, calm, workload, usual, self.wishes.most)
             if self.wishes.trials:
                 for text, run in list_runs(base, calm):
@@ -249,32 +251,48 @@ class Comparison:
         self, subject: Subject, band: Nanoseconds | None
     ) -> list[dict[str, Any]]:
         """Return what each fault did to the service."""
-        run, length = subject.faulty, self.conditions.length_ms * MS
+        run = subject.faulty
         assert run is not None
-        window = compute_window(self.conditions.rate)
         members = len([m for m in subject.base.machines if m.power])
-        rows = []
-        begins = [struck.fault.at_ms * MS for struck in run.struck]
-        for number, struck in enumerate(run.struck):
-            fault, start = struck.fault, begins[number]
-            # Faults that begin together share a span.
-            end = min([length, *(at for at in begins if at > start)])
-            recovery = Recovery(False, None, end - start, None)
-            if band is not None:
-                recovery = compute_recovery(
-                    run.operations, start, end, window_ns=window, band_ns=band
-                )
-            rows.append(
-                {
-                    "text": describe_fault(fault, members),
-                    "kind": fault.kind,
-                    "at_ms": fault.at_ms,
-                    "for_ms": fault.for_ms,
-                    "members": struck.members,
-                    **describe_recovery(recovery, fault.for_ms * MS),
-                }
+        found = describe_recoveries(
+            [(struck.fault, struck.members) for struck in run.struck],
+            run.operations,
+            self.conditions,
+            band,
+        )
+        return [
+            {"text": describe_fault(struck.fault, members), **row}
+            for struck, row in zip(run.struck, found, strict=True)
+        ]
+
+
+def describe_recoveries(
+    struck: Sequence[tuple[Fault, list[int]]],
+    operations: Sequence[Operation],
+    conditions: Conditions,
+    band: Nanoseconds | None,
+) -> list[dict[str, Any]]:
+    """Return what each of these faults did to the service, in their order."""
+    length, window = conditions.length_ms * MS, compute_window(conditions.rate)
+    times = [(f.at_ms * MS, (f.at_ms + f.for_ms) * MS) for f, _ in struck]
+    spans = compute_spans(times, length, band or 0)
+    rows = []
+    for (fault, members), (begin, _), (start, end) in zip(struck, times, spans, strict=True):
+        recovery = Recovery(False, None, end - begin, None)
+        if band is not None:
+            recovery = compute_recovery(
+                operations, start, end, window_ns=window, band_ns=band, begin_ns=begin
             )
-        return rows
+        rows.append(
+            {
+                "kind": fault.kind,
+                "at_ms": fault.at_ms,
+                "for_ms": fault.for_ms,
+                "members": members,
+                **describe_recovery(recovery, fault.for_ms * MS),
+            }
+        )
+    return rows
 
 
 def describe_recovery(recovery: Recovery, length_ns: Nanoseconds) -> dict[str, Any]:

@@ -48,7 +48,7 @@ DRAIN_NS: Nanoseconds = 30 * SECOND
 MAX_EVENTS = 50_000_000
 PROBE_NS: Nanoseconds = 2 * SECOND
 """How long each rate of a search is offered at least."""
-PROBE_INTERVALS = 20
+PROBE_INTERVALS = 30
 MAX_PROBE_ITEMS = 60_000
 SUSTAINED_PERCENT = 95
 """A rate is sustained if so much of it is answered, over the last two thirds of the time."""
@@ -262,13 +262,15 @@ def get_height(world: MeteredWorld) -> int:
 
 
 def is_sustained(operations: Sequence[Operation], length_ns: Nanoseconds, usual_ns: int) -> bool:
-    """Whether no more is open at the end than what came in twice the usual time, and a little."""
+    """Whether hardly more is open at the end than what came in one and a half times as long as an
+    answer usually takes.
+    """
     due = sum(operation.due_ns >= length_ns // 3 for operation in operations)
     open_ = 0
     for operation in operations:
         took = operation.get_shown()
         open_ += took is None or operation.due_ns + took >= length_ns
-    usual = len(operations) * 2 * usual_ns // length_ns
+    usual = len(operations) * 3 * usual_ns // (2 * length_ns)
     return 100 * open_ <= (100 - SUSTAINED_PERCENT) * due + 100 * usual
 
 
@@ -297,11 +299,11 @@ def find_saturation(
 ) -> dict[str, Any]:
     """Return the highest rate that is sustained, by steps upwards and then halving the interval.
 
-    `usual_ns` is how long an answer usually takes: each rate is offered several times as long.
+    Each rate is offered for several times as long as an answer takes at most, usually (`usual_ns`).
     `sustained` is 0 if not even the first rate is; `failed` is None if no rate failed up to `most`.
     """
     pace = get_pace(make_plan(base, conditions, workload))
-    length = max(PROBE_NS, 6 * usual_ns, PROBE_INTERVALS * pace.interval_ns)
+    length = max(PROBE_NS, 5 * usual_ns, PROBE_INTERVALS * pace.interval_ns)
     # Of many items only so much more would be learnt, and each costs real time.
     most = min(most, MAX_PROBE_ITEMS * SECOND // length)
     rate, low, high = max(conditions.rate, 1.0), 0.0, None

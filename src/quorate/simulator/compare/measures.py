@@ -12,8 +12,8 @@ for latencies until it is safe or final.
                  run without faults, and at least `LEAST_BAND_NS` more than it
     good         a window of due times in which at least 95 of 100 operations are in band
     recovered    when the first operation is answered that was due in the first good window after
-                 which all windows are good for `HOLD_NS`, or until the fault's span ends; the span
-                 of a fault lasts from its begin until the next one begins or the load ends
+                 which all windows are good for `HOLD_NS`, or until the fault's span ends
+                 (`compute_spans`)
     masked       all windows of the span are good
 """
 
@@ -31,6 +31,7 @@ __all__ = [
     "compute_percentile",
     "compute_recovery",
     "compute_series",
+    "compute_spans",
     "compute_throughput",
     "compute_window",
     "find_longest_gap",
@@ -132,8 +133,13 @@ def compute_recovery(
     *,
     window_ns: Nanoseconds,
     band_ns: Nanoseconds,
+    begin_ns: Nanoseconds | None = None,
 ) -> Recovery:
-    """Return what a fault that began at `start_ns` did in the span that ends at `end_ns`."""
+    """Return what a fault did to the operations that were due in its span.
+
+    `begin_ns` is when the fault began, `start_ns` unless it is given.
+    """
+    begun = start_ns if begin_ns is None else begin_ns
     good = judge_windows(operations, start_ns, end_ns, window_ns, band_ns)
     latencies = [o.get_shown() for o in operations if start_ns <= o.due_ns < end_ns]
     answered = [latency for latency in latencies if latency is not None]
@@ -151,8 +157,27 @@ def compute_recovery(
                 for o in operations
                 if begin <= o.due_ns < begin + window_ns and (shown := o.get_shown()) is not None
             ]
-            return Recovery(False, min(answers, default=begin) - start_ns, bad, worst)
+            back = max(min(answers, default=begin) - begun, 0)
+            return Recovery(False, back, bad, worst)
     return Recovery(False, None, bad, worst)
+
+
+def compute_spans(
+    faults: Sequence[tuple[Nanoseconds, Nanoseconds]], length_ns: Nanoseconds, band_ns: Nanoseconds
+) -> list[tuple[Nanoseconds, Nanoseconds]]:
+    """Return the span of each fault, which is known by its begin and end.
+
+    What was due less than a band before a fault may still be under way when it begins, so a span
+    begins by so much earlier (but not before the end of another fault), and ends by so much before
+    the next fault begins.
+    """
+    spans = []
+    for begin, _ in faults:
+        ended = [end for other, end in faults if other < begin]
+        following = [other - band_ns for other, _ in faults if other > begin]
+        start = min(max([begin - band_ns, 0, *ended]), begin)
+        spans.append((start, max(min([length_ns, *following]), begin)))
+    return spans
 
 
 def compute_series(

@@ -49,12 +49,12 @@ function drawOverTime() {
     rates.push({ name: e.engine, engine: e.engine, css: cssOf(i), points: found.answers.map((v, at) => [(at + 0.5) * step, v * 1000 / step]) });
   }
   plot(byId("latency-plot"), {
-    title: "Latency until final, by when it was due", x, shades, curves,
+    title: "Time until an answer, by when it was due", x, shades, curves,
     y: { low: lowest(all) / 1.5, high: top, isLog: true, format: (us) => us >= top * 0.99 ? "never" : time(us) },
   });
   const rate = highest(rates.flatMap((c) => c.points.map((p) => p[1])));
   plot(byId("rate-plot"), {
-    title: "Items that become final in a second", x, shades, curves: rates,
+    title: "Answers in a second", x, shades, curves: rates,
     y: { low: 0, high: rate, isLog: false, format: (v) => number(v) },
   });
   addRecoveries(byId("recoveries"), engines);
@@ -63,7 +63,7 @@ function drawOverTime() {
 function drawDistribution() {
   const all = engines.flatMap((e) => e.curve_us);
   plot(byId("distribution-plot"), {
-    title: "Share of items that are final", shades: [],
+    title: "Share of items that are answered", shades: [],
     x: { low: lowest(all) / 1.2, high: highest(all) * 1.2, isLog: true, format: time, label: "time since it was due" },
     y: { low: 0, high: 100, isLog: false, format: (v) => `${number(v)} %` },
     curves: engines.map((e, i) => ({
@@ -79,6 +79,12 @@ function drawDoubleSpend() {
   byId("double-section").hidden = false;
   byId("double-text").textContent = found.text;
   const last = Math.max(...found.curves.flatMap((c) => c.points.map((p) => p[0])));
+  const legend = byId("double-legend");
+  [...new Set(found.curves.map((c) => c.share))].forEach((share, i) => {
+    const entry = add(legend, "span", undefined, `${cssOf(i)} entry`);
+    add(entry, "span", undefined, "dot");
+    add(entry, "span", `${number(share * 100, 1)} % of all hash power`);
+  });
   plot(byId("double-plot"), {
     title: "Chance that a payment is taken back", shades: [],
     x: { low: 0, high: last, isLog: false, format: (n) => number(n), label: "confirmations" },
