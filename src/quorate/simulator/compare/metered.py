@@ -88,10 +88,10 @@ class MeteredWorld(World):
 
     def __init__(self, model: Model, *arguments: Any) -> None:
         self.model = model
-        self.tips = Tips(arguments[0])
         self.frames = self.frame_bytes = 0
         """Taken in by any node since the count began."""
         super().__init__(*arguments)
+        self.tips = Tips(self.plan, self.stores.identify)
 
     def make_application(self, machine: Machine) -> Application:
         return cast(Application, Metered(super().make_application(machine), machine, self.model))

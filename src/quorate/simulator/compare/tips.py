@@ -5,13 +5,14 @@ each member the branch that it shows is kept, by height; a block that was once i
 is not in the one that all end with was lost to a reorganisation.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from quorate.base.errors import Invalid
 from quorate.base.types import Hash, Height
-from quorate.crypto.hashes import HEAD_BYTES, keccak256
+from quorate.crypto.hashes import HEAD_BYTES
 from quorate.ledger.application import Executed
 from quorate.ledger.opaque import get_items
 from quorate.light.rlp import decode_list
@@ -48,8 +49,8 @@ class Shown:
 class Tips:
     """The tree of executed blocks of one world, and what each member shows of it."""
 
-    def __init__(self, plan: "Plan") -> None:
-        self.is_ethereum = plan.application == "ethereum"
+    def __init__(self, plan: "Plan", identify: Callable[[bytes], bytes]) -> None:
+        self.is_opaque, self.identify = plan.application == "opaque", identify
         self.blocks: dict[Hash, Seen] = {}
         self.identities: dict[Hash, list[bytes]] = {}
         self.shown = [Shown() for _ in plan.machines]
@@ -108,9 +109,9 @@ class Tips:
 
     def read_items(self, payloads: list[bytes]) -> list[bytes]:
         try:
-            if not self.is_ethereum:
+            if self.is_opaque:
                 return get_items(payloads)
             raws = [raw for p in payloads for raw in decode_list(p[HEAD_BYTES:], "payload")]
         except Invalid:
             return []
-        return [keccak256(raw) for raw in raws]
+        return [self.identify(raw) for raw in raws]
