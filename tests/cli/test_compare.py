@@ -70,6 +70,7 @@ def test_files_of_latency_and_faults(tmp_path: Path, capsys: pytest.CaptureFixtu
         (["--cost", "link_mbit=0"], 2, "--cost link_mbit=0: expected at least 1"),
         (["--setting", "pow.luck=1"], 2, "--setting pow.luck=1: expected pow.NAME=N with"),
         (["--setting", "raft.heartbeat_ms=0"], 2, "--setting: raft: "),
+        (["--workload", "keyvalue", "--seconds", "500"], 2, "expected at most 400 for keyvalue"),
         (["--rate", "10000", "--seconds", "3600"], 2, "expected at most 2000000 items"),
         (["--rate", "0"], 2, "--rate"),
         (["nowhere.toml"], 2, "nowhere.toml"),

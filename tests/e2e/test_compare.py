@@ -66,7 +66,7 @@ def test_what_real_processes_cannot_do_is_refused_at_once(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for words, expected in (
-        (["--workload", "opaque"], "validators run a ledger"),
+        (["--workload", "opaque"], "--real runs the Ethereum ledger only"),
         (["--validators", "17"], "17 validators, expected at most 16"),
         (["--faults", "gentle"], "a profile is simulated"),
     ):

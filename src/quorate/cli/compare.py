@@ -17,6 +17,7 @@ from quorate.cli.options import format_option, option
 from quorate.cli.output import EXIT_CONFIG, EXIT_USAGE, Problem, Progress, emit, fail, say
 from quorate.cli.simulated import Setup, build_plan
 from quorate.consensus import ENGINES
+from quorate.ledger.keyvalue import ETHEREUM
 from quorate.simulator.compare.document import JOULES_PER_HASH, Comparison, Wishes
 from quorate.simulator.compare.experiment import MAX_RATE, Conditions
 from quorate.simulator.compare.latency import PRESETS, Latency, parse_latency
@@ -24,6 +25,7 @@ from quorate.simulator.compare.metered import Model
 from quorate.simulator.compare.report import make_page
 from quorate.simulator.compare.script import SCRIPTS, Script, parse_script
 from quorate.simulator.compare.workload import (
+    KEYVALUE_S,
     MAX_ITEMS,
     WORKLOADS,
     Workload,
@@ -256,6 +258,8 @@ def prepare(asked: Asked) -> Comparison:
         seconds = max(LEAST_S, script.get_end() / 1000 + AFTER_S)
     if asked.rate * seconds > MAX_ITEMS:
         fail(f"--rate {asked.rate:g} for {seconds:g} s: expected at most {MAX_ITEMS} items", 2)
+    if asked.workload == "keyvalue" and seconds > KEYVALUE_S:
+        fail(f"--seconds {seconds:g}: expected at most {KEYVALUE_S} for keyvalue", EXIT_USAGE)
     workload = read_workload(asked, bases[0])
     members = len([m for m in bases[0].machines if m.power])
     conditions = Conditions(
@@ -284,8 +288,8 @@ def check_real(asked: Asked, base: Plan) -> None:
     """Refuse what real processes cannot do, before anything is measured."""
     from quorate.cli.compare_real import MAX_MEMBERS
 
-    if WORKLOADS.get(asked.workload) == "opaque":
-        fail(f"--workload {asked.workload}: validators run a ledger; leave out --real", EXIT_USAGE)
+    if WORKLOADS.get(asked.workload, ETHEREUM) != ETHEREUM:
+        fail(f"--workload {asked.workload}: --real runs the Ethereum ledger only", EXIT_USAGE)
     if len(base.machines) > MAX_MEMBERS:
         fail(f"--real: {len(base.machines)} validators, expected at most {MAX_MEMBERS}", EXIT_USAGE)
     if asked.faults in PROFILES and asked.faults not in SCRIPTS:
@@ -308,7 +312,7 @@ def make_base(asked: Asked, engine: str) -> Plan:
             network=asked.network,
             validators=asked.validators,
             engine=engine,
-            ledger=WORKLOADS.get(asked.workload) != "opaque",
+            ledger=WORKLOADS.get(asked.workload, ETHEREUM) == ETHEREUM,
             faults="none",
         ),
         asked.seed,

@@ -57,7 +57,7 @@ def test_what_a_ledger_costs_shows() -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("workload", ["transfers", "erc20"])
+@pytest.mark.parametrize("workload", ["transfers", "erc20", "keyvalue"])
 def test_ledger_carries_the_workloads(engine: str, workload: str) -> None:
     base = make_base(engine)
     run = run_load(base, make_conditions(length_ms=1000), open_workload(workload, base.genesis))
@@ -216,7 +216,7 @@ def test_trials_show_what_is_tolerated(engine: str, text: str, seen: str, proper
 FAST = {"pow": {"interval_ms": 500, "final_depth": 6, "safe_depth": 2}}
 
 
-@pytest.mark.parametrize("workload", ["opaque", "transfers"])
+@pytest.mark.parametrize("workload", ["opaque", "transfers", "keyvalue"])
 def test_proof_of_work_shows_before_it_is_safe_and_final(workload: str) -> None:
     base = make_base("pow")
     conditions = make_conditions(settings=FAST, rate=20.0, length_ms=5000)

@@ -48,8 +48,8 @@ DRAIN_NS: Nanoseconds = 30 * SECOND
 MAX_EVENTS = 50_000_000
 PROBE_NS: Nanoseconds = 2 * SECOND
 """How long each rate of a search is offered at least."""
-PROBE_INTERVALS = 30
-MAX_PROBE_ITEMS = 60_000
+PROBE_INTERVALS = 20
+MAX_PROBE_ITEMS = 30_000
 SUSTAINED_PERCENT = 95
 """A rate is sustained if so much of it is answered, over the last two thirds of the time."""
 MAX_RATE = 4_000

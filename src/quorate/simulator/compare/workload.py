@@ -2,6 +2,7 @@
 
     transfers  signed Ethereum transactions that move one wei, on the Ethereum ledger
     erc20      calls of `transfer` of a token (`contracts/Token.sol`), on the Ethereum ledger
+    keyvalue   operations that put 256 bytes under a key of their account, on the key-value ledger
     opaque     any bytes, 256 of them, which nobody executes: agreement alone
     a file     an item on each line, in hexadecimal digits: signed transactions for the ledger of
                a network's own genesis file
@@ -23,13 +24,16 @@ from quorate import _kernel
 from quorate.base.errors import Invalid
 from quorate.base.types import Address, Member, Nanoseconds
 from quorate.crypto.hashes import keccak256
+from quorate.ledger import operations
 from quorate.ledger.genesis import make_genesis
 from quorate.simulator.applications import GAS_LIMIT, GENESIS_TIME
+from quorate.simulator.clock import START_MS
 from quorate.simulator.plan import SECOND, Plan
 from quorate.simulator.tape import Choices
 from quorate.simulator.wallets import sign_transaction
 
 __all__ = [
+    "KEYVALUE_S",
     "MAX_ITEMS",
     "WORKLOADS",
     "Item",
@@ -55,6 +59,10 @@ TOKEN: Address = bytes.fromhex("00000000000000000000000000000000000070ce")
 CHAIN_ID = 31337
 FORK = "Osaka"
 OPAQUE_BYTES = 256
+DEADLINE_MS = START_MS + 540_000
+"""Of all operations, nine minutes after the clocks begin; the ledger allows ten at most."""
+KEYVALUE_S = 400
+"""How long a load of them lasts at most, so that what is late is not refused for that."""
 QUANTILES = 1 << 12
 GAPS_PPM = [round(-log((i + 0.5) / QUANTILES) * 1_000_000) for i in range(QUANTILES)]
 """Quantiles of an exponential pause whose mean is a million; rounded, so that no machine's last
@@ -62,6 +70,7 @@ bit of a logarithm shows."""
 WORKLOADS = {
     "transfers": "ethereum",
     "erc20": "ethereum",
+    "keyvalue": "keyvalue",
     "opaque": "opaque",
 }
 """By name: the application."""
@@ -107,6 +116,8 @@ def open_workload(name: str, genesis: bytes, raws: list[bytes] | None = None) ->
     application = WORKLOADS[name]
     if name == "opaque":
         return Workload(name, application, make_opaque)
+    if name == "keyvalue":
+        return Workload(name, application, make_put)
     signer = Signer(genesis)
     return Workload(name, application, signer.transfer if name == "transfers" else signer.call)
 
@@ -130,6 +141,15 @@ def make_opaque(number: int) -> Item:
     head = b"item %d " % number
     raw = head + keccak256(head) * (OPAQUE_BYTES // 32)
     return Item(raw[:OPAQUE_BYTES], raw[:OPAQUE_BYTES], number % ACCOUNTS)
+
+
+def make_put(number: int) -> Item:
+    """Return an operation of a client of its own, so that none waits for another one."""
+    client, account = b"compare %08d" % number, number % ACCOUNTS
+    value = (keccak256(client) * (OPAQUE_BYTES // 32))[:OPAQUE_BYTES]
+    action = operations.make_put(b"account %d" % account, value)
+    raw = operations.encode(action, client, 1, 0, DEADLINE_MS)
+    return Item(operations.get_identity(raw), raw, account)
 
 
 class Signer:
