@@ -31,7 +31,7 @@ class Load:
         self.begin = time.monotonic() + WARM_UP_S
         self.end = self.begin + seconds
         self.latencies: list[float] = []
-        self.errors = 0
+        self.errors = self.puts = 0
         self.number = int.from_bytes(os.urandom(2), "big")
 
     def next_key(self) -> bytes:
@@ -43,7 +43,9 @@ class Load:
         now = time.monotonic()
         if not good:
             self.errors += 1
-        elif self.begin <= now < self.end:
+            return now < self.end
+        self.puts += 1
+        if self.begin <= now < self.end:
             self.latencies.append(now - since)
         return now < self.end
 
@@ -313,6 +315,7 @@ async def run(
     result = {
         "per_second": len(found) / seconds,
         "errors": load.errors,
+        "puts": load.puts,
         **{f"p{p}_ms": 1000 * found[min(len(found) * p // 100, len(found) - 1)] for p in (50, 99)},
     }
     print(json.dumps(result))
