@@ -90,6 +90,8 @@ HEADS_APART = 16
 """While catching up, the tip is told to the application once in so many blocks."""
 STALE_NS: Nanoseconds = 10_000_000_000
 """A template is replaced after this long even if nothing else changes, for the sake of its time."""
+CLOCK_NS: Nanoseconds = 1_000_000_000
+"""How often the clock is looked at while a block has to wait for it."""
 PATIENCE_NS: Nanoseconds = 5_000_000_000
 """After a start nothing becomes final for this long: peers have to be heard first."""
 TEMPLATE_TIMER = Timer("template")
@@ -222,9 +224,8 @@ class Pow(Links):
         if payload != node.payload:
             return
         if not valid and node.timestamp_ms > self.wall_ms:
-            # Perhaps only too early by the application's clock, which has been set back.
-            wait_ms = node.timestamp_ms - self.wall_ms
-            self.out.append(SetTimer(JUDGE_TIMER, wait_ms * MILLISECOND))
+            # Perhaps only too early by a clock that has been set back.
+            self.wait_for_clock(node)
             return
         self.checking = None
         if node.hash in self.tree.blocks:
@@ -237,9 +238,17 @@ class Pow(Links):
         self.advance(now)
         self.fetch(now)
 
+    def wait_for_clock(self, node: Node) -> None:
+        """Look again when the time of a block has come, or soon: clocks are also set forward."""
+        wait_ns = min((node.timestamp_ms - self.wall_ms) * MILLISECOND, CLOCK_NS)
+        self.out.append(SetTimer(JUDGE_TIMER, wait_ns))
+
     def on_judge_timer(self, now: Nanoseconds) -> None:
-        if self.checking is not None:
-            self.ask_check(self.checking)
+        node = self.checking
+        if node is not None and node.timestamp_ms > self.wall_ms:
+            self.wait_for_clock(node)
+        elif node is not None:
+            self.ask_check(node)
 
     def on_valid(self, now: Nanoseconds, node: Node) -> None:
         node.verdict = VALID
