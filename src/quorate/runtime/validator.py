@@ -553,6 +553,8 @@ def make_node(
             certify_ms=network.blocks.certify_ms,
             max_payload_bytes=network.blocks.max_bytes,
             max_frame_bytes=network.peers.max_frame_bytes,
+            # Its clients are answered when an operation is final, and send it again until then.
+            forward=network.application == "keyvalue",
         ),
         engine=network.engine,
         peers=[] if engine.open else [v.identity for v in network.validators],
