@@ -178,12 +178,16 @@ impl Waiters {
         Ok(dropped)
     }
 
-    /// Admit again what abandoned blocks held, as far as it may still apply after the block that was followed last; the hashes
-    /// of what is back.
+    /// Admit again what abandoned blocks held, as far as it may still apply after the latest block; the hashes of what is back.
     pub fn readmit(&self) -> Result<Vec<B256>> {
-        let raws = self.chain.take_returned();
+        let (latest, raws) = self.chain.take_returned();
         if raws.is_empty() {
             return Ok(Vec::new());
+        }
+        // Judged over a block that was abandoned meanwhile, its own transactions would be refused, and lost.
+        let head = self.inner.lock().head;
+        if head != latest {
+            self.settle(&latest)?;
         }
         let answers = self.add(&raws)?;
         Ok(answers.into_iter().filter(|(_, refusal)| refusal.is_none()).map(|(hash, _)| hash).collect())

@@ -76,7 +76,7 @@ impl Pool {
         Ok(with_hashes(py, dropped))
     }
 
-    /// Admit again what abandoned blocks held and the settled one does not; return the hashes of what is back.
+    /// Follow the latest block and admit again what abandoned ones held; return the hashes of what is back.
     fn readmit<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyBytes>>> {
         let hashes = detached(py, || self.waiters.readmit())?;
         Ok(hashes.iter().map(|hash| PyBytes::new(py, hash.as_slice())).collect())

@@ -187,6 +187,10 @@ impl Tree {
 
     // ---- what readers see
 
+    fn latest(&self) -> B256 {
+        self.adopted.unwrap_or_else(|| self.tip().1)
+    }
+
     /// The ancestor of a block at a height; the block itself at its own.
     fn ancestor(&self, hash: B256, height: u64) -> Option<B256> {
         let mut branch = self.branches.get(&hash)?;
@@ -287,8 +291,7 @@ impl Core {
 
     /// The tip that was adopted, or the last final block.
     pub fn latest(&self) -> B256 {
-        let tree = self.tree.read();
-        tree.adopted.unwrap_or_else(|| tree.tip().1)
+        self.tree.read().latest()
     }
 
     /// Raise Invalid unless the payload may follow the executed block `parent`. Of twins any may be meant, so that only what
@@ -629,9 +632,10 @@ impl Chain for Core {
         self.tip().1
     }
 
-    fn take_returned(&self) -> Vec<Bytes> {
-        let taken = std::mem::take(&mut self.tree.write().returned);
-        taken.raws.into()
+    fn take_returned(&self) -> (B256, Vec<Bytes>) {
+        let mut tree = self.tree.write();
+        let taken = std::mem::take(&mut tree.returned);
+        (tree.latest(), taken.raws.into())
     }
 
     fn executed(&self, block: &B256) -> Result<Option<Arc<Executed>>> {

@@ -118,8 +118,8 @@ pub trait Chain: Send + Sync {
     fn senders(&self) -> &Senders;
     /// The last final block.
     fn final_hash(&self) -> B256;
-    /// The raw transactions of blocks that were abandoned since the last call, oldest first.
-    fn take_returned(&self) -> Vec<Bytes>;
+    /// The latest block, and the raw transactions of blocks that were abandoned since the last call, oldest first.
+    fn take_returned(&self) -> (B256, Vec<Bytes>);
     /// An executed block, or None when it is unknown.
     fn executed(&self, block: &B256) -> Result<Option<Arc<Executed>>>;
     /// The state after an executed block.

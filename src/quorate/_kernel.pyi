@@ -209,7 +209,7 @@ class Pool:
         """
 
     def readmit(self) -> list[bytes]:
-        """Admit again what abandoned blocks held and the settled one does not; return the hashes of
+        """Follow the latest block and admit again what abandoned ones held; return the hashes of
         what is back.
         """
 

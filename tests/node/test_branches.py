@@ -7,11 +7,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from kernel.chain import ACCOUNTS, CHAIN_ID, COINBASE, KEYS, transaction
 from quorate.base.errors import Unavailable
 from quorate.base.types import Hash, Height, Member
 from quorate.consensus.replica import Check, Deliver, Head, Want
 from quorate.crypto.hashes import HEAD_BYTES, keccak256
-from quorate.ledger.application import Executed
+from quorate.ledger.application import Application, Executed
+from quorate.ledger.ethereum import open_ethereum
+from quorate.ledger.genesis import make_genesis as ethereum_genesis
 from quorate.ledger.opaque import OpaqueLedger, OpaqueStore, make_genesis
 from quorate.ledger.payload import compose, parse_head
 from quorate.node import branches
@@ -21,6 +24,7 @@ from quorate.node.settings import Settings
 ALICE = b"\x0a" * 20
 GENESIS = make_genesis(b"test", [Member(ALICE, 1)])
 NOW_MS = 1_000_000
+STRANGER = b"\x77" * 20
 GARBAGE = bytes(64) + b"\xc1"
 
 
@@ -94,20 +98,18 @@ class Forgetful(OpaqueLedger):
         self.adopted = self.last.block
 
 
-class Stage:
+class Driver:
     """An execution with a script's hands on it."""
 
-    def __init__(self, store: OpaqueStore | None = None, safe_depth: int = 2) -> None:
+    def __init__(self, application: Application, safe_depth: int = 2) -> None:
         self.port, self.engine = StubPort(), Listener()
-        self.store = store or OpaqueStore(GENESIS)
-        self.ledger = Forgetful(self.store, ALICE)
         self.counters: dict[str, int] = {}
         self.failures: list[str] = []
         self.finals: list[Height] = []
         port: Any = self.port
         self.execution = Branches(
             port,
-            self.ledger,
+            application,
             Settings(),
             self.counters,
             on_final=lambda executed: self.finals.append(executed.height),
@@ -117,6 +119,23 @@ class Stage:
         )
         self.execution.interpreter = self.engine  # type: ignore[assignment]
         self.root = self.execution.envelope
+
+    def head(self, check: Check) -> None:
+        effect = Head(check.height, check.payload, check.envelope, check.parent)
+        self.execution.on_head(effect)
+
+    def deliver(self, check: Check) -> None:
+        effect = Deliver(check.height, [check.payload], check.envelope, b"proof")
+        self.execution.on_deliver(effect)
+
+
+class Stage(Driver):
+    """A driver of opaque items."""
+
+    def __init__(self, store: OpaqueStore | None = None, safe_depth: int = 2) -> None:
+        self.store = store or OpaqueStore(GENESIS)
+        self.ledger = Forgetful(self.store, ALICE)
+        super().__init__(self.ledger, safe_depth)
 
     def make(self, name: bytes, parent: Hash, *items: bytes, at_ms: int = 0) -> Check:
         """Return the check of a new block over an executed one."""
@@ -139,14 +158,6 @@ class Stage:
             checks.append(self.grow(name + bytes([i]), parent))
             parent = checks[-1].envelope
         return checks
-
-    def head(self, check: Check) -> None:
-        effect = Head(check.height, check.payload, check.envelope, check.parent)
-        self.execution.on_head(effect)
-
-    def deliver(self, check: Check) -> None:
-        effect = Deliver(check.height, [check.payload], check.envelope, b"proof")
-        self.execution.on_deliver(effect)
 
     def get_latest(self) -> Executed:
         return self.ledger.get_executed(self.ledger.adopted)
@@ -485,3 +496,58 @@ def test_clock_that_is_set_right_while_a_block_is_judged_condemns_nothing() -> N
     stage.port.clock_ms = NOW_MS
     stage.port.run()
     assert stage.engine.verdicts == {early.envelope: True}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_store_and_the_pool_of_the_ethereum_ledger_follow(seed: int) -> None:
+    dice = random.Random(seed)
+    file = ethereum_genesis(
+        chain_id=CHAIN_ID,
+        engine="tendermint",
+        gas="fees",
+        members=[Member(ALICE, 1)],
+        balances=dict.fromkeys(ACCOUNTS, 10**24),
+        gas_limit=60_000,
+        timestamp=0,
+    )
+    ledger = open_ethereum(None, file, COINBASE)
+    driver = Driver(ledger)
+    execution, view = driver.execution, ledger.ledger.view()
+    raws = [transaction(key, nonce, STRANGER, gas=21_000) for key in KEYS for nonce in range(6)]
+    assert all(reason is None for _, reason in ledger.add(raws))
+    checks: dict[Hash, Check] = {}
+    for step in range(60):
+        alive = list(execution.blocks)
+        action = dice.random()
+        if action < 0.6:
+            parent = execution.tip.envelope if dice.random() < 0.6 else dice.choice(alive)
+            execution.on_want(
+                Want(execution.blocks[parent].executed.height + 1, parent, force=True)
+            )
+            driver.port.run()
+            height, payload = driver.engine.templates.pop()
+            check = Check(height, payload, parent, keccak256(b"%d" % step))
+            checks[check.envelope] = check
+            execution.on_check(check)
+            driver.port.run()
+            if dice.random() < 0.6:
+                driver.head(check)
+        elif action < 0.8:
+            target = dice.choice(alive)
+            if target in checks:
+                driver.head(checks[target])
+        elif path := execution.tip.get_path():
+            driver.deliver(checks[path[0].envelope])
+        driver.port.run(dice.randrange(4))
+    driver.port.run()
+    assert driver.failures == []
+    assert driver.counters["reorgs"] > 0
+    tip = execution.tip.executed
+    assert view.tips()[0] == tip.height
+    assert view.tips()[2] == execution.final.height == execution.durable
+    assert view.block_hash(tip.height) == tip.block
+    mined = {raw for raw in raws if view.transaction_json(keccak256(raw)) is not None}
+    assert {raw for raw in raws if ledger.pool.get(keccak256(raw)) is not None} == set(raws) - mined
+    for account in ACCOUNTS:
+        assert ledger.pool.nonce(account) == 6
+    assert sum(view.nonce(-1, account) for account in ACCOUNTS) == len(mined)

@@ -124,7 +124,7 @@ class EthereumLedger:
 
     def settle(self) -> list[Hash]:
         self.follow(self.tip)
-        return self.pool.readmit()
+        return self.pool.readmit() if self.is_open else []
 
     def follow(self, block: Hash) -> None:
         """Let the pool follow a block, unless it has."""
@@ -151,7 +151,7 @@ class EthereumLedger:
     # ---- payloads
 
     def build(self, parent: Hash, now_ms: Milliseconds, max_bytes: int) -> bytes:
-        if parent == self.tip or not self.is_open:
+        if parent == self.tip:
             self.follow(parent)
         block = self.get_block(parent)
         body = self.pool.take(parent, max_bytes - HEAD_BYTES, block.gas_limit)
