@@ -254,7 +254,8 @@ class Peers:
             peer.greeted = True
             peer.told = self.height
             self.connected[peer.address] = peer
-            self.port.log("info", "peer connected", peer=f"0x{peer.address.hex()}", height=m.height)
+            level = "info" if self.on_blamed is None else "debug"
+            self.port.log(level, "peer connected", peer=f"0x{peer.address.hex()}", height=m.height)
         if m.heard:
             self.finish(peer)
         else:

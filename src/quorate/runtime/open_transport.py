@@ -227,7 +227,8 @@ class OpenTransport:
         tune(link)
         self.links[peer] = link
         place = self._dialled.pop(link, None)
-        self.log(
+        # Within the bound for strangers: who comes and goes all day must not fill the disk.
+        self.strangers.log(
             "info",
             "peer connected",
             peer=f"0x{peer.hex()}",
@@ -261,7 +262,7 @@ class OpenTransport:
         peer = link.peer
         if peer is not None and self.links.get(peer) is link:
             del self.links[peer]
-            self.log("info", "peer disconnected", peer=f"0x{peer.hex()}", reason=reason)
+            self.strangers.log("info", "peer disconnected", peer=f"0x{peer.hex()}", reason=reason)
             self.events.disconnected(peer)
         if place is not None and not self._stopped:
             why, found = verdict or (reason, None)
