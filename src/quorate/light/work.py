@@ -121,7 +121,9 @@ class WorkClient(LightClient):
             count = min(MAX_BATCH, height - first + 1)
             raws = self._fetch(first, count)
             if not raws:
-                raise Unavailable(f"height {first} is not final yet; it proves block {first - 1}")
+                raise Unavailable(
+                    f"height {height} is not final yet, {first - 1} is; it proves block {height - 1}"
+                )
             for raw in raws:
                 self._verify(decode_header(raw))
 
