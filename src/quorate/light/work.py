@@ -122,7 +122,8 @@ class WorkClient(LightClient):
             raws = self._fetch(first, count)
             if not raws:
                 raise Unavailable(
-                    f"height {height} is not final yet, {first - 1} is; it proves block {height - 1}"
+                    f"height {height} is not final yet, {first - 1} is; "
+                    f"it proves block {height - 1}"
                 )
             for raw in raws:
                 self._verify(decode_header(raw))
