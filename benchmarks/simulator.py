@@ -6,6 +6,8 @@ Four validators, whole nodes, simulated signatures, faults and invariants on, on
     clients     the light application under clients
     seeds       short runs, as campaigns make them: seeds of 10,000 events in an hour of one core
     ledger      the Ethereum ledger under clients
+    work        a thousand blocks of proof of work by ten miners that are all linked, the light
+                application, judges on, no faults and no clients
 
 An event is what the digest counts: a frame that arrives, a timer that falls, a write that becomes
 durable, a call of the application, a final height, a fault. Time is processor time, the best of
@@ -27,6 +29,7 @@ import signal
 import sys
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -39,8 +42,11 @@ from quorate import compiled  # noqa: E402
 compiled.use()
 
 from quorate.crypto.hashes import keccak256  # noqa: E402
-from quorate.simulator.plan import MemberPlan, Plan, get_profile  # noqa: E402
+from quorate.simulator.invariants import watch  # noqa: E402
+from quorate.simulator.plan import SECOND, MemberPlan, Plan, get_profile  # noqa: E402
 from quorate.simulator.run import run  # noqa: E402
+from quorate.simulator.tape import Tape  # noqa: E402
+from quorate.simulator.world import World  # noqa: E402
 
 COUNT = 4
 SEED_EVENTS = 10_000
@@ -100,6 +106,40 @@ class Measured:
     @property
     def event_us(self) -> float:
         return self.real_s / self.events * 1e6
+
+
+def show_work(runs: int, miners: int = 10, blocks: int = 1000) -> None:
+    """Print how long a thousand blocks of proof of work take."""
+    addresses = sorted(keccak256(b"simulated %d" % i)[12:] for i in range(miners))
+    plan = Plan(
+        seed=1,
+        machines=[MemberPlan(f"miner-{i}", a, 1) for i, a in enumerate(addresses)],
+        engine="pow",
+        engine_settings={"interval_ms": 1000, "final_depth": 20},
+        discovery=False,
+    )
+    best, events = float("inf"), 0
+    for _ in range(runs):
+        world = World(plan, Tape(1))
+        watch(world)
+        for machine in world.machines:
+            machine.start()
+        gc.collect()
+        began = time.process_time()
+        has_all = world.run(4 * blocks * SECOND, partial(has_height, world, blocks))
+        best, events = min(best, time.process_time() - began), world.digest.events
+        if world.findings or not has_all:
+            raise SystemExit(f"work: {world.findings}")
+    print(
+        f"{'work':8} {events / best:>9,.0f} events/s  {best / events * 1e6:6.1f} us each, "
+        f"{blocks:,} blocks of {miners} miners in {best:.2f} s, {events / blocks:.0f} events each"
+    )
+
+
+def has_height(world: World, height: int) -> bool:
+    """Whether the first machine's tip is so high."""
+    node: Any = world.machines[0].node
+    return bool(node.replica.tree.head.height >= height)
 
 
 def measure_heap() -> float:
@@ -170,6 +210,7 @@ def main() -> None:
         asked.runs,
     )
     show("ledger", ledger, heap_us)
+    show_work(asked.runs)
     per_hour = 3600 / (short.event_us * SEED_EVENTS / 1e6)
     print(f"\nseeds of {SEED_EVENTS:,} events in an hour of one core: {per_hour:,.0f}")
 

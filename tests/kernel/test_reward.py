@@ -112,3 +112,12 @@ def test_rewards_that_cannot_be_paid_are_refused(
 def test_reward_is_read_from_the_file() -> None:
     assert get_block_reward(make_file(2 * GWEI)) == 2 * 10**18
     assert get_block_reward(genesis()) == 0
+
+
+def test_cost_of_more_than_256_bits_neither_wraps_nor_makes_money() -> None:
+    ledger = Ledger.open(None, make_file(0))
+    block = extend(ledger, transaction(KEYS[0], 0, ACCOUNTS[1], (1 << 256) - 1))
+    assert block.transactions == 0
+    assert "required balance exceeds 256 bits" in block.skipped[0][1]
+    ledger.commit()
+    assert find_supply_fault(ledger, [*ACCOUNTS, COINBASE]) == ""
