@@ -179,4 +179,7 @@ def get_finding(run: Run) -> str:
     findings = run.outcome.findings
     if findings:
         return f"{findings[0].property}: {findings[0].message}"
-    return f"{run.blocks_lost} blocks that were shown were taken back" if run.blocks_lost else ""
+    if not run.blocks_lost:
+        return ""
+    what = "block that was shown was" if run.blocks_lost == 1 else "blocks that were shown were"
+    return f"{run.blocks_lost} {what} taken back"
