@@ -48,6 +48,13 @@ def test_seeds_of_this_commit_break_nothing(profile: str) -> None:
         assert outcome.verdict == "true", (seed, outcome.findings)
 
 
+@pytest.mark.parametrize("seed", [726, 5166])
+def test_seed_that_found_something_breaks_nothing_any_more(seed: int) -> None:
+    """A block was refused for a wrong clock for good; one waited for an hour for that clock."""
+    outcome = run(make_plan(seed, profile="default", engine="pow"))
+    assert outcome.verdict == "true", outcome.findings
+
+
 @pytest.mark.parametrize("miner", MINERS, ids=lambda miner: miner.__name__)
 def test_one_cheating_miner_of_four_breaks_nothing(miner: type[Any]) -> None:
     def turn(world: World) -> None:
