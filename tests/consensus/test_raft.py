@@ -372,3 +372,12 @@ def test_only_the_leader_orders_to_stand() -> None:
     say(raft, B, Append(1, 0, 0, [], 0))
     assert say(raft, C, TimeoutNow(1)) == []
     assert [m.told for _, m in get_sends(say(raft, B, TimeoutNow(1)), RequestVote)] == [True, True]
+
+
+def test_refusal_by_one_behind_the_base_is_not_answered() -> None:
+    raft = lead_three()
+    raft.log.append([noop(i, 1) for i in range(2, 6)])
+    raft.log.rebase(4, 1, 0)
+    raft.peers[C].next = 6
+    assert get_sends(say(raft, C, Appended(1, False, 1)), Append) == []
+    assert len(get_sends(say(raft, C, Appended(1, False, 4)), Append)) == 1

@@ -336,6 +336,10 @@ class Raft(Reads):
         if not m.success:
             # 5.3: try where the follower says, but only once for each answer.
             following = max(m.index, progress.match) + 1
+            if following <= self.log.base_index:
+                # Block sync brings what is no longer here. Sending the first entry that is would be
+                # refused and lead here again, as fast as the network carries it.
+                return
             if following < progress.next:
                 progress.next = following
                 self.send_entries(now, sender, progress)
