@@ -76,7 +76,7 @@ ENGINES: dict[str, dict[str, tuple[int, ...]]] = {
         "checkpoint_bytes": (1, 2000),
     },
 }
-LEADING: dict[str, tuple[int, ...]] = {"forward": (1,)}
+LEADING: dict[str, tuple[int, ...]] = {"forward": (True,)}
 """Of nodes whose engine has one leader."""
 HASTE: dict[str, dict[str, Milliseconds]] = {
     "tendermint": {
