@@ -28,6 +28,7 @@ bucket crammed by one range weighs as much as a bucket with one address.
 
 from collections.abc import Callable, Iterator
 
+from quorate.base.native import mypyc_attr
 from quorate.base.rng import Rng
 from quorate.crypto.hashes import keccak256
 from quorate.node.places import Place, Range, get_range
@@ -124,6 +125,7 @@ class Table:
             self.filled.remove(bucket)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class AddressBook:
     """Both tables. `secret` (32 bytes) decides who shares a bucket and must stay one's own."""
 

@@ -22,6 +22,7 @@ alone, and addresses that are passed on unasked.
 
 from collections.abc import Callable
 
+from quorate.base.native import mypyc_attr
 from quorate.base.types import Address, Hash, Milliseconds, Nanoseconds
 from quorate.consensus.replica import Timer
 from quorate.node.addresses import Entry
@@ -82,6 +83,7 @@ PENALTY_S = 7200
 """What is told counts as older than its teller says (as in Bitcoin Core)."""
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Discovery:
     """The address book, the slots, and the standing of peers of one node."""
 
