@@ -1,7 +1,7 @@
 """The same modules, compiled: which they are, whether they are fresh, and how they are taken.
 
 `quorate compile` turns modules below the simulator into machine code by mypyc. They behave as their
-sources do, event by event, and take less than half the time. Nothing depends on them: without them,
+sources do, event by event, and take little more than half the time. Nothing depends on them: without them,
 or with `QUORATE_COMPILED=0`, the sources are interpreted.
 
 They lie in a cache of the user, in a folder that is named after everything they depend on: all
@@ -149,4 +149,4 @@ def describe() -> str:
         return f"interpreted, as {VARIABLE}=0 asks"
     if any(get_cache().glob("*/" + COMPLETE)):
         return "interpreted, since what was compiled is of other sources: `quorate compile`"
-    return "interpreted; `quorate compile` makes it twice as fast"
+    return "interpreted; `quorate compile` makes it nearly twice as fast"

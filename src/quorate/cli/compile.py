@@ -42,7 +42,7 @@ SHOWN_LINES = 30
 @option("--force", is_flag=True, help="Compile even what is compiled already.")
 @option("--list", "listing", is_flag=True, help="Only say which modules are compiled.")
 def compile_(jobs: int | None, force: bool, listing: bool) -> None:
-    """Compile the node, the engines and the simulator, so that runs take half the time.
+    """Compile the node, the engines and the simulator, so that runs take little more than half.
 
     Everything works without. What is compiled behaves exactly as its sources do, which is checked
     at the end, and is used by `sim`, `replay`, `shrink` and the like as long as no source has

@@ -46,7 +46,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "why": ("why:why", "Say when a run became doomed, and by what."),
         "history": ("history:history", "Judge what clients were told: is there an order for it?"),
         "scenario": ("scenario:scenario", "List and run known ways in which agreement fails."),
-        "compile": ("compile:compile_", "Compile what runs spend their time in: twice as fast."),
+        "compile": ("compile:compile_", "Compile what runs spend their time in."),
     },
     "Keys and proofs": {
         "keys": ("keys:keys", "Make, import and show validator keys."),
