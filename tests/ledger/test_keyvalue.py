@@ -312,6 +312,15 @@ def test_revisions_lead_to_their_heights() -> None:
             chain.ledger.find_height(revision)
 
 
+def test_answers_and_events_are_told_after_the_store_has_the_block_too() -> None:
+    chain = Chain()
+    chain.do(op.make_put(b"x", b"1"))
+    chain.ledger.commit()
+    block = chain.ledger.get_block(1)
+    assert [answer[1:] for answer in chain.ledger.get_answers(block.hash)] == [(op.DONE, 1, b"")]
+    assert block.events == chain.ledger.get_events(1)
+
+
 KEYS = st.sampled_from([b"a", b"b", b"c"])
 VALUES = st.sampled_from([b"", b"1", b"2"])
 ACTIONS = st.one_of(

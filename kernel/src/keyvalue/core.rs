@@ -28,7 +28,7 @@ const MAX_BRANCHES: usize = 4096;
 /// Executed children of one parent that are kept; the oldest goes first.
 const MAX_SIBLINGS: usize = 16;
 /// Final blocks whose answers and events are kept for those who ask.
-const RECENT_BLOCKS: usize = 64;
+const RECENT_BLOCKS: usize = 16;
 /// How far a payload's time may lie before the wall clock.
 const MAX_AHEAD_MS: u64 = 10_000;
 
@@ -185,10 +185,9 @@ impl Core {
 
     pub fn by_hash(&self, hash: &B256) -> Result<Option<Arc<Branch>>> {
         let tree = self.tree.read();
-        if let Some(branch) = tree.branches.get(hash) {
-            return Ok(Some(branch.clone()));
-        }
-        if let Some(branch) = tree.recent.iter().find(|branch| branch.hash == *hash) {
+        // First those with their answers: the branch of a durable block has none, and a commit may overtake who asks.
+        let recent = tree.recent.iter().rev().find(|branch| branch.hash == *hash);
+        if let Some(branch) = recent.or_else(|| tree.branches.get(hash)) {
             return Ok(Some(branch.clone()));
         }
         drop(tree);
@@ -200,8 +199,9 @@ impl Core {
     }
 
     pub fn by_height(&self, height: u64) -> Result<Option<Arc<Branch>>> {
-        if let Some(last) = self.waiting(height) {
-            return Ok(Some(last.branch.clone()));
+        let recent = self.tree.read().recent.iter().rev().find(|branch| branch.header.height == height).cloned();
+        if let Some(branch) = recent.or_else(|| self.waiting(height).map(|last| last.branch.clone())) {
+            return Ok(Some(branch));
         }
         Ok(read_head(&self.store.snapshot()?, height)?.map(Arc::new))
     }

@@ -30,6 +30,7 @@ WEI = 10**18
 )
 @option("--rpc", default=None, metavar="URL", help="The node to ask [the first of --dir].")
 @click.option("--account", metavar="ADDRESS", help="Also prove the balance and nonce of this one.")
+@click.option("--key", metavar="KEY", help="Of a key-value network: prove the entry of this key.")
 @format_option
 def verify(
     height: int | None,
@@ -37,6 +38,7 @@ def verify(
     genesis: Path | None,
     rpc: str | None,
     account: str | None,
+    key: str | None,
     output: str,
 ) -> None:
     """Verify a block, the newest provable one unless HEIGHT is given, without trusting the node.
@@ -49,6 +51,7 @@ def verify(
     \b
     quorate verify
     quorate verify 12 --account 0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266
+    quorate verify --key greeting
     quorate verify 12 --genesis genesis.json --rpc https://node.example.org
     """
     from quorate.light import make_light_client, read_genesis
@@ -61,6 +64,9 @@ def verify(
         first = local.network.validators[0]
         rpc = rpc or f"http://{first.rpc_host}:{first.rpc_port}"
     url = rpc
+    if key is not None:
+        show_key(genesis, url, key, output)
+        return
     client = make_light_client(
         read_genesis(genesis.read_bytes()),
         lambda method, parameters: request(url, method, parameters),
@@ -83,6 +89,29 @@ def verify(
     say(f"Proved from {genesis} on; {rpc} was not trusted.")
     if caveat := client.get_caveat():
         say(caveat[0].upper() + caveat[1:] + ".")
+
+
+def show_key(genesis: Path, url: str, key: str, output: str) -> None:
+    """Prove the entry of a key, and show it."""
+    from quorate.cli.verify_key import verify_key
+
+    proved, caveat = verify_key(genesis, url, key.encode("utf-8", "surrogateescape"))
+    entry = proved.entry
+    found: dict[str, Any] = {
+        "height": proved.height,
+        "block": "0x" + proved.block.hex(),
+        "state root": "0x" + proved.state_root.hex(),
+        "key": key,
+        "value": None if entry is None else entry.value.decode("utf-8", "backslashreplace"),
+    }
+    if entry is not None:
+        found |= {"modified": entry.modified, "version": entry.version}
+    if output == "json":
+        emit(json.dumps({name.replace(" ", "_"): value for name, value in found.items()}, indent=2))
+    else:
+        for name, value in found.items():
+            emit(f"{name:12} {'(not there)' if value is None else value}")
+    say(f"Proved from {genesis} on; {url} was not trusted." if not caveat else f"{caveat}.")
 
 
 def request(url: str, method: str, parameters: list[Any]) -> Any:
