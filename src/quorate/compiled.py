@@ -1,8 +1,8 @@
 """The same modules, compiled: which they are, whether they are fresh, and how they are taken.
 
 `quorate compile` turns modules below the simulator into machine code by mypyc. They behave as their
-sources do, event by event, and take little more than half the time. Nothing depends on them: without them,
-or with `QUORATE_COMPILED=0`, the sources are interpreted.
+sources do, event by event, and take little more than half the time. Nothing depends on them:
+without them, or with `QUORATE_COMPILED=0`, the sources are interpreted.
 
 They lie in a cache of the user, in a folder that is named after everything they depend on: all
 sources, this Python, this kind of machine. Whoever changes a source has none, until the next
