@@ -224,8 +224,7 @@ class Pow(Links):
         if payload != node.payload:
             return
         if not valid and node.timestamp_ms > self.wall_ms:
-            # Perhaps only too early by a clock that has been set back.
-            self.wait_for_clock(node)
+            self.put_off(now, node)
             return
         self.checking = None
         if node.hash in self.tree.blocks:
@@ -238,6 +237,19 @@ class Pow(Links):
         self.advance(now)
         self.fetch(now)
 
+    def put_off(self, now: Nanoseconds, node: Node) -> None:
+        """A block is refused, perhaps only since our clock was ahead when it came."""
+        assert node.header is not None
+        if not self.is_early(node.header):
+            self.wait_for_clock(node)
+            return
+        # Nobody waits for what is from the future: when its time has come it is told again.
+        self.drop("early_block")
+        self.checking = None
+        self.tree.forget(node)
+        self.advance(now)
+        self.fetch(now)
+
     def wait_for_clock(self, node: Node) -> None:
         """Look again when the time of a block has come, or soon: clocks are also set forward."""
         wait_ns = min((node.timestamp_ms - self.wall_ms) * MILLISECOND, CLOCK_NS)
@@ -246,7 +258,7 @@ class Pow(Links):
     def on_judge_timer(self, now: Nanoseconds) -> None:
         node = self.checking
         if node is not None and node.timestamp_ms > self.wall_ms:
-            self.wait_for_clock(node)
+            self.put_off(now, node)
         elif node is not None:
             self.ask_check(node)
 

@@ -186,6 +186,15 @@ class Tree:
             each.verdict, each.payload, each.is_linked = INVALID, None, False
         self.choose_again()
 
+    def forget(self, node: Node) -> None:
+        """Go on as if a block that has no verdict, and all over it, had never come."""
+        assert node.parent is not None
+        node.parent.children.remove(node)
+        gone = list(iterate(node))
+        for each in gone:
+            del self.blocks[each.hash]
+        self.choose_again()
+
     def choose_again(self) -> None:
         """Find the heaviest blocks anew, after some went."""
         goal = best = self.head
