@@ -26,6 +26,7 @@ from quorate.consensus.pow_types import (
 from quorate.consensus.replica import (
     Blame,
     Broadcast,
+    Check,
     Checkpoint,
     Decision,
     Deliver,
@@ -196,12 +197,17 @@ def test_a_refusal_for_the_sake_of_a_clock_that_was_set_back_is_asked_again() ->
 def test_nobody_waits_for_a_block_from_the_future_that_a_wrong_clock_let_in() -> None:
     """Seed 9244: a block of an hour ahead kept the heavier chain from being judged."""
     one = Single()
-    one.replica.wall_ms += 3_600_000
     early = one.extend(time_ms=START_MS + 3_600_000)
-    one.verdict = lambda check: check.envelope != early.hash
-    one.replica.wall_ms -= 3_600_000
-    one.hear(ALICE, block(early))
     made = one.extend(time_ms=START_MS + 3000)
+
+    def judge(check: Check) -> bool:
+        if check.envelope == early.hash:
+            one.replica.wall_ms -= 3_600_000
+        return check.envelope != early.hash
+
+    one.verdict = judge
+    one.replica.wall_ms += 3_600_000
+    one.hear(ALICE, block(early))
     one.hear(BOB, block(made))
     assert one.head == made.hash
 
