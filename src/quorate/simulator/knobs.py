@@ -76,8 +76,8 @@ ENGINES: dict[str, dict[str, tuple[int, ...]]] = {
         "checkpoint_bytes": (1, 2000),
     },
 }
-LEADING: dict[str, tuple[int, ...]] = {"forward": (True,)}
-"""Of nodes whose engine has one leader."""
+LEADING: dict[str, tuple[int, ...]] = {"forward": (1,)}
+"""Of nodes whose engine has one leader; a yes or no."""
 HASTE: dict[str, dict[str, Milliseconds]] = {
     "tendermint": {
         "propose_ms": 200,
@@ -109,9 +109,11 @@ def turn_knobs(world: "World") -> None:
     permille = plan.profile.knobs
     if not permille:
         return
-    node = choose_node_settings(tape, "knob", permille)
+    node: dict[str, Any] = dict(choose_node_settings(tape, "knob", permille))
     if plan.engine == "raft":
-        node.update(choose(tape, "knob", LEADING, permille))
+        for name in choose(tape, "knob", LEADING, permille):
+            # Where modules are compiled, an item of `dict[str, int]` is no bool any more.
+            node[name] = True
     world.node_settings = Settings(**{**node, **plan.node_settings})
     engine: dict[str, Any] = {}
     if tape.stream("knob haste").choose(4):
