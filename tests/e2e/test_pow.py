@@ -14,6 +14,10 @@ def get_height(stage: Stage, index: int) -> int:
     return int(stage.call(index, "eth_blockNumber"), 16)
 
 
+def count_peers(stage: Stage, index: int) -> int:
+    return int(stage.call(index, "net_peerCount"), 16)
+
+
 def is_mined(stage: Stage, index: int, transaction: str) -> bool:
     return stage.call(index, "eth_getTransactionReceipt", transaction) is not None
 
@@ -29,6 +33,8 @@ def test_two_branches_become_one_and_lose_no_transaction(stage: Stage) -> None:
     assert "can rewrite this chain" in stage.up(*OPTIONS).err
     poll(lambda: get_height(stage, 0) >= 3, "blocks are found at once")
     poll(lambda: agree(stage), "one chain")
+    # The two that stay alone below have to know of each other, and not of the bootnodes only.
+    poll(lambda: all(count_peers(stage, i) == 3 for i in range(4)), "all know each other")
 
     def stop(*indexes: int) -> None:
         for index in indexes:

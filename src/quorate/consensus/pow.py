@@ -120,6 +120,7 @@ class Pow(Links):
         "final_heights",
         "found",
         "is_sealing",
+        "kept",
         "reorganizations",
         "started_at",
         "templates",
@@ -144,6 +145,10 @@ class Pow(Links):
         super().__init__(keys, chain, rng, settings)
         self.checking: Node | None = None
         """The block that the application judges."""
+        self.kept: Node | None = None
+        """After a start, the tip of the journal until it has been judged: readers have seen it, so
+        it is the tip once more before another branch may take its place and give back what it held.
+        """
         self.wanted: Node | None = None
         """Over which block a template was asked for."""
         self.templates: list[Template] = []
@@ -176,6 +181,7 @@ class Pow(Links):
         for record in journal:
             if isinstance(record, Kept):
                 self.restore(record)
+        self.kept = self.tree.goal
         self.out.append(SetTimer(ANNOUNCE_TIMER, self.settings.announce_ms * MILLISECOND))
         self.advance(now)
 
@@ -200,7 +206,12 @@ class Pow(Links):
         """
         if self.checking is not None:
             return
-        node = self.tree.find_unjudged()
+        if self.kept is not None and self.kept.hash not in self.tree.blocks:
+            self.kept = None
+        node = self.tree.find_unjudged(self.kept)
+        if node is None and self.kept is not None:
+            self.kept = None
+            node = self.tree.find_unjudged(None)
         if node is not None:
             self.ask_check(node)
         elif self.tree.goal.work > self.tree.head.work:
@@ -276,7 +287,7 @@ class Pow(Links):
                 peer.seen = node.hash
         tree = self.tree
         if node.work > tree.head.work and (
-            tree.find_unjudged() is None or node.height >= tree.head.height + HEADS_APART
+            tree.find_unjudged(self.kept) is None or node.height >= tree.head.height + HEADS_APART
         ):
             self.set_head(now, node)
 

@@ -211,13 +211,15 @@ class Tree:
         self.goal = goal
         self.set_best(best)
 
-    def find_unjudged(self) -> Node | None:
-        """The lowest block without a verdict on the way to `goal`, if that is heavier than the tip;
-        the path has at most as many blocks as lie over the last final one.
+    def find_unjudged(self, goal: Node | None) -> Node | None:
+        """The lowest block without a verdict on the way to `goal` (None: the heaviest one), if that
+        is heavier than the tip; the path has at most as many blocks as lie over the last final one.
         """
-        if self.goal.work <= self.head.work:
+        if goal is None:
+            goal = self.goal
+        if goal.work <= self.head.work or goal.verdict == INVALID:
             return None
-        node, found = self.goal, None
+        node, found = goal, None
         while node.verdict == UNKNOWN:
             found = node
             assert node.parent is not None
