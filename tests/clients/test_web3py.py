@@ -328,7 +328,7 @@ def test_unknown_things_are_told_apart(web3: Web3) -> None:
         web3.manager.request_blocking("eth_noSuchMethod", [])  # type: ignore[arg-type]
 
 
-def test_batch_is_answered_in_order(web3: Web3) -> None:
+def test_batch_is_answered_in_order(web3: Web3, probe: Contract) -> None:
     with web3.batch_requests() as batch:
         batch.add(web3.eth.get_block(0))
         batch.add(web3.eth.get_balance(ALICE.address))
