@@ -1,9 +1,11 @@
-"""What all tests share: where the published vectors lie, and which tests must not overlap."""
+"""What all tests share: where the published vectors lie, and which tests stay together."""
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -29,8 +31,15 @@ def node_modules() -> Path:
     return found
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep networks of real processes on one worker: each already uses every core."""
-    for item in items:
-        if item.get_closest_marker("network"):
-            item.add_marker(pytest.mark.xdist_group("network"))
+class FilesOfNetworks(LoadScopeScheduling):  # type: ignore[misc]
+    """Hands out tests one by one, except that a file that starts real networks stays whole: its
+    tests share a network, and take their turns on it in order.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.partition("::")[0]
+        return path if path.split("/")[-2] in ("clients", "e2e") else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FilesOfNetworks:
+    return FilesOfNetworks(config, log)
