@@ -84,13 +84,23 @@ impl<'a> Call<'a> {
         request: &[u8],
         overrides: Option<&[u8]>,
     ) -> Result<Call<'a>> {
+        Call::parse_over(spec, Overlay::new(state), header, request, overrides)
+    }
+
+    /// Over a state that earlier calls changed.
+    pub fn parse_over(
+        spec: &ChainSpec,
+        mut overlay: Overlay<'a>,
+        header: &Header,
+        request: &[u8],
+        overrides: Option<&[u8]>,
+    ) -> Result<Call<'a>> {
         let request: TransactionRequest = serde_json::from_slice(request)
             .map_err(|e| Error::invalid(format!("call: {e}, expected hex fields of a transaction")))?;
         let (state_changes, block_changes) = parse_overrides(overrides)?;
         if state_changes.values().any(|account| account.move_precompile_to.is_some()) {
             return Err(Error::invalid("overrides: movePrecompileToAddress, expected none but in eth_simulateV1"));
         }
-        let mut overlay = Overlay::new(state);
         apply_overrides(&mut overlay, state_changes)?;
         let mut block = block_context(spec, header, block_changes, &mut overlay);
         check_request(spec, &request)?;

@@ -437,6 +437,9 @@ fn read_deposit(log: &Log, out: &mut Vec<u8>) -> Judged<()> {
     Ok(())
 }
 
+/// Blocks between two durable writes; the tree of executed blocks holds so many more.
+const COMMIT_EVERY: u64 = 256;
+
 /// Takes blocks in order and makes them final. One at a time may work on a ledger.
 pub struct Importer<'a> {
     core: &'a Core,
@@ -458,18 +461,23 @@ impl<'a> Importer<'a> {
             )));
         }
         let mut ancestors = VecDeque::new();
-        let (mut next, mut total_difficulty) = (parent.clone(), parent.header.difficulty);
-        let proof_of_work = core.spec().schedule.terminal_difficulty.is_some();
+        let (mut next, mut total_difficulty) = (parent.clone(), U256::ZERO);
+        // What blocks weigh together does not matter where all are later ones.
+        let mut is_counted = core.spec().schedule.terminal_difficulty.is_none();
+        let known = core.known_difficulty();
         loop {
             if (ancestors.len() as u64) <= OMMER_DEPTH {
                 ancestors.push_back((next.header.clone(), next.hash, core.extra(next.header.number)?.ommers));
             }
-            let enough = ancestors.len() as u64 > OMMER_DEPTH && !proof_of_work;
-            if next.header.number == 0 || enough {
+            if !is_counted {
+                is_counted = next.hash == known.0;
+                let more = if is_counted { known.1 } else { next.header.difficulty };
+                total_difficulty = total_difficulty.saturating_add(more);
+            }
+            if next.header.number == 0 || (is_counted && ancestors.len() as u64 > OMMER_DEPTH) {
                 break;
             }
             next = head(&next.header.parent_hash)?;
-            total_difficulty = total_difficulty.saturating_add(next.header.difficulty);
         }
         Ok(Importer { core, parent, total_difficulty, ancestors })
     }
@@ -536,11 +544,17 @@ pub fn import_blocks(core: &Core, bytes: &[u8]) -> Result<(u64, usize)> {
         while !rest.is_empty() && is_whole(rest)? {
             let mut after = rest;
             let block = decode_block(&mut after)?;
-            count += u64::from(importer.take(&block)?);
+            if importer.take(&block)? {
+                count += 1;
+                if count % COMMIT_EVERY == 0 {
+                    core.commit()?;
+                }
+            }
             rest = after;
         }
         Ok(())
     })();
     core.commit()?;
+    core.keep_difficulty(importer.parent.hash, importer.total_difficulty);
     done.map(|()| (count, bytes.len() - rest.len()))
 }

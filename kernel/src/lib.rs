@@ -34,6 +34,7 @@ mod state_tests;
 mod store;
 mod store_lmdb;
 mod trace;
+mod trace_budget;
 mod transaction;
 mod transition;
 mod tree;

@@ -1,7 +1,6 @@
 //! What happened inside transactions: geth's tracers (`debug_`), Parity's (`trace_`), and access lists.
 //!
-//! A transaction of a stored block is run again over the state before it, so a trace needs that state to be there. The number
-//! of steps that a trace may hold is bounded, since each of them is a line of the answer.
+//! A transaction of a stored block is run again over the state before it, so a trace needs that state to be there.
 
 use crate::call::{Call, describe_halt};
 use crate::codec::decode_body;
@@ -12,6 +11,7 @@ use crate::import::make_context;
 use crate::json::{to_bytes, to_value};
 use crate::ledger::{detached, hash_argument};
 use crate::queries::{Answer, answer};
+use crate::trace_budget::{Bounded, Budget};
 use crate::transaction::{Transaction, decode_any};
 use crate::types::{StateRead, Stored};
 use crate::view::{At, Moment, View};
@@ -28,57 +28,33 @@ use pyo3::types::PyBytes;
 use revm::context::result::{EVMError, ExecutionResult, ResultAndState};
 use revm::context::{ContextTr, JournalTr, TxEnv};
 use revm::handler::MainnetContext;
-use revm::inspector::JournalExt;
-use revm::interpreter::interpreter_types::LoopControl;
-use revm::interpreter::{InstructionResult, Interpreter, InterpreterAction};
 use revm::state::EvmState;
 use revm::{InspectEvm, Inspector, MainBuilder};
 use revm_inspectors::access_list::AccessListInspector;
 use revm_inspectors::tracing::{DebugInspector, TracingInspector, TracingInspectorConfig, TransactionContext};
 use serde_json::{Value, json};
 
-/// Of one transaction. A step with its stack takes about a kilobyte of JSON.
-const MAX_STEPS: u64 = 200_000;
 /// Of runs until an access list names all that a call touches.
 const MAX_ACCESS_LIST_RUNS: usize = 16;
-
-/// Cuts an execution off that has too many steps to be shown.
-#[derive(Default)]
-struct Limit {
-    steps: u64,
-    exceeded: bool,
-}
-
-impl<CTX: ContextTr<Journal: JournalExt>> Inspector<CTX> for Limit {
-    fn step(&mut self, interpreter: &mut Interpreter, _: &mut CTX) {
-        self.steps += 1;
-        if self.steps > MAX_STEPS {
-            self.exceeded = true;
-            let gas = interpreter.gas;
-            interpreter.bytecode.set_action(InterpreterAction::new_halt(InstructionResult::OutOfGas, gas));
-        }
-    }
-}
 
 /// One run under an inspector, which leaves the state as it was; with the state that it would leave.
 fn inspect<'a, I>(
     context: MainnetContext<Overlay<'a>>,
     tx: TxEnv,
     inspector: I,
+    budget: &mut Budget,
 ) -> Result<(Overlay<'a>, I, ResultAndState)>
 where
     I: Inspector<MainnetContext<Overlay<'a>>>,
 {
-    let mut evm = context.build_mainnet_with_inspector((Limit::default(), inspector));
+    let mut evm = context.build_mainnet_with_inspector(Bounded::new(budget, inspector));
     let result = evm.inspect_one_tx(tx);
     let state = evm.ctx.journal_mut().finalize();
-    let (limit, inspector) = evm.inspector;
+    let Bounded { budget, tracer, .. } = evm.inspector;
     let overlay = evm.ctx.journaled_state.database;
-    if limit.exceeded {
-        return Err(Error::rejected(format!("trace: more than {MAX_STEPS} steps")));
-    }
+    budget.settle(&state)?;
     match result {
-        Ok(result) => Ok((overlay, inspector, ResultAndState::new(result, state))),
+        Ok(result) => Ok((overlay, tracer, ResultAndState::new(result, state))),
         Err(EVMError::Transaction(invalid)) => Err(Error::rejected(invalid.to_string())),
         Err(error) => Err(fatal(error)),
     }
@@ -140,12 +116,13 @@ impl Moment<'_> {
     /// geth's traces of some transactions of a block.
     fn trace_geth(self, stored: &Stored, first: usize, count: usize, options: &GethOptions) -> Result<Vec<Value>> {
         let mut traces = Vec::new();
+        let mut budget = Budget::of_geth(options);
         self.replay(stored, first, count, |replay, index, overlay| {
             let tx = tx_env(&replay.transactions[index]);
             let inspector = DebugInspector::new(options.clone()).map_err(tracer_error)?;
             let context = build_context(&replay.block, overlay, |_| {});
             let environment = context.block.clone();
-            let (mut overlay, mut inspector, done) = inspect(context, tx.clone(), inspector)?;
+            let (mut overlay, mut inspector, done) = inspect(context, tx.clone(), inspector, &mut budget)?;
             let place = TransactionContext {
                 block_hash: Some(replay.hash),
                 tx_index: Some(index),
@@ -161,10 +138,11 @@ impl Moment<'_> {
     /// Parity's traces of some transactions of a block: flat, with their places.
     fn trace_parity(self, stored: &Stored, first: usize, count: usize) -> Result<Vec<Value>> {
         let mut traces = Vec::new();
+        let types = HashSet::from_iter([TraceType::Trace]);
+        let mut budget = Budget::of_parity(&types);
         self.replay(stored, first, count, |replay, index, overlay| {
             let transaction = &replay.transactions[index];
-            let (overlay, inspector, done) =
-                replay.inspect_parity(index, overlay, &HashSet::from_iter([TraceType::Trace]))?;
+            let (overlay, inspector, done) = replay.inspect_parity(index, overlay, &types, &mut budget)?;
             let place = TransactionInfo {
                 hash: Some(transaction.hash),
                 index: Some(index as u64),
@@ -190,8 +168,9 @@ impl Moment<'_> {
         types: &HashSet<TraceType>,
     ) -> Result<Vec<Value>> {
         let mut replays = Vec::new();
+        let mut budget = Budget::of_parity(types);
         self.replay(stored, first, count, |replay, index, overlay| {
-            let (mut overlay, inspector, done) = replay.inspect_parity(index, overlay, types)?;
+            let (mut overlay, inspector, done) = replay.inspect_parity(index, overlay, types, &mut budget)?;
             let results = inspector.into_parity_builder().into_trace_results_with_state(&done, types, &mut overlay)?;
             let mut value = to_value(results)?;
             value["transactionHash"] = json!(replay.transactions[index].hash);
@@ -208,11 +187,12 @@ impl Replay {
         index: usize,
         overlay: Overlay<'s>,
         types: &HashSet<TraceType>,
+        budget: &mut Budget,
     ) -> Result<(Overlay<'s>, TracingInspector, ResultAndState)> {
         let transaction = &self.transactions[index];
         let inspector = TracingInspector::new(TracingInspectorConfig::from_parity_config(types));
         let context = build_context(&self.block, overlay, |_| {});
-        let (overlay, mut inspector, done) = inspect(context, tx_env(transaction), inspector)?;
+        let (overlay, mut inspector, done) = inspect(context, tx_env(transaction), inspector, budget)?;
         inspector.set_transaction_gas_limit(transaction.envelope.gas_limit());
         inspector.set_transaction_caller(transaction.sender);
         Ok((overlay, inspector, done))
@@ -246,28 +226,42 @@ fn trace_call(
     let overrides = json!([options.state_overrides, options.block_overrides]).to_string();
     let (context, tx) = prepare(spec, state, header, request, Some(overrides.as_bytes()), gas_cap)?;
     let environment = context.block.clone();
+    let mut budget = Budget::of_geth(&options.tracing_options);
     let inspector = DebugInspector::new(options.tracing_options).map_err(tracer_error)?;
-    let (mut overlay, mut inspector, done) = inspect(context, tx.clone(), inspector)?;
+    let (mut overlay, mut inspector, done) = inspect(context, tx.clone(), inspector, &mut budget)?;
     to_bytes(&inspector.get_result(None, &tx, &environment, &done, &mut overlay).map_err(tracer_error)?)
 }
 
-/// Parity's trace of a call.
-fn trace_call_parity(
+/// Parity's traces of calls that come one after the other; all together share the gas cap.
+fn trace_calls_parity(
     spec: &ChainSpec,
     state: &dyn StateRead,
     header: &Header,
-    request: &[u8],
-    types: &[u8],
+    calls: &[(Vec<u8>, Vec<u8>)],
     gas_cap: u64,
-) -> Result<Vec<u8>> {
-    let types: HashSet<TraceType> = parse("trace types", Some(types))?;
-    let (context, tx) = prepare(spec, state, header, request, None, gas_cap)?;
-    let inspector = TracingInspector::new(TracingInspectorConfig::from_parity_config(&types));
-    let (gas_limit, caller) = (tx.gas_limit, tx.caller);
-    let (mut overlay, mut inspector, done) = inspect(context, tx, inspector)?;
-    inspector.set_transaction_gas_limit(gas_limit);
-    inspector.set_transaction_caller(caller);
-    to_bytes(&inspector.into_parity_builder().into_trace_results_with_state(&done, &types, &mut overlay)?)
+) -> Result<Vec<Value>> {
+    let mut budget = Budget::of_calls();
+    let (mut overlay, mut gas_left) = (Overlay::new(state), gas_cap);
+    let mut traces = Vec::with_capacity(calls.len());
+    for (request, types) in calls {
+        let types: HashSet<TraceType> = parse("trace types", Some(types))?;
+        budget.turn_to(&types);
+        if gas_left == 0 {
+            return Err(Error::rejected(format!("calls: more than {gas_cap} gas together")));
+        }
+        let (context, tx) = settle(Call::parse_over(spec, overlay, header, request, None)?, gas_left);
+        let inspector = TracingInspector::new(TracingInspectorConfig::from_parity_config(&types));
+        let (gas_limit, caller) = (tx.gas_limit, tx.caller);
+        let (mut before, mut inspector, done) = inspect(context, tx, inspector, &mut budget)?;
+        inspector.set_transaction_gas_limit(gas_limit);
+        inspector.set_transaction_caller(caller);
+        let trace = inspector.into_parity_builder().into_trace_results_with_state(&done, &types, &mut before)?;
+        traces.push(to_value(trace)?);
+        gas_left = gas_left.saturating_sub(done.result.tx_gas_used());
+        before.commit(done.state);
+        overlay = before;
+    }
+    Ok(traces)
 }
 
 fn prepare<'a>(
@@ -278,10 +272,13 @@ fn prepare<'a>(
     overrides: Option<&[u8]>,
     gas_cap: u64,
 ) -> Result<(MainnetContext<Overlay<'a>>, TxEnv)> {
-    let call = Call::parse(spec, state, header, request, overrides)?;
+    Ok(settle(Call::parse(spec, state, header, request, overrides)?, gas_cap))
+}
+
+fn settle(call: Call<'_>, gas_cap: u64) -> (MainnetContext<Overlay<'_>>, TxEnv) {
     let mut tx = call.tx;
     tx.gas_limit = call.named_gas.unwrap_or(u64::MAX).min(gas_cap);
-    Ok((call.evm.ctx, tx))
+    (call.evm.ctx, tx)
 }
 
 /// The access list with which a transaction touches nothing that it does not name, and its gas (EIP-2930).
@@ -303,7 +300,8 @@ fn create_access_list(
             tx.tx_type = 1;
         }
         tx.access_list = known.clone();
-        let (_, inspector, done) = inspect(context, tx, AccessListInspector::new(known.clone()))?;
+        let inspector = AccessListInspector::new(known.clone());
+        let (_, inspector, done) = inspect(context, tx, inspector, &mut Budget::nothing())?;
         let mut found = inspector.into_access_list();
         found.0.sort_unstable_by_key(|item| item.address);
         if found == known {
@@ -415,22 +413,21 @@ impl View {
         })
     }
 
-    /// Parity's trace of a call.
-    fn parity_call<'py>(
+    /// Parity's traces of calls, pairs of a request and the JSON of a list of types, each over what the one before it left.
+    fn parity_calls<'py>(
         &self,
         py: Python<'py>,
         at: At,
-        request: &[u8],
-        types: &[u8],
+        calls: Vec<(Vec<u8>, Vec<u8>)>,
         gas_cap: u64,
     ) -> PyResult<Bound<'py, PyBytes>> {
         let past = self.past()?;
-        let trace = detached(py, || {
+        let traces = detached(py, || {
             let moment = past.now()?;
             let (header, state) = (moment.required_header(at)?, moment.into_state(at)?);
-            trace_call_parity(past.spec(), &state, &header, request, types, gas_cap)
+            to_bytes(&trace_calls_parity(past.spec(), &state, &header, &calls, gas_cap)?)
         })?;
-        Ok(PyBytes::new(py, &trace))
+        Ok(PyBytes::new(py, &traces))
     }
 
     /// eth_createAccessList.

@@ -21,7 +21,7 @@ use crate::tree_store::{Shown, batch_block, batch_rollback, batch_tips, batch_wi
 use crate::types::{Chain, Executed, Outcome, Parent, StateRead};
 use alloy_consensus::Header;
 use alloy_primitives::map::B256Map;
-use alloy_primitives::{B256, Bytes, keccak256};
+use alloy_primitives::{B256, Bytes, U256, keccak256};
 use parking_lot::{Mutex, RwLock};
 use std::collections::{HashSet, VecDeque};
 use std::path::Path;
@@ -256,6 +256,8 @@ pub struct Core {
     tree: RwLock<Tree>,
     /// What the store holds above the durable height; locked by whoever changes what is durable.
     shown: Mutex<Vec<Shown>>,
+    /// A block that was imported, and the difficulty of all blocks up to it.
+    difficulty: Mutex<(B256, U256)>,
 }
 
 impl Core {
@@ -269,7 +271,8 @@ impl Core {
         let spec = genesis::parse(json)?.spec;
         let (tree, shown) = load(&store)?;
         let (tree, shown) = (RwLock::new(tree), Mutex::new(shown));
-        Ok(Core { store, spec, senders: Senders::new(CACHED_SENDERS), genesis_hash, tree, shown })
+        let (senders, difficulty) = (Senders::new(CACHED_SENDERS), Mutex::default());
+        Ok(Core { store, spec, senders, genesis_hash, tree, shown, difficulty })
     }
 
     pub fn store(&self) -> &Store {
@@ -362,6 +365,15 @@ impl Core {
             return if extra.is_empty() { Ok(Extra::default()) } else { Extra::decode(extra) };
         }
         Ok(block::extra(&self.store.snapshot()?, height)?.unwrap_or_default())
+    }
+
+    /// A block with the difficulty of all blocks up to it, if one was imported.
+    pub fn known_difficulty(&self) -> (B256, U256) {
+        *self.difficulty.lock()
+    }
+
+    pub fn keep_difficulty(&self, hash: B256, total: U256) {
+        *self.difficulty.lock() = (hash, total);
     }
 
     fn add(&self, mut branch: Branch) -> Result<Head> {

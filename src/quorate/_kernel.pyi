@@ -335,7 +335,9 @@ class View:
         """Parity's replay; `types` is the JSON of a list of trace, vmTrace, stateDiff."""
 
     def parity_replay_transaction(self, hash: bytes, types: bytes) -> bytes | None: ...
-    def parity_call(self, at: int | bytes, request: bytes, types: bytes, gas_cap: int) -> bytes: ...
+    def parity_calls(
+        self, at: int | bytes, calls: list[tuple[bytes, bytes]], gas_cap: int
+    ) -> bytes: ...
     def next_base_fee(self) -> int:
         """The base fee of the block after the last one."""
 

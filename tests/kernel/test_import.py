@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from kernel.chain import genesis as make_chain_genesis
+from kernel.chain import integer, rlp
 from kernel.vectors import vectors
-from quorate._kernel import Invalid, Ledger
+from quorate._kernel import Invalid, Ledger, keccak256
 
 BLOCKS = ("homestead", "eip150", "eip155", "eip158", "byzantium", "constantinople", "petersburg")
 LATER_BLOCKS = ("istanbul", "muirGlacier", "berlin", "london", "arrowGlacier", "grayGlacier")
@@ -212,3 +214,54 @@ def test_what_is_no_block_is_refused(genesis: bytes, blocks: bytes, words: str) 
     with pytest.raises(Invalid, match=words):
         ledger.import_blocks(blocks)
     assert ledger.durable() == 0
+
+
+EMPTY_TRIE = bytes.fromhex("56e81f171bcc55a6ff8345e692c0f86e5b48e01b996cadc001622fb5e363b421")
+NO_OMMERS = bytes.fromhex("1dcc4de8dec75d7aab85b567b6ccd41ad312451b948a7413f0a142fd40d49347")
+SLOT_SECONDS = 12
+
+
+def extend_empty(ledger: Ledger, count: int) -> bytes:
+    """Return the RLP of so many empty blocks, of the rules of Paris, above genesis."""
+    genesis = json.loads(ledger.view().header_json(0) or b"")
+    parent, base_fee = ledger.genesis_hash, int(genesis["baseFeePerGas"], 16)
+    root = bytes.fromhex(genesis["stateRoot"][2:])
+    blocks = []
+    for number in range(1, count + 1):
+        base_fee -= base_fee // 8
+        numbers = map(integer, (0, number, int(genesis["gasLimit"], 16), 0, number * SLOT_SECONDS))
+        roots = (root, EMPTY_TRIE, EMPTY_TRIE)
+        last = (b"", bytes(32), bytes(8), integer(base_fee))
+        header = rlp([parent, NO_OMMERS, bytes(20), *roots, bytes(256), *numbers, *last])
+        parent = keccak256(header)
+        body = header + rlp([]) + rlp([])
+        blocks.append(wrap(body))
+    return b"".join(blocks)
+
+
+def wrap(body: bytes) -> bytes:
+    """Return the RLP of a list from that of its items."""
+    size = integer(len(body))
+    return bytes((0xF7 + len(size),)) + size + body
+
+
+def test_more_small_blocks_in_one_piece_than_wait_for_the_disk() -> None:
+    config = {"chainId": 1, "shanghaiTime": NEVER}
+    ledger = Ledger.open(None, make_chain_genesis(config=config))
+    blocks = extend_empty(ledger, 5000)
+    assert ledger.import_blocks(blocks) == (5000, len(blocks))
+    assert ledger.durable() == 5000
+
+
+def test_total_difficulty_goes_on_where_an_import_ended(genesis: bytes, chain: bytes) -> None:
+    # The chain changes to proof of stake by its total difficulty, on the way.
+    ledger = Ledger.open(None, genesis)
+    start, count = 0, 0
+    while start < len(chain):
+        new, size = ledger.import_blocks(chain[start : start + 700])
+        if not size:
+            new, size = ledger.import_blocks(chain[start : start + 70_000])
+        start, count = start + size, count + new
+    assert count == 54
+    ledger.rollback(20)
+    assert ledger.import_blocks(chain) == (34, len(chain)), "what is known of the branch that went"

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from quorate.base.types import Hash
-from quorate.rpc.dispatch import Kind, Method, optional, required
+from quorate.rpc.dispatch import TOO_LARGE_ANSWER, Kind, Method, optional, required
 from quorate.rpc.encoding import NULL, data, to_hex
 from quorate.rpc.errors import SERVER, BadArgument, RpcError, invalid_params
 from quorate.rpc.parameters import (
@@ -27,7 +27,7 @@ from quorate.rpc.parameters import (
 from quorate.rpc.settings import Settings
 from quorate.rpc.store import Store
 
-MAX_CALLS = 1000
+MAX_CALLS = 100
 """Of one trace_callMany."""
 MAX_TRACE_BLOCKS = 100
 """That one trace_filter looks at."""
@@ -177,13 +177,20 @@ class Trace:
         if last - first >= MAX_TRACE_BLOCKS:
             message = f"{last - first + 1} blocks, expected at most {MAX_TRACE_BLOCKS}"
             raise invalid_params(message)
-        found: list[Any] = []
+        found: list[bytes] = []
+        passed, size = 0, 0
         for height in range(first, last + 1):
-            traces = msgspec.json.decode(self.trace_block(height)) or []
-            found += [trace for trace in traces if wanted.match(trace)]
-            if len(found) >= wanted.after + wanted.count:
-                break
-        return msgspec.json.encode(found[wanted.after : wanted.after + wanted.count])
+            for trace in filter(wanted.match, msgspec.json.decode(self.trace_block(height)) or []):
+                passed += 1
+                if passed <= wanted.after:
+                    continue
+                if len(found) == wanted.count:
+                    return join(found)
+                found.append(msgspec.json.encode(trace))
+                size += len(found[-1]) + 1
+                if size > self.settings.max_response_bytes:
+                    raise TOO_LARGE_ANSWER
+        return join(found)
 
     def replay_transaction(self, transaction: Hash, types: bytes) -> bytes:
         return self.store.view.parity_replay_transaction(transaction, types) or NULL
@@ -192,13 +199,12 @@ class Trace:
         return self.store.view.parity_replay_block(self.store.locate(selector), types) or NULL
 
     def call(self, request: bytes, types: bytes, selector: Selector) -> bytes:
-        located = self.store.locate(selector)
-        return self.store.view.parity_call(located, request, types, self.settings.gas_cap)
+        return self.call_many([(request, types)], selector)[1:-1]
 
     def call_many(self, calls: list[tuple[bytes, bytes]], selector: Selector) -> bytes:
-        """Trace calls, each over the state of the block: none sees what another one changed."""
-        answers = [self.call(request, types, selector) for request, types in calls]
-        return b"[" + b",".join(answers) + b"]"
+        """Trace calls, each over what the one before it left; together they share the gas cap."""
+        located = self.store.locate(selector)
+        return self.store.view.parity_calls(located, calls, self.settings.gas_cap)
 
 
 class Filter(msgspec.Struct, frozen=True):
@@ -217,6 +223,10 @@ class Filter(msgspec.Struct, frozen=True):
         return (not self.senders or action.get("from") in self.senders) and (
             not self.receivers or to in self.receivers
         )
+
+
+def join(items: list[bytes]) -> bytes:
+    return b"[" + b",".join(items) + b"]"
 
 
 def parse_filter(value: Any) -> Filter:
