@@ -6,6 +6,7 @@ import secrets
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,18 @@ def start_network(folder: Path, *options: str, validators: int = 4) -> Endpoint:
         *options,
     )
     return Endpoint([f"http://127.0.0.1:{rpc + i}" for i in range(validators)], folder)
+
+
+def network_of(folder: Path, *options: str) -> Iterator[Endpoint]:
+    """Yield four validator processes; with QUORATE_TEST_RPC=http://..., whatever answers there."""
+    url = os.environ.get("QUORATE_TEST_RPC")
+    if url is not None:
+        yield Endpoint([url], None)
+        return
+    try:
+        yield start_network(folder, *options)
+    finally:
+        stop_network(folder)
 
 
 def stop_network(folder: Path) -> None:

@@ -21,12 +21,12 @@ def test_everything_that_a_dapp_does(
         "QUORATE_ARTEFACTS": str(artefacts),
     }
     result = subprocess.run(
-        [node, "--test", "--test-timeout=60000", "--test-reporter=spec", f"{library}.test.mjs"],
+        [node, "--test", "--test-timeout=150000", "--test-reporter=spec", f"{library}.test.mjs"],
         cwd=JS,
         env=os.environ | places,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=160,
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "fail 0" in result.stdout

@@ -204,8 +204,8 @@ def test_contract_is_called_now_and_in_the_past(web3: Web3, artefacts: Path) -> 
     assert web3.eth.get_balance(contract.address) == 5
     assert int.from_bytes(web3.eth.get_storage_at(contract.address, 0)) == 42
     assert len(web3.eth.get_code(contract.address)) > 100
-    number, timestamp, chain, _ = contract.functions.context().call()
     block = web3.eth.get_block("latest")
+    number, timestamp, chain, _ = contract.functions.context().call()
     assert chain == CHAIN_ID
     assert number >= block["number"]
     assert timestamp >= block["timestamp"]
