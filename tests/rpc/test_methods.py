@@ -108,6 +108,10 @@ def test_blocks_and_their_transactions(ask: Ask) -> None:
     assert (sent["from"], sent["to"]) == (hexed(ACCOUNTS[0]), hexed(STRANGER))
     raw = ask("eth_getRawTransactionByHash", sent["hash"])
     assert hexed(keccak256(bytes.fromhex(raw[2:]))) == sent["hash"]
+    assert ask("eth_getRawTransactionByBlockNumberAndIndex", "0x1", "0x0") == raw
+    assert ask("eth_getRawTransactionByBlockHashAndIndex", block["hash"], "0x0") == raw
+    assert ask("eth_getRawTransactionByBlockNumberAndIndex", "0x1", "0x1") is None
+    assert ask("eth_getRawTransactionByBlockNumberAndIndex", "0x99", "0x0") is None
 
 
 def test_receipts(ask: Ask) -> None:

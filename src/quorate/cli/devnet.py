@@ -14,11 +14,13 @@ from quorate.consensus import ENGINES, pow_types
 from quorate.ledger.genesis import make_genesis
 from quorate.ledger.keyvalue import ETHEREUM
 from quorate.ledger.keyvalue import make_genesis as make_keyvalue_genesis
+from quorate.rpc.settings import NAMESPACES
 from quorate.runtime.config import (
     Blocks,
     Discovery,
     Mining,
     Network,
+    Rpc,
     ValidatorConfig,
     make_bootnodes,
     write_network,
@@ -83,6 +85,8 @@ def create(path: Path, plan: Plan) -> None:
         application=plan.application,
         dev=True,
         **find_each_other(plan.engine, validators),
+        # Tools of developers trace, and look into the pool; a deployment chooses for itself.
+        rpc=Rpc(api=list(NAMESPACES)),
         blocks=Blocks(block_time_ms=plan.block_time_ms),
         mining=Mining(hashes_per_second=POW_RATE) if plan.engine == "pow" else Mining(),
         validators=validators,

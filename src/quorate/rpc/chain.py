@@ -84,6 +84,18 @@ class Chain:
                 self.get_transaction_at,
                 (number, index),
             ),
+            Method(
+                "eth_getRawTransactionByBlockHashAndIndex",
+                inline,
+                self.get_raw_transaction_at,
+                (tx, index),
+            ),
+            Method(
+                "eth_getRawTransactionByBlockNumberAndIndex",
+                inline,
+                self.get_raw_transaction_at,
+                (number, index),
+            ),
             Method("eth_getTransactionReceipt", inline, self.get_receipt, (tx,)),
         ]
 
@@ -168,6 +180,14 @@ class Chain:
     def get_transaction_at(self, selector: Selector, index: int) -> bytes:
         located = self.store.locate(selector)
         return self.store.view.transaction_at_json(located, index) or NULL
+
+    def get_raw_transaction_at(self, selector: Selector, index: int) -> bytes:
+        found = self.store.view.transaction_at_json(self.store.locate(selector), index)
+        if found is None:
+            return NULL
+        name = bytes.fromhex(WAITING.decode(found).hash.removeprefix("0x"))
+        raw = self.store.view.transaction_raw(name)
+        return NULL if raw is None else data(raw)
 
     def get_receipt(self, transaction: Hash) -> bytes:
         return self.store.view.receipt_json(transaction) or NULL

@@ -1,0 +1,340 @@
+"""web3.py's own tests of its modules, which it runs against geth, pointed at a network.
+
+They want an account that the node signs for, and transactions that wait for a while before they
+are in a block. Here a middleware of web3.py signs, since nodes hold no users' keys. What cannot
+pass is named in `OMITTED`, with its reason.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from web3 import AsyncHTTPProvider, AsyncWeb3, Web3
+from web3._utils.contract_sources.contract_data.emitter_contract import EMITTER_CONTRACT_DATA
+from web3._utils.contract_sources.contract_data.math_contract import MATH_CONTRACT_DATA
+from web3._utils.contract_sources.contract_data.offchain_lookup import OFFCHAIN_LOOKUP_DATA
+from web3._utils.contract_sources.contract_data.panic_errors_contract import (
+    PANIC_ERRORS_CONTRACT_DATA,
+)
+from web3._utils.contract_sources.contract_data.revert_contract import REVERT_CONTRACT_DATA
+from web3._utils.contract_sources.contract_data.storage_contract import STORAGE_CONTRACT_DATA
+from web3._utils.module_testing import (
+    AsyncEthModuleTest,
+    AsyncNetModuleTest,
+    EthModuleTest,
+    GoEthereumAsyncDebugModuleTest,
+    GoEthereumAsyncTxPoolModuleTest,
+    GoEthereumDebugModuleTest,
+    GoEthereumTxPoolModuleTest,
+    NetModuleTest,
+    Web3ModuleTest,
+)
+from web3._utils.module_testing.utils import RequestMocker
+from web3.middleware import SignAndSendRawMiddlewareBuilder, Web3Middleware
+
+from clients.network import Endpoint, account_at, network_of
+
+pytestmark = pytest.mark.network
+
+ACCOUNT = account_at(0)
+
+
+GETH = "speaks of the chain of geth's test fixture"
+UNLOCKED = "asks the node to sign: nodes hold no users' keys"
+RACES = "changes a transaction before it is in a block, which is a race against the next block"
+SIGNER = "the middleware that signs here fails in it, before anything reaches the node"
+
+OMITTED = {
+    "test_eth_chain_id": GETH,
+    "test_eth_send_raw_transaction": GETH,
+    "test_eth_get_balance_with_block_identifier": GETH,
+    "test_eth_sign": UNLOCKED,
+    "test_eth_sign_ens_names": UNLOCKED,
+    "test_eth_sign_typed_data": UNLOCKED,
+    "test_invalid_eth_sign_typed_data": UNLOCKED,
+    "test_eth_sign_transaction": UNLOCKED,
+    "test_eth_sign_transaction_legacy": UNLOCKED,
+    "test_eth_sign_transaction_hex_fees": UNLOCKED,
+    "test_eth_sign_transaction_ens_names": UNLOCKED,
+    "test_eth_modify_transaction": RACES,
+    "test_eth_modify_transaction_legacy": RACES,
+    "test_eth_replace_transaction": RACES,
+    "test_eth_replace_transaction_legacy": RACES,
+    "test_eth_replace_transaction_underpriced": RACES,
+    "test_eth_replace_transaction_incorrect_nonce": RACES,
+    "test_eth_replace_transaction_gas_price_too_low": RACES,
+    "test_eth_replace_transaction_gas_price_defaulting_minimum": RACES,
+    "test_eth_replace_transaction_gas_price_defaulting_strategy_higher": RACES,
+    "test_eth_replace_transaction_gas_price_defaulting_strategy_lower": RACES,
+    "test_eth_get_transaction_receipt_unmined": RACES,
+    "test_eth_wait_for_transaction_receipt_unmined": RACES,
+    "test_gas_price_from_strategy_bypassed_for_dynamic_fee_txn": SIGNER,
+    "test_sign_authorization_send_raw_and_send_set_code_transactions": GETH,
+    "test_geth_txpool_inspect": "txpool_inspect is not there",
+}
+"""Names of tests that are not run, with the reason; with QUORATE_TEST_ALL they are."""
+
+
+class Wallet(Web3Middleware):
+    """Names its account when asked for accounts, as wallets in front of a node do."""
+
+    def answer(self, method: Any) -> Any:
+        return {"jsonrpc": "2.0", "id": 1, "result": [ACCOUNT.address]}
+
+    def wrap_make_request(self, make_request: Any) -> Any:
+        def ask(method: Any, params: Any) -> Any:
+            return self.answer(method) if method == "eth_accounts" else make_request(method, params)
+
+        return ask
+
+    async def async_wrap_make_request(self, make_request: Any) -> Any:
+        async def ask(method: Any, params: Any) -> Any:
+            if method == "eth_accounts":
+                return self.answer(method)
+            return await make_request(method, params)
+
+        return ask
+
+
+class TestEth(EthModuleTest):
+    pass
+
+
+class TestAsyncEth(AsyncEthModuleTest):
+    pass
+
+
+class TestNet(NetModuleTest):
+    pass
+
+
+class TestAsyncNet(AsyncNetModuleTest):
+    pass
+
+
+class TestWeb3(Web3ModuleTest):
+    def _check_web3_client_version(self, client_version: str) -> None:
+        assert client_version.partition("/")[0].lower() in ("quorate", "anvil")
+
+
+class TestDebug(GoEthereumDebugModuleTest):
+    pass
+
+
+class TestAsyncDebug(GoEthereumAsyncDebugModuleTest):
+    pass
+
+
+class TestTxPool(GoEthereumTxPoolModuleTest):
+    pass
+
+
+class TestAsyncTxPool(GoEthereumAsyncTxPoolModuleTest):
+    pass
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    """Four validators, a block ten times a second."""
+    yield from network_of(tmp_path_factory.mktemp("modules"), "--block-time", "100")
+
+
+@pytest.fixture(autouse=True)
+def omitted(request: pytest.FixtureRequest) -> None:
+    name = request.node.originalname
+    reason = OMITTED.get(name) or OMITTED.get(name.replace("test_async_", "test_", 1))
+    if reason is not None and "QUORATE_TEST_ALL" not in os.environ:
+        pytest.skip(reason)
+
+
+# ---- what is asked, and by whom
+
+
+@pytest.fixture(scope="module")
+def w3(network: Endpoint) -> Web3:
+    made = Web3(Web3.HTTPProvider(network.http[0], request_kwargs={"timeout": 30}))
+    made.middleware_onion.inject(SignAndSendRawMiddlewareBuilder.build(ACCOUNT), layer=0)
+    made.middleware_onion.inject(Wallet, layer=0)
+    return made
+
+
+@pytest.fixture
+def async_w3(network: Endpoint) -> AsyncWeb3:
+    # For each test anew: its connections belong to the loop of that test.
+    made = AsyncWeb3(AsyncHTTPProvider(network.http[0]))
+    made.middleware_onion.inject(SignAndSendRawMiddlewareBuilder.build(ACCOUNT), layer=0)
+    made.middleware_onion.inject(Wallet, layer=0)
+    return made
+
+
+@pytest.fixture(scope="session")
+def keyfile_account_pkey() -> str:
+    return ACCOUNT.key.to_0x_hex()
+
+
+@pytest.fixture(scope="session")
+def keyfile_account_address() -> str:
+    return ACCOUNT.address
+
+
+@pytest.fixture(params=["text", "bytes"])
+def keyfile_account_address_dual_type(request: pytest.FixtureRequest) -> str:
+    return ACCOUNT.address
+
+
+async_keyfile_account_address = keyfile_account_address
+async_keyfile_account_address_dual_type = keyfile_account_address
+
+
+@pytest.fixture
+def request_mocker() -> type[RequestMocker]:
+    return RequestMocker
+
+
+@pytest.fixture(scope="session")
+def skip_if_testrpc() -> Callable[[Web3], None]:
+    return lambda _: None
+
+
+@pytest.fixture(scope="session")
+def async_skip_if_testrpc() -> Callable[[AsyncWeb3], None]:
+    return lambda _: None
+
+
+# ---- what is on the chain
+
+
+class Chain:
+    """The contracts and blocks that the tests speak of."""
+
+    def __init__(self, w3: Web3) -> None:
+        self.w3 = w3
+        self.deployments: dict[str, Any] = {}
+        for name, kinds in CONTRACTS.items():
+            made = w3.eth.contract(**kinds).constructor().transact({"from": ACCOUNT.address})
+            self.deployments[name] = made
+        for made in self.deployments.values():
+            self.wait(made)
+        # Alone in their blocks, as the tests want them.
+        self.mined = w3.eth.send_transaction(
+            {"from": ACCOUNT.address, "to": ACCOUNT.address, "value": 1, "gas": 21_000}
+        )
+        self.block_with_txn = self.wait(self.mined)
+        emitter = self.get("emitter")
+        self.with_log = emitter.functions.logDouble(LOG_DOUBLE_WITH_INDEX, 12345, 54321).transact(
+            {"from": ACCOUNT.address}
+        )
+        self.block_with_log = self.wait(self.with_log)
+
+    def wait(self, transaction: Any) -> Any:
+        """Return the block that a transaction got into."""
+        receipt = self.w3.eth.wait_for_transaction_receipt(
+            transaction, timeout=30, poll_latency=0.02
+        )
+        assert receipt["status"] == 1
+        return self.w3.eth.get_block(receipt["blockHash"])
+
+    def find_empty_block(self) -> Any:
+        for number in range(1, self.w3.eth.block_number + 1):
+            block = self.w3.eth.get_block(number)
+            if not block["transactions"]:
+                return block
+        return self.w3.eth.get_block(0)
+
+    def get(self, name: str, w3: Any = None) -> Any:
+        receipt = self.w3.eth.get_transaction_receipt(self.deployments[name])
+        kinds = CONTRACTS[name]
+        return (w3 or self.w3).eth.contract(address=receipt["contractAddress"], **kinds)
+
+
+LOG_DOUBLE_WITH_INDEX = 9
+CONTRACTS: dict[str, Any] = {
+    "math": MATH_CONTRACT_DATA,
+    "emitter": EMITTER_CONTRACT_DATA,
+    "revert": REVERT_CONTRACT_DATA,
+    "storage": STORAGE_CONTRACT_DATA,
+    "panic_errors": PANIC_ERRORS_CONTRACT_DATA,
+    "offchain_lookup": OFFCHAIN_LOOKUP_DATA,
+}
+
+
+@pytest.fixture(scope="module")
+def chain(w3: Web3) -> Chain:
+    return Chain(w3)
+
+
+@pytest.fixture(scope="module")
+def empty_block(chain: Chain) -> Any:
+    return chain.find_empty_block()
+
+
+@pytest.fixture(scope="module")
+def block_with_txn(chain: Chain) -> Any:
+    return chain.block_with_txn
+
+
+@pytest.fixture(scope="module")
+def block_with_txn_with_log(chain: Chain) -> Any:
+    return chain.block_with_log
+
+
+@pytest.fixture(scope="module")
+def mined_txn_hash(chain: Chain) -> str:
+    return str(chain.mined.to_0x_hex())
+
+
+@pytest.fixture(scope="module")
+def txn_hash_with_log(chain: Chain) -> str:
+    return str(chain.with_log.to_0x_hex())
+
+
+@pytest.fixture(scope="module")
+def math_contract_deploy_txn_hash(chain: Chain) -> str:
+    return str(chain.deployments["math"].to_0x_hex())
+
+
+async_empty_block = empty_block
+async_block_with_txn = block_with_txn
+async_block_with_txn_with_log = block_with_txn_with_log
+
+
+def contract(name: str) -> Any:
+    @pytest.fixture(scope="module")
+    def made(chain: Chain) -> Any:
+        return chain.get(name)
+
+    return made
+
+
+def async_contract(name: str) -> Any:
+    @pytest.fixture
+    def made(chain: Chain, async_w3: AsyncWeb3) -> Any:
+        return chain.get(name, async_w3)
+
+    return made
+
+
+def address(name: str) -> Any:
+    @pytest.fixture(scope="module", params=["text", "bytes"])
+    def made(chain: Chain, request: pytest.FixtureRequest) -> Any:
+        found = chain.get(name).address
+        return bytes.fromhex(found[2:]) if request.param == "bytes" else found
+
+    return made
+
+
+math_contract = contract("math")
+emitter_contract = contract("emitter")
+revert_contract = contract("revert")
+storage_contract = contract("storage")
+panic_errors_contract = contract("panic_errors")
+offchain_lookup_contract = contract("offchain_lookup")
+async_math_contract = async_contract("math")
+async_emitter_contract = async_contract("emitter")
+async_revert_contract = async_contract("revert")
+async_storage_contract = async_contract("storage")
+async_panic_errors_contract = async_contract("panic_errors")
+async_offchain_lookup_contract = async_contract("offchain_lookup")
+math_contract_address = async_math_contract_address = address("math")
+emitter_contract_address = async_emitter_contract_address = address("emitter")
