@@ -65,6 +65,20 @@ def test_damage_that_cannot_be_told_from_a_torn_write_excuses_one_append() -> No
     assert promises.judge([A, B]) != ""
 
 
+def test_damage_before_a_damaged_end_cannot_be_told_from_a_torn_write_either() -> None:
+    """Seed 500258 of proof of work: what would prove the second wrong had rotted first."""
+    promises = make_promises([A], [B], [C])
+    promises.on_fault("bit rot at the end")
+    promises.on_fault("bit rot")
+    assert promises.judge([A]) == ""
+    promises = make_promises([A], [B])
+    promises.on_fault("bit rot at the end")
+    # What is written later proves it.
+    keep(promises, C)
+    promises.on_fault("bit rot")
+    assert promises.judge([A]) != ""
+
+
 def test_lie_is_an_excuse_until_something_is_durable_behind_it() -> None:
     promises = make_promises([A])
     promises.on_append([B])

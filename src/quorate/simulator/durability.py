@@ -29,7 +29,16 @@ DAMAGE = frozenset({"bit rot", "bit rot at the end", "lost sync", "misdirected w
 class Promises:
     """What one journal owes. Tell it of every call and fault; `judge` says what is wrong."""
 
-    __slots__ = ("acknowledged", "begun", "cut", "damaged", "floor", "last", "void")
+    __slots__ = (
+        "acknowledged",
+        "begun",
+        "cut",
+        "damaged",
+        "floor",
+        "is_end_damaged",
+        "last",
+        "void",
+    )
 
     def __init__(self) -> None:
         self.acknowledged: list[bytes] = []
@@ -44,6 +53,8 @@ class Promises:
         self.void = False
         """Whether the disk did not do what the coming acknowledgement will say."""
         self.damaged = False
+        self.is_end_damaged = False
+        """Whether the last append, which proves that those before it were durable, is rotten."""
 
     def on_append(self, records: list[bytes]) -> None:
         """Records are being written."""
@@ -64,7 +75,7 @@ class Promises:
             if not self.void:
                 self.last, self.floor = self.floor, len(self.acknowledged)
         self.begun = []
-        self.void = False
+        self.void = self.is_end_damaged = False
 
     def on_fault(self, kind: str) -> None:
         """The disk did something, see `quorate.simulator.disk.EFFECTS`."""
@@ -73,6 +84,10 @@ class Promises:
         self.damaged = True
         if kind == "bit rot at the end":
             self.floor = min(self.floor, self.last)
+            self.is_end_damaged = True
+        elif kind == "bit rot" and self.is_end_damaged:
+            # Nothing sound behind it shows that it is not a part of the same torn end.
+            self.floor = self.last = 0
         elif kind == "lost sync":
             self.void = True
         elif kind == "misdirected write":
@@ -85,7 +100,7 @@ class Promises:
         problem = self.compare(records)
         self.acknowledged, self.begun, self.cut = list(records), [], None
         self.floor = self.last = len(records)
-        self.void = False
+        self.void = self.is_end_damaged = False
         return problem
 
     def compare(self, records: list[bytes]) -> str:
