@@ -115,12 +115,13 @@ def test_known_bug_is_found(bug: str, properties: set[str]) -> None:
     assert found.property in properties
 
 
-def test_disagreement_beyond_the_final_depth_is_not_held_against_the_engine() -> None:
+@pytest.mark.parametrize("seed", [1, 2, 5])
+def test_disagreement_beyond_the_final_depth_is_not_held_against_the_engine(seed: int) -> None:
     def cut(world: World) -> None:
         world.after(SECOND // 2, Faults(world).partition, 0, 1)
 
     shallow = {**QUICK, "final_depth": 3, "safe_depth": 1}
-    outcome = run(plan(1, duration_ms=20_000, engine_settings=shallow), on_world=cut)
+    outcome = run(plan(seed, duration_ms=20_000, engine_settings=shallow), on_world=cut)
     assert outcome.verdict == "true"
     assert "safety" in outcome.unjudged
     assert outcome.counters["runs beyond what the engine promises"] == 1
