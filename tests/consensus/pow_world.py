@@ -13,6 +13,7 @@ from quorate.base.rng import Rng
 from quorate.base.types import Address, Hash, Height
 from quorate.consensus.pow import Pow
 from quorate.consensus.pow_difficulty import compute_work
+from quorate.consensus.pow_headers import decode_header, make_header, put_nonce
 from quorate.consensus.pow_types import (
     Announce,
     Block,
@@ -22,9 +23,6 @@ from quorate.consensus.pow_types import (
     Kept,
     Missing,
     Settings,
-    decode_header,
-    make_header,
-    put_nonce,
 )
 from quorate.consensus.replica import (
     Base,
@@ -53,6 +51,7 @@ MS = 1_000_000
 SECOND = 1000 * MS
 START_MS = 1_800_000_000_000
 MINER = b"\x11" * 20
+ALICE, BOB = b"\xa1" * 20, b"\xb2" * 20
 
 
 def make_nonce(header: bytes) -> int:
@@ -162,6 +161,26 @@ class Single:
     @property
     def head(self) -> Hash:
         return self.replica.tree.head.hash
+
+
+def block(made: Made) -> Block:
+    return Block(made.raw, made.payload)
+
+
+def announce(made: Made, work: int, final: int = 0) -> Announce:
+    return Announce(made.raw, work.to_bytes(32, "big"), final)
+
+
+def grow(
+    one: Single, count: int, parent: Made | None = None, sender: Address = ALICE
+) -> list[Made]:
+    """Let the replica hear a branch, block by block."""
+    made = []
+    for _ in range(count):
+        parent = one.extend(parent)
+        made.append(parent)
+        one.hear(sender, block(parent))
+    return made
 
 
 class Machine:

@@ -4,12 +4,32 @@ import msgspec
 import pytest
 
 from consensus.network import CHAIN
-from consensus.pow_world import MINER, MS, START_MS, Made, Single, make_nonce, make_payload
+from consensus.pow_world import (
+    ALICE,
+    BOB,
+    MINER,
+    MS,
+    START_MS,
+    Made,
+    Single,
+    announce,
+    block,
+    grow,
+    make_nonce,
+    make_payload,
+)
 from quorate.base.errors import Invalid
+from quorate.consensus.pow import STALE_NS
+from quorate.consensus.pow_headers import (
+    decode_certificate,
+    decode_header,
+    encode_certificate,
+    make_header,
+    put_nonce,
+)
 from quorate.consensus.pow_links import ANSWER_NS, ANSWERS_AT_ONCE
 from quorate.consensus.pow_peers import MAX_ORPHANS, MAX_ORPHANS_OF_PEER
 from quorate.consensus.pow_types import (
-    Announce,
     Block,
     GetBlocks,
     GetHeaders,
@@ -17,11 +37,6 @@ from quorate.consensus.pow_types import (
     Kept,
     Missing,
     Settings,
-    decode_certificate,
-    decode_header,
-    encode_certificate,
-    make_header,
-    put_nonce,
 )
 from quorate.consensus.replica import (
     Blame,
@@ -43,16 +58,6 @@ from quorate.consensus.replica import (
 )
 from quorate.crypto.hashes import hash_payload, keccak256
 
-ALICE, BOB = b"\xa1" * 20, b"\xb2" * 20
-
-
-def block(made: Made) -> Block:
-    return Block(made.raw, made.payload)
-
-
-def announce(made: Made, work: int, final: int = 0) -> Announce:
-    return Announce(made.raw, work.to_bytes(32, "big"), final)
-
 
 def blames(effects: list[Effect]) -> list[str]:
     return [effect.reason for effect in effects if isinstance(effect, Blame)]
@@ -60,16 +65,6 @@ def blames(effects: list[Effect]) -> list[str]:
 
 def sent(effects: list[Effect], kind: type) -> list[object]:
     return [e.message for e in effects if isinstance(e, Send) and isinstance(e.message, kind)]
-
-
-def grow(one: Single, count: int, parent: Made | None = None, sender: bytes = ALICE) -> list[Made]:
-    """Let the replica hear a branch, block by block."""
-    made = []
-    for _ in range(count):
-        parent = one.extend(parent)
-        made.append(parent)
-        one.hear(sender, block(parent))
-    return made
 
 
 # ---- validity
@@ -377,12 +372,34 @@ def test_a_template_with_nothing_new_does_not_end_the_search() -> None:
     assert not [e for e in one.settle() if isinstance(e, Seal)]
 
 
+def test_a_template_is_refreshed_when_something_waits_or_its_time_is_old() -> None:
+    one = Single()
+    tip = one.replica.tree.head
+    one.replica.submit(one.now, tip.height + 1, make_payload(START_MS))
+    effects = one.settle()
+    # Nothing is asked for again until there is something to put into it.
+    assert [e for e in effects if isinstance(e, Want)] == [Want(1, CHAIN, build=True, force=False)]
+    assert SetTimer(Timer("template"), STALE_NS) in effects
+    one.replica.submit(one.now, 1, make_payload(START_MS + 1, b"more"))
+    effects = one.settle()
+    assert [e for e in effects if isinstance(e, Seal)]
+    # Not more often than the setting says, whatever comes.
+    assert not [e for e in effects if isinstance(e, Want)]
+    assert SetTimer(Timer("template"), one.settings.refresh_ms * 1_000_000) in effects
+    one.now += STALE_NS
+    one.replica.timeout(one.now, Timer("template"))
+    assert Want(1, CHAIN, build=True, force=True) in one.settle()
+
+
 def test_a_wrong_seal_is_dropped() -> None:
     one = Single()
     header, _ = mine(one)
     one.replica.sealed(one.now, header, make_nonce(header) + 1)
-    assert one.settle() == []
+    one.settle()
     assert one.replica.dropped == {"seal": 1}
+    # The search is over for nothing: the next one begins soon.
+    one.replica.timeout(one.now, Timer("template"))
+    assert Want(1, CHAIN, build=True, force=True) in one.settle()
 
 
 # ---- fetching

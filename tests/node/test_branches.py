@@ -370,6 +370,91 @@ def test_a_template_for_a_parent_that_is_replaced_meanwhile_is_not_told() -> Non
     assert parse_head(payload)[0] == above.block
 
 
+def test_a_template_that_need_not_be_waits_until_there_is_something_new() -> None:
+    stage = Stage()
+    first = stage.grow(b"x", stage.root)
+    stage.head(first)
+    stage.port.run()
+    stage.execution.on_want(Want(2, first.envelope, force=False))
+    stage.port.run()
+    assert stage.engine.templates == []
+    stage.ledger.add([b"a"])
+    stage.execution.on_work(True, True)
+    stage.port.run()
+    [(_, payload)] = stage.engine.templates
+    assert msgspec.msgpack.decode(payload[HEAD_BYTES:]) == [b"a"]
+    # It waits in the pool still, but the template has it.
+    stage.execution.on_want(Want(2, first.envelope, force=False))
+    stage.port.run()
+    assert len(stage.engine.templates) == 1
+
+
+def test_a_tip_and_the_block_that_it_makes_final_are_written_at_once() -> None:
+    stage = Stage()
+    line = stage.line(b"x", stage.root, 3)
+    stage.head(line[2])
+    stage.deliver(line[0])
+    lanes = [lane for lane, _, _ in stage.port.jobs]
+    assert lanes.count("commit") == 1
+    stage.port.run()
+    assert (stage.port.shown, stage.port.durable) == ([3], [1])
+
+
+def test_what_changes_while_the_store_is_written_is_written_again() -> None:
+    stage = Stage()
+    line = stage.line(b"x", stage.root, 3)
+    heights: list[Height] = []
+
+    class Slow(Forgetful):
+        """While the store is written, another block becomes final."""
+
+        __slots__ = ()
+
+        def commit(self) -> Height:
+            heights.append(super().commit())
+            if len(heights) == 1:
+                stage.deliver(line[1])
+            return heights[-1]
+
+    stage.ledger.__class__ = Slow
+    stage.head(line[2])
+    stage.deliver(line[0])
+    stage.port.run()
+    assert heights == [1, 2]
+
+
+def test_an_empty_pool_is_settled_only_where_blocks_hold_something() -> None:
+    stage = Stage()
+
+    def extend(name: bytes, parent: Hash, body: list[bytes]) -> Check:
+        above = stage.execution.blocks[parent].executed
+        payload = compose(above.block, above.timestamp_ms + 10, ALICE, msgspec.msgpack.encode(body))
+        check = Check(above.height + 1, payload, parent, keccak256(name))
+        stage.execution.on_check(check)
+        stage.port.run()
+        stage.head(check)
+        return check
+
+    def count_settlements() -> int:
+        lanes = [lane for lane, _, _ in stage.port.jobs]
+        stage.port.run()
+        return lanes.count("pool")
+
+    first = extend(b"1", stage.root, [])
+    assert count_settlements() == 0
+    second = extend(b"2", first.envelope, [])
+    assert count_settlements() == 0
+    extend(b"3", second.envelope, [b"item"])
+    assert count_settlements() == 1
+    # Another branch: what the abandoned one held waits again.
+    other = extend(b"4", second.envelope, [])
+    assert count_settlements() == 1
+    assert stage.port.returned == [keccak256(b"item")]
+    # While something waits, each block may include it.
+    extend(b"5", other.envelope, [])
+    assert count_settlements() == 1
+
+
 def test_blocks_that_the_application_forgot_are_executed_again() -> None:
     stage = Stage()
     line = stage.line(b"x", stage.root, 5)

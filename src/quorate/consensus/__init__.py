@@ -6,7 +6,7 @@ from typing import Any
 from msgspec import Struct
 
 from quorate.base.types import Address
-from quorate.consensus import pow_types, raft_types
+from quorate.consensus import pow_headers, pow_types, raft_types
 from quorate.consensus.certificate import decode_certificate
 from quorate.consensus.pow import Pow
 from quorate.consensus.raft import Raft
@@ -85,7 +85,7 @@ ENGINES: dict[str, Engine] = {
         quorum="one who mines",
         caution="pow: whoever has more hash power than all miners together can rewrite this chain; "
         "below 1 TH/s that is anyone, with machines rented for minutes",
-        get_signers=lambda data: [pow_types.decode_certificate(data).header.proposer],
+        get_signers=lambda data: [pow_headers.decode_certificate(data).header.proposer],
         open=True,
     ),
 }

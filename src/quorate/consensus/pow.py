@@ -23,7 +23,7 @@ The rules.
   forks below it is refused, reported, and left to people.
 
 Deviations. Timestamps are strictly later than the parent's, which is stronger than Bitcoin's median
-of eleven; no block is final in Bitcoin. The header is the envelope of all engines (`pow_types`).
+of eleven; no block is final in Bitcoin. The header is the envelope of all engines (`pow_headers`).
 
 Invariants. Every block of the path to the tip is valid. The work of the tip never falls. What was
 delivered is on the path of every later tip. A block that was mined is durable before it is told.
@@ -38,6 +38,7 @@ from quorate.base.errors import Corrupt, Invalid
 from quorate.base.native import mypyc_attr
 from quorate.base.rng import Rng
 from quorate.base.types import Hash, Height, Member, Nanoseconds
+from quorate.consensus.pow_headers import decode_certificate, decode_header, make_header, put_nonce
 from quorate.consensus.pow_links import FETCH_TIMER, Links
 from quorate.consensus.pow_situation import collect_facts, describe_alarm, describe_situation
 from quorate.consensus.pow_tree import (
@@ -56,10 +57,6 @@ from quorate.consensus.pow_types import (
     Kept,
     Missing,
     Settings,
-    decode_certificate,
-    decode_header,
-    make_header,
-    put_nonce,
 )
 from quorate.consensus.replica import (
     NOTHING,
@@ -119,6 +116,7 @@ class Pow(Links):
         "final_bytes",
         "final_heights",
         "found",
+        "is_forced",
         "is_sealing",
         "kept",
         "reorganizations",
@@ -151,6 +149,8 @@ class Pow(Links):
         """
         self.wanted: Node | None = None
         """Over which block a template was asked for."""
+        self.is_forced = False
+        """Whether that is needed even if nothing waits."""
         self.templates: list[Template] = []
         """The newest last."""
         self.is_sealing = False
@@ -301,8 +301,7 @@ class Pow(Links):
         if abandoned:
             depth = min(abandoned, 10)
             self.reorganizations[depth] = self.reorganizations.get(depth, 0) + 1
-        if self.refused is not None and node.work >= self.refused[0]:
-            self.refused = None
+        self.look_at_refused()
         self.out.append(Head(node.height, node.payload, node.hash, node.parent.hash))
         self.deliver(now)
         if not self.is_behind():
@@ -359,13 +358,19 @@ class Pow(Links):
             self.rest()
             return
         head = self.tree.head
-        if self.wanted is head or (self.templates and self.templates[-1].parent is head):
+        if (self.wanted is head and self.is_forced) or self.get_template() is not None:
             return
-        self.ask_template(head)
+        self.ask_template(head, force=True)
 
-    def ask_template(self, head: Node) -> None:
-        self.wanted = head
-        self.out.append(Want(head.height + 1, head.hash, build=True, force=True))
+    def get_template(self) -> Template | None:
+        """Return what is mined over the tip."""
+        last = self.templates[-1] if self.templates else None
+        return last if last is not None and last.parent is self.tree.head else None
+
+    def ask_template(self, head: Node, *, force: bool) -> None:
+        """Ask for a block to mine, or to hear when there is something that the last one lacks."""
+        self.wanted, self.is_forced = head, force
+        self.out.append(Want(head.height + 1, head.hash, build=True, force=force))
 
     def rest(self) -> None:
         """Search no more for now: while blocks are judged, the old tip may still win."""
@@ -379,16 +384,18 @@ class Pow(Links):
         if payload == NOTHING or self.wanted is not head or height != head.height + 1:
             return
         self.wanted = None
-        if self.settings.refresh_ms:
-            delay = self.settings.refresh_ms * MILLISECOND
-            self.out.append(SetTimer(TEMPLATE_TIMER, delay))
+        if self.settings.refresh_ms and self.is_forced:
+            self.ask_template(head, force=False)
+            self.out.append(SetTimer(TEMPLATE_TIMER, STALE_NS))
+        else:
+            self.refresh_soon()
         if len(payload) < HEAD_BYTES or read_timestamp(payload) <= head.timestamp_ms:
             self.drop("template")
+            self.refresh_soon()
             return
-        last = self.templates[-1] if self.templates and self.is_sealing else None
+        last = self.get_template() if self.is_sealing else None
         if (
             last is not None
-            and last.parent is head
             and last.payload[HEAD_BYTES:] == payload[HEAD_BYTES:]
             and now - last.made_at < STALE_NS
         ):
@@ -406,11 +413,23 @@ class Pow(Links):
         self.is_sealing = True
         self.out.append(Seal(height, header, head.next_target))
 
+    def refresh_soon(self) -> None:
+        if self.settings.refresh_ms:
+            self.out.append(SetTimer(TEMPLATE_TIMER, self.settings.refresh_ms * MILLISECOND))
+
     def on_template_timer(self, now: Nanoseconds) -> None:
-        """Take up what has come to the pool since."""
-        head = self.tree.head
-        if self.settings.mine and self.wanted is not head and not self.is_behind():
-            self.ask_template(head)
+        """Take up what has come to the pool since, if anything; or the time of the template is too
+        old.
+        """
+        head, template = self.tree.head, self.get_template()
+        if not self.settings.mine or self.is_behind() or (self.wanted is head and self.is_forced):
+            return
+        left_ns = 0
+        if template is not None and self.is_sealing:
+            left_ns = template.made_at + STALE_NS - now
+        if left_ns > 0:
+            self.out.append(SetTimer(TEMPLATE_TIMER, left_ns))
+        self.ask_template(head, force=left_ns <= 0)
 
     def sealed(self, now: Nanoseconds, header: bytes, nonce: int) -> None:
         found = [template for template in self.templates if template.header == header]
@@ -423,9 +442,11 @@ class Pow(Links):
         decoded = decode_header(raw)
         if not self.keys.verify_seal(header, nonce, decoded.target):
             self.drop("seal")
+            self.refresh_soon()
             return
         parent = template.parent
         if parent.hash not in tree.blocks or decoded.hash in tree.blocks or tree.is_full():
+            self.refresh_soon()
             return
         self.found += 1
         node = tree.add(decoded, parent)

@@ -20,6 +20,7 @@ from quorate.base.native import mypyc_attr
 from quorate.base.rng import Rng
 from quorate.base.types import Address, Hash, Height, Nanoseconds
 from quorate.consensus.pow_difficulty import compute_work
+from quorate.consensus.pow_headers import Header, decode_certificate, decode_header
 from quorate.consensus.pow_peers import Orphan, Orphans, Peer
 from quorate.consensus.pow_tree import INVALID, VALID, Node, Tree, make_genesis_node
 from quorate.consensus.pow_types import (
@@ -30,13 +31,10 @@ from quorate.consensus.pow_types import (
     Block,
     GetBlocks,
     GetHeaders,
-    Header,
     Headers,
     Missing,
     Place,
     Settings,
-    decode_certificate,
-    decode_header,
 )
 from quorate.consensus.replica import (
     Blame,
@@ -56,7 +54,7 @@ MAX_ASKING = 2
 """Peers that are asked for headers at a time."""
 MAX_FLYING = 32
 """Blocks that one peer is asked for at a time."""
-MIN_ORPHAN_SHARE = 16
+MIN_WORTH_SHARE = 16
 """An orphan has at least the work of a block at the tip over this."""
 WINDOW = 256
 """Blocks over the linked ones whose bodies are fetched."""
@@ -100,7 +98,9 @@ class Links(Replica):
         self.orphans = Orphans()
         self.fetch_due: Nanoseconds = 0
         self.refused: tuple[int, Height] | None = None
-        """A heavier chain that forks below the last final block: its work, and where."""
+        """A heavier chain that forks below the last final block: the work that was told of it, and
+        where.
+        """
 
     # ---- peers come and go
 
@@ -145,16 +145,37 @@ class Links(Replica):
             self.out.append(Send(who, announcement))
 
     def relay(self) -> None:
-        """Tell some of the peers that have not shown that they know the tip."""
-        hash = self.tree.head.hash
-        waiting = [a for a, peer in self.peers.items() if peer.is_here and peer.seen != hash]
-        for _ in range(min(self.settings.relay_peers, len(waiting))):
-            self.tell(waiting.pop(self.rng.below(len(waiting))))
+        """Tell some of the peers that have not shown that they know the tip: the more have shown it
+        beside the first, the fewer, but one (counters, as of Demers and others, 1987).
+        """
+        hash, announcement = self.tree.head.hash, self.make_announcement()
+        if announcement is None:
+            return
+        waiting: list[tuple[Address, Peer]] = []
+        shown = 0
+        for who, peer in self.peers.items():
+            if not peer.is_here:
+                continue
+            if peer.seen == hash:
+                shown += 1
+            else:
+                waiting.append((who, peer))
+        most = self.settings.relay_peers
+        count = max(most - max(shown - 1, 0), min(most, 1))
+        for _ in range(min(count, len(waiting))):
+            who, peer = waiting.pop(self.rng.below(len(waiting)))
+            peer.seen = hash
+            self.out.append(Send(who, announcement))
 
     # ---- hearing of blocks
 
     def on_announce(self, now: Nanoseconds, sender: Address, m: Announce) -> None:
         peer = self.get_peer(now, sender)
+        head = self.tree.head
+        if head.header is not None and m.header == head.header.raw:
+            # What most peers tell most of the time.
+            peer.final, peer.seen, peer.claim = m.final, head.hash, head.work
+            return
         header = self.decode(sender, m.header)
         if header is None:
             return
@@ -285,10 +306,7 @@ class Links(Replica):
         if header.height <= self.tree.root.height or header.hash in self.orphans.by_hash:
             self.drop("old_block")
             return
-        floor = compute_work(self.tree.best.next_target) // MIN_ORPHAN_SHARE
-        if compute_work(header.target) < floor or not self.keys.verify_seal(
-            header.get_sealed(), header.nonce, header.target
-        ):
+        if not self.has_worth(header, self.tree.best):
             self.drop("cheap_orphan")
             return
         self.orphans.add(Orphan(header, payload, sender))
@@ -372,11 +390,30 @@ class Links(Replica):
         if header.height > root.height + 1:
             self.ask_headers(now, sender, peer, below=header.height - 1)
             return
-        if peer.claim > self.tree.head.work:
-            first = header.height if self.refused is None else self.refused[1]
-            self.refused = (peer.claim, min(first, header.height))
+        if peer.claim > self.tree.head.work and self.has_worth(header, root):
+            work, first = self.refused or (0, header.height)
+            self.refused = (max(work, peer.claim), min(first, header.height))
         self.drop("fork_below_final")
         self.leave(now, peer)
+
+    def has_worth(self, header: Header, place: Node) -> bool:
+        """Whether there is work behind a header that cannot be judged, about as much as blocks
+        over `place` take: otherwise telling it cost nothing.
+        """
+        floor = compute_work(place.next_target) // MIN_WORTH_SHARE
+        return compute_work(header.target) >= floor and self.keys.verify_seal(
+            header.get_sealed(), header.nonce, header.target
+        )
+
+    def look_at_refused(self) -> None:
+        """A refused chain is people's business until the own tip is heavier by as much as makes a
+        block final: two branches that are about equal would raise and end the alarm all the time.
+        """
+        if self.refused is not None:
+            head = self.tree.head
+            lead = self.settings.final_depth * compute_work(head.next_target)
+            if head.work >= self.refused[0] + lead:
+                self.refused = None
 
     def ask_headers(
         self, now: Nanoseconds, who: Address, peer: Peer, below: Height | None = None

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from quorate.base.types import Address, Hash, Height, Nanoseconds
-from quorate.consensus.pow_types import Header
+from quorate.consensus.pow_headers import Header
 
 MAX_ORPHANS = 64
 MAX_ORPHANS_OF_PEER = 8

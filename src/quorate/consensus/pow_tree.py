@@ -10,14 +10,8 @@ from collections.abc import Iterator
 from quorate.base.native import mypyc_attr
 from quorate.base.types import Hash, Height, Milliseconds
 from quorate.consensus.pow_difficulty import compute_next_target, compute_target, compute_work
-from quorate.consensus.pow_types import (
-    MAX_LOCATOR,
-    Certificate,
-    Header,
-    Place,
-    Settings,
-    encode_certificate,
-)
+from quorate.consensus.pow_headers import Certificate, Header, encode_certificate
+from quorate.consensus.pow_types import MAX_LOCATOR, Place, Settings
 
 MAX_BLOCKS = 1 << 18
 """In the tree, most of them headers while a long chain is caught up with."""

@@ -24,8 +24,8 @@ from quorate.consensus.pow_difficulty import (
     compute_work,
     format_rate,
 )
-from quorate.consensus.pow_types import Header as WorkHeader
-from quorate.consensus.pow_types import decode_certificate, decode_header
+from quorate.consensus.pow_headers import Header as WorkHeader
+from quorate.consensus.pow_headers import decode_certificate, decode_header
 from quorate.crypto.hashes import HEAD_BYTES, compute_seal, keccak256
 from quorate.ledger.payload import parse_head
 from quorate.light.anchor import Anchor

@@ -19,7 +19,6 @@ from quorate.ledger.application import Application, Executed
 from quorate.ledger.payload import parse_head
 from quorate.node.execution import (
     MAX_CHECKS,
-    WANT_TIMER,
     Execution,
     Outcome,
     find_foreign_parent,
@@ -137,6 +136,7 @@ class Branches(Execution):
     __slots__ = (
         "blocks",
         "dirty",
+        "fresh",
         "head",
         "refused",
         "root",
@@ -182,7 +182,9 @@ class Branches(Execution):
         self.head: Head | None = None
         """Named before its block was executed."""
         self.dirty = False
-        """Whether readers do not see the adopted branch yet."""
+        """Whether something has changed that readers do not see yet."""
+        self.fresh = False
+        """Whether the pool has had something to offer since a template was built."""
 
     # ---- what to mine or propose
 
@@ -193,17 +195,14 @@ class Branches(Execution):
         above = self.blocks.get(want.parent)
         if above is None or want.height != above.executed.height + 1:
             return
-        wait = 0 if want.force else self.compute_wait_ms()
-        if wait is None:
-            return
-        if wait:
-            self.port.set_timer(WANT_TIMER, wait * 1_000_000)
+        if not want.force and not (self.fresh and self.ready):
+            # Another template would be like the last one; `on_work` tells when that changes.
             return
         if not want.build:
             self.want = None
             self.interpreter.submit(want.height, NOTHING)
             return
-        self.building = True
+        self.building, self.fresh = True, False
         application, now_ms = self.application, self.port.wall_ms()
         limit = self.settings.max_payload_bytes
         self.port.work(
@@ -228,6 +227,11 @@ class Branches(Execution):
         self.want = None
         self.count("payloads_built")
         self.interpreter.submit(want.height, outcome.value)
+
+    def on_work(self, ready: bool, has_items: bool) -> None:
+        if ready and not self.settling:
+            self.fresh = True
+        super().on_work(ready, has_items)
 
     # ---- what is acceptable
 
@@ -362,9 +366,14 @@ class Branches(Execution):
             self.port.log(
                 "info", "branch abandoned", height=height, depth=depth, fork=self.fork_height(block)
             )
+        # Further up in one step, a block between may hold what no other does.
+        is_moved = bool(depth) or block.above is not self.tip
         self.tip, self.latest, self.latest_at = block, block.executed, self.port.now()
         self.dirty = True
-        self.settle()
+        if is_moved:
+            self.start_settling()
+        else:
+            self.settle()
         self.commit()
         self.answer_want()
 
@@ -454,7 +463,7 @@ class Branches(Execution):
         self.blocks = kept
         if self.tip.envelope not in kept:
             self.tip, self.latest, self.latest_at = self.root, self.final, self.port.now()
-            self.settle()
+            self.start_settling()
         height = self.final.height
         stale = [c for group in self.waiting.values() for c in group.values() if c.height <= height]
         for effect in stale:
@@ -470,15 +479,16 @@ class Branches(Execution):
     def tell_applied(self, executed: Executed) -> None:
         self.interpreter.applied(executed.height, [])
 
-    def settle(self) -> None:
-        # Also after a block without items: what an abandoned one held waits again.
-        self.start_settling()
-
     def commit(self) -> None:
         """Make readers see what has changed, unless that is under way."""
         if not self.committing and self.dirty:
-            self.dirty = False
             self.start_commit()
+
+    def write(self) -> Height:
+        # Before it is written, since what changes meanwhile may be too late; what has changed since
+        # this was asked for (a tip often makes another block final) is written with the rest.
+        self.dirty = False
+        return self.application.commit()
 
     def on_committed(self, outcome: Outcome[Height]) -> None:
         if outcome.value is not None:

@@ -494,9 +494,11 @@ class Execution:
 
     def start_commit(self) -> None:
         self.committing = True
-        self.port.work(
-            "commit", guard("cannot write the store", self.application.commit), self.on_committed
-        )
+        self.port.work("commit", guard("cannot write the store", self.write), self.on_committed)
+
+    def write(self) -> Height:
+        """Write the store, on a lane of its own."""
+        return self.application.commit()
 
     def on_committed(self, outcome: Outcome[Height]) -> None:
         self.committing = False

@@ -75,6 +75,7 @@ class Interpreter:
         "durable",
         "echo",
         "flushing",
+        "frame",
         "leader",
         "looped",
         "me",
@@ -85,6 +86,7 @@ class Interpreter:
         "port",
         "records",
         "replica",
+        "said",
         "send",
         "stopped",
         "synced",
@@ -128,6 +130,9 @@ class Interpreter:
         self.durable: Height = 0
         """Of the application."""
         self.pending: list[Pending] = []
+        self.said: Message | None = None
+        self.frame = b""
+        """What was sent last, and its encoding."""
         self.leader: Address | None = None
         """Who proposes alone, as last told to `on_leader`."""
         self.on_leader: Callable[[], None] | None = None
@@ -336,8 +341,11 @@ class Interpreter:
     def on_send(self, effect: Send) -> None:
         if effect.to == self.me:
             self.looped.append(effect.message)
-        else:
-            self.send(effect.to, encode(effect.message))
+            return
+        if effect.message is not self.said:
+            # Often the same goes to several, one after another.
+            self.said, self.frame = effect.message, encode(effect.message)
+        self.send(effect.to, self.frame)
 
     def on_broadcast(self, effect: Broadcast) -> None:
         self.broadcast(encode(effect.message))

@@ -6,7 +6,7 @@ import msgspec
 
 from quorate.base.errors import Invalid
 from quorate.base.types import Height, Member
-from quorate.consensus import pow_types, raft_types
+from quorate.consensus import pow_headers, raft_types
 from quorate.consensus.certificate import ENVELOPE_BYTES, Envelope, decode_certificate
 from quorate.consensus.membership import MAX_MEMBERS
 from quorate.consensus.replica import Situation
@@ -107,7 +107,7 @@ class Membership:
         headers: list[str] = []
         for height in range(first, first + min(count, MAX_HEADERS)):
             decision = self.store.view.decision(height)
-            if decision is None or decision[1][:1] != bytes((pow_types.VERSION,)):
+            if decision is None or decision[1][:1] != bytes((pow_headers.VERSION,)):
                 break
             headers.append(to_hex(decision[1][1 : 1 + ENVELOPE_BYTES]))
         return msgspec.json.encode(headers)
@@ -135,8 +135,8 @@ def describe_certificate(certificate: bytes) -> dict[str, Any]:
                 "index": hex(held.index),
                 "holders": [to_hex(address) for address in held.holders],
             }
-        if certificate[:1] == bytes((pow_types.VERSION,)):
-            return describe_work(pow_types.decode_certificate(certificate))
+        if certificate[:1] == bytes((pow_headers.VERSION,)):
+            return describe_work(pow_headers.decode_certificate(certificate))
         found = decode_certificate(certificate)
     except Invalid:
         return {}
@@ -150,7 +150,7 @@ def describe_certificate(certificate: bytes) -> dict[str, Any]:
     }
 
 
-def describe_work(found: pow_types.Certificate) -> dict[str, Any]:
+def describe_work(found: pow_headers.Certificate) -> dict[str, Any]:
     header = found.header
     return {
         "header": {

@@ -14,18 +14,9 @@ from msgspec.structs import replace
 from quorate.base.rng import Rng
 from quorate.base.types import Address, Hash, Height, Nanoseconds
 from quorate.consensus.pow import Pow
+from quorate.consensus.pow_headers import decode_header, make_header, put_nonce
 from quorate.consensus.pow_tree import Node
-from quorate.consensus.pow_types import (
-    Announce,
-    Block,
-    GetHeaders,
-    Headers,
-    Missing,
-    Settings,
-    decode_header,
-    make_header,
-    put_nonce,
-)
+from quorate.consensus.pow_types import Announce, Block, GetHeaders, Headers, Missing, Settings
 from quorate.consensus.replica import Broadcast, Decision, Effect, Keys, Send
 from quorate.crypto.hashes import HEAD_BYTES, hash_payload, keccak256
 from quorate.ledger.payload import compose, parse_head

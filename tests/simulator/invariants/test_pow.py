@@ -3,7 +3,7 @@
 from typing import Any
 
 from quorate.consensus.pow_difficulty import compute_next_target
-from quorate.consensus.pow_types import decode_header, make_header, put_nonce
+from quorate.consensus.pow_headers import decode_header, make_header, put_nonce
 from quorate.crypto.hashes import keccak256
 from quorate.simulator.invariants.pow import PATIENCE_NS, PowRules, compute_following
 from quorate.simulator.sealing import make_token

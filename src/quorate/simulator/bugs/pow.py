@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from quorate.base.types import Address, Hash, Height, Milliseconds, Nanoseconds
 from quorate.consensus.pow import Pow, Template
 from quorate.consensus.pow_difficulty import compute_target, compute_work
+from quorate.consensus.pow_headers import Header, make_header
 from quorate.consensus.pow_tree import Node, Tree
-from quorate.consensus.pow_types import Header, make_header
 from quorate.consensus.replica import Broadcast, Effect, Replica, Seal
 from quorate.crypto.hashes import HEAD_BYTES, hash_payload, keccak256, read_timestamp
 from quorate.ledger.application import Executed

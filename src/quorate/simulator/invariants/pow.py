@@ -2,7 +2,7 @@
 
 Sources: Nakamoto 2008, sections 4 and 5 (work, and the longest chain as the one with most of it);
 Garay, Kiayias, Leonardos, "The Bitcoin backbone protocol", EUROCRYPT 2015 (common prefix, chain
-growth). Header and target follow the docstrings of `quorate.consensus.pow_types` and
+growth). Header and target follow the docstrings of `quorate.consensus.pow_headers` and
 `quorate.consensus.pow_difficulty`; the arithmetic here is its own.
 
 Properties:
@@ -24,8 +24,6 @@ Properties:
 
 from collections.abc import Callable, Iterable
 
-from msgspec import Struct
-
 from quorate.base.types import Address, Hash, Height, Nanoseconds
 from quorate.crypto.hashes import keccak256
 from quorate.simulator.invariants.chain import Report
@@ -44,18 +42,26 @@ VerifySeal = Callable[[bytes, int, int], bool]
 """Called with a header whose nonce is zero, the nonce and the target."""
 
 
-class Known(Struct, frozen=True, gc=False):
+class Known:
     """A block by its header, with what follows from it by the judge's own arithmetic."""
 
-    hash: Hash
-    height: Height
-    parent: Hash
-    proposer: Address
-    time_ms: int
-    target: int
-    work: int
-    """From genesis on."""
-    next_target: int
+    __slots__ = ("hash", "height", "next_target", "parent", "proposer", "target", "time_ms", "work")
+
+    def __init__(
+        self,
+        hash: Hash,
+        height: Height,
+        parent: Hash,
+        proposer: Address,
+        time_ms: int,
+        target: int,
+        work: int,
+        next_target: int,
+    ) -> None:
+        self.hash, self.height, self.parent, self.proposer = hash, height, parent, proposer
+        self.time_ms, self.target, self.next_target = time_ms, target, next_target
+        self.work = work
+        """From genesis on."""
 
 
 def compute_following(
@@ -99,6 +105,7 @@ class PowRules:
         "min_difficulty",
         "now",
         "report",
+        "right",
         "verdicts",
         "verify_seal",
         "window",
@@ -122,6 +129,8 @@ class PowRules:
         origin = Known(genesis, 0, b"", b"", 0, target, 0, target)
         self.blocks: dict[Hash, Known] = {genesis: origin}
         """All blocks whose headers are right."""
+        self.right: dict[bytes, Hash] = {}
+        """The hashes of those headers: most are told many times."""
         self.now: Nanoseconds = 0
         """Of the one who tells."""
         self.born: dict[Hash, Nanoseconds] = {}
@@ -135,11 +144,10 @@ class PowRules:
 
     def find_header_fault(self, raw: bytes, *, sealed: bool = True) -> str:
         """Return what is wrong with a header, or nothing; a right one is known from then on."""
+        if raw in self.right:
+            return ""
         if len(raw) != HEADER_BYTES or raw[:16] != NAME:
             return f"{len(raw)} bytes of 0x{raw[:16].hex()}, expected a header of {HEADER_BYTES}"
-        digest = keccak256(raw)
-        if digest in self.blocks:
-            return ""
         parent = self.blocks.get(raw[52:84])
         height, time_ms = int.from_bytes(raw[16:24], "big"), int.from_bytes(raw[84:92], "big")
         target = int.from_bytes(raw[116:148], "big")
@@ -162,6 +170,7 @@ class PowRules:
                 target, time_ms - parent.time_ms, self.interval_ms, self.window, self.min_difficulty
             )
         work = parent.work + (1 << 256) // (target + 1)
+        digest = self.right[raw] = keccak256(raw)
         self.born[digest] = self.now
         self.blocks[digest] = Known(
             digest, height, parent.hash, raw[32:52], time_ms, target, work, following
@@ -170,11 +179,15 @@ class PowRules:
 
     def keep(self, who: Address, header: bytes) -> None:
         """A block is durable at a machine."""
-        self.kept.setdefault(who, {})[keccak256(header)] = None
+        self.kept.setdefault(who, {})[self.get_hash(header)] = None
+
+    def get_hash(self, header: bytes) -> Hash:
+        known = self.right.get(header)
+        return keccak256(header) if known is None else known
 
     def tell(self, who: Address, header: bytes) -> None:
         """An honest machine sends a whole block."""
-        if header[32:52] == who and keccak256(header) not in self.kept.get(who, ()):
+        if header[32:52] == who and self.get_hash(header) not in self.kept.get(who, ()):
             height = int.from_bytes(header[16:24], "big")
             self.report("write first", f"tells of its block of height {height} too early", who)
         self.say(who, [header])

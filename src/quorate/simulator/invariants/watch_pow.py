@@ -13,18 +13,13 @@ from typing import TYPE_CHECKING, Any
 from quorate.base.types import Address, Hash, Height, Nanoseconds
 from quorate.consensus import ENGINES
 from quorate.consensus.pow_difficulty import compute_reversal_probability
+from quorate.consensus.pow_headers import decode_certificate, put_nonce
 from quorate.consensus.pow_tree import INVALID
-from quorate.consensus.pow_types import (
-    Announce,
-    Block,
-    Headers,
-    Kept,
-    decode_certificate,
-    put_nonce,
-)
+from quorate.consensus.pow_types import Announce, Block, Headers, Kept
 from quorate.consensus.replica import Head, Seal
 from quorate.ledger.application import Executed
 from quorate.simulator.invariants.pow import PowRules
+from quorate.simulator.invariants.watched import make_watched
 from quorate.simulator.plan import MS, SECOND
 
 if TYPE_CHECKING:
@@ -81,7 +76,9 @@ class PowWatch:
     # ---- what is said and written
 
     def on_announce(self, machine: "Machine", m: Announce) -> None:
-        self.on_said(machine, [m.header])
+        rules = self.rules
+        if rules is None or m.header not in rules.right:
+            self.on_said(machine, [m.header])
 
     def on_headers(self, machine: "Machine", m: Headers) -> None:
         self.on_said(machine, m.headers)
@@ -271,27 +268,3 @@ def is_behind(machine: "Machine") -> bool:
     replica: Any = machine.node.replica
     best, head = replica.tree.best, replica.tree.head
     return bool(best.work > head.work) or replica.get_target() is not None
-
-
-def make_watched(watch: PowWatch, kind: type[Any]) -> type[Any]:
-    """Return a subclass of an engine that tells of its answers, and does nothing else."""
-
-    class Watched(kind):  # type: ignore[misc]
-        __slots__ = ()
-
-        def checked(
-            self,
-            now: Nanoseconds,
-            height: Height,
-            payload: bytes,
-            valid: bool,
-            envelope: Hash = b"",
-        ) -> None:
-            watch.on_checked(self.me, envelope, valid)
-            super().checked(now, height, payload, valid, envelope)
-
-        def sealed(self, now: Nanoseconds, header: bytes, nonce: int) -> None:
-            watch.on_sealed(self.me, header, nonce)
-            super().sealed(now, header, nonce)
-
-    return Watched
