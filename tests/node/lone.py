@@ -97,3 +97,4 @@ class Lone(Replica):
         return Situation(self.height, 0, "follow", None, "a decision", "", [], None)
 
     HANDLERS: ClassVar[dict[type[Message], Any]] = {Decision: on_decision}
+    SHOWN: ClassVar[dict[type[Message], Any]] = {Decision: lambda m: m.height - 1}

@@ -83,8 +83,10 @@ class Bench:
             software="test",
             height=0,
             open_to=lambda address: True,
+            is_member=lambda address: True,
             on_greeted=lambda peer: None,
             on_height=lambda height: None,
+            on_shown=lambda height: None,
         )
         self.discovery = Discovery(
             anything,

@@ -632,6 +632,16 @@ Raft.HANDLERS = {
 }
 
 
+def get_shown(m: Append) -> Height:
+    """Return what entries show of their leader: a payload is asked for when the one before it was
+    executed.
+    """
+    return m.entries[0].height - 1 if m.entries else -1
+
+
+Raft.SHOWN = {Append: get_shown}
+
+
 def are_sound(entries: list[Entry], height: Height) -> bool:
     """Whether entries can follow one whose height is `height`: heights count payloads, and each
     envelope is one of this engine around the payload beside it.

@@ -147,6 +147,10 @@ class Replica(ABC):
     """The messages of this engine, `Decision` among them."""
     RECORDS: ClassVar[tuple[type[Record], ...]]
     HANDLERS: ClassVar[dict[type[Message], Callable[[Any, Nanoseconds, Address, Any], None]]]
+    SHOWN: ClassVar[dict[type[Message], Callable[[Any], Height]]] = {}
+    """Messages that show by themselves which height their sender has finished and executed: peers
+    who say them need not tell it, and whoever hears them knows what it lacks.
+    """
     ECHO: ClassVar[bool] = True
     """Whether this engine needs the copies of its own broadcasts; without, none may come."""
     OPEN: ClassVar[bool] = False

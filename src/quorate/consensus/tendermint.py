@@ -626,3 +626,11 @@ Tendermint.HANDLERS = {
     Status: Tendermint.on_status,
     Decision: Tendermint.on_decision,
 }
+
+
+def get_shown(m: Proposal | Vote | Status | Decision) -> Height:
+    """Return what a message shows: nobody speaks of a height before the last one is executed."""
+    return m.height - 1
+
+
+Tendermint.SHOWN = {Proposal: get_shown, Vote: get_shown, Status: get_shown, Decision: get_shown}

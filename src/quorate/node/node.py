@@ -88,6 +88,7 @@ class Node:
         self.accusations: list[Accuse] = []
         messages = type(replica).WIRE if open is None else (*type(replica).WIRE, *OPEN_MESSAGES)
         self.decode = make_decoder(messages).decode
+        self.shown = type(replica).SHOWN
         self.max_frame_bytes = settings.max_frame_bytes
         self.max_waiting = settings.max_waiting_effects
         self.records = make_record_decoder(type(replica).RECORDS)
@@ -105,8 +106,10 @@ class Node:
             software=software,
             height=self.execution.final.height,
             open_to=self.is_open_to,
+            is_member=self.is_member,
             on_greeted=self.on_greeted,
             on_height=self.on_height,
+            on_shown=lambda height: self.sync.on_shown(height),
         )
         self.peers.is_rare = replica.OPEN
         self.interpreter = Interpreter(
@@ -439,6 +442,9 @@ class Node:
             # The disk does not keep up.
             self.count("dropped_congested")
         else:
+            shown = self.shown.get(type(message))
+            if shown is not None:
+                self.peers.show(peer, shown(message))
             self.interpreter.receive(now, address, message)
 
     # ---- what the parts tell each other
@@ -501,6 +507,12 @@ class Node:
         if members is not self.validators:
             self.validators = members
             self.members = [m.address for m in members]
+            if self.started:
+                self.peers.look_for_outsiders()
+
+    def is_member(self, address: Address) -> bool:
+        """Whether somebody takes part in agreeing on the height after the final one."""
+        return address in self.members
 
     def is_open_to(self, address: Address) -> bool:
         """Only members and configured peers are talked to, unless membership is open."""

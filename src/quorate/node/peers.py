@@ -4,10 +4,13 @@ Handshake. Each side says `Hello` at once; nothing else is listened to before it
 lost even so (the simulator's links lose any frame), so `Hello` is said again until the other's was
 heard.
 
-Heights. A node tells its final height when it has grown, at most every `tip_ms`, and again while a
-connected peer seems to be behind; each `Tip` also says what its sender last heard of the receiver,
-and is answered only if that is out of date. An idle network whose members agree therefore says
-nothing.
+Heights. Who votes on a height, or proposes it, shows that it finished the one before
+(`Replica.SHOWN`), so members that agree tell each other nothing more. Every `tip_again_ms` a node
+tells its final height to those who have not shown since the last time that they are as far as it
+was then; an idle network is told its last height once, and says nothing from then on. Who is no
+member hears little of what members say to each other: it is told at most every `tip_ms`. Each `Tip`
+also says what its sender last heard of the receiver, and is answered if that is out of date and
+the answer is of use.
 """
 
 from collections.abc import Callable
@@ -21,6 +24,7 @@ from quorate.node.status import PeerStatus
 from quorate.node.wire import VERSION, Hello, Tip, encode
 
 SECOND: Final = 1_000_000_000
+MILLISECOND: Final = 1_000_000
 HELLO_TIMER: Final = Timer("node.hello")
 TIP_TIMER: Final = Timer("node.tip")
 HELLO_AGAIN: Final = SECOND
@@ -77,6 +81,7 @@ class Peer:
         "strikes",
         "struck_at",
         "told",
+        "told_at",
         "welcome",
     )
 
@@ -86,9 +91,10 @@ class Peer:
         self.greeted = False
         """Its `Hello` was heard on this connection."""
         self.height: Height = 0
-        """The last it told."""
+        """The last it told or showed."""
         self.told: Height = -1
         """The last it was told on this connection."""
+        self.told_at: Nanoseconds = 0
         self.heard_at: Nanoseconds | None = None
         self.left_at: Nanoseconds | None = None
         self.bytes = Allowance(settings.peer_bytes_per_second)
@@ -107,22 +113,29 @@ class Peer:
 class Peers:
     """All peers of a node, those without a connection too.
 
-    `open_to(address)` says whether somebody may be a peer; `on_greeted` and `on_height` are told of
-    a finished handshake and of any news of a peer's height, with it.
+    `open_to(address)` says whether somebody may be a peer, `is_member(address)` whether the engine
+    talks to him; `on_greeted` and `on_height` are told of
+    a finished handshake and of any news of a peer's height, with it, `on_shown` of a height above
+    our own that a peer showed.
     """
 
     __slots__ = (
         "connected",
         "counters",
+        "due",
         "engine",
         "genesis",
+        "has_outsiders",
         "height",
+        "is_member",
         "is_rare",
         "known",
+        "mark",
         "on_blamed",
         "on_foreign",
         "on_greeted",
         "on_height",
+        "on_shown",
         "open_to",
         "port",
         "settings",
@@ -143,14 +156,17 @@ class Peers:
         software: str,
         height: Height,
         open_to: Callable[[Address], bool],
+        is_member: Callable[[Address], bool],
         on_greeted: Callable[[Peer], None],
         on_height: Callable[[Height], None],
+        on_shown: Callable[[Height], None],
     ) -> None:
         self.port, self.settings, self.counters = port, settings, counters
         self.genesis, self.engine, self.software = genesis, engine, software
         self.height = height
         """This node's own final height."""
-        self.open_to, self.on_greeted, self.on_height = open_to, on_greeted, on_height
+        self.open_to, self.is_member = open_to, is_member
+        self.on_greeted, self.on_height, self.on_shown = on_greeted, on_height, on_shown
         self.on_blamed: Callable[[Peer, int, str], None] | None = None
         """In open networks: who keeps the score, told of each fault with its points."""
         self.on_foreign: Callable[[Address], None] | None = None
@@ -161,8 +177,15 @@ class Peers:
         self.tip_set = False
         """Whether the timer runs."""
         self.tip_soon = False
-        """Whether it runs because the own height has grown."""
+        """Whether it runs for those who are no members."""
         self.told_at: Nanoseconds = 0
+        """When the timer last fell."""
+        self.mark: Height = height
+        """The own height when members were last looked at."""
+        self.due: Nanoseconds = 0
+        """When that is to be done again."""
+        self.has_outsiders = False
+        """Whether some of those connected are no members."""
         self.is_rare = False
         """Whether heights are for people alone: an open engine finds what it misses itself."""
 
@@ -188,6 +211,7 @@ class Peers:
         peer.connected = peer.greeted = False
         peer.left_at = self.port.now()
         self.connected.pop(address, None)
+        self.look_for_outsiders()
         if self.on_blamed is not None:
             # Strangers without number: what there is to remember, discovery remembers.
             del self.known[address]
@@ -252,8 +276,9 @@ class Peers:
         peer.height = m.height
         if not peer.greeted:
             peer.greeted = True
-            peer.told = self.height
+            peer.told, peer.told_at = self.height, self.port.now()
             self.connected[peer.address] = peer
+            self.look_for_outsiders()
             level = "info" if self.on_blamed is None else "debug"
             self.port.log(level, "peer connected", peer=f"0x{peer.address.hex()}", height=m.height)
         if m.heard:
@@ -294,28 +319,54 @@ class Peers:
 
     # ---- heights
 
+    def look_for_outsiders(self) -> None:
+        """See who is a member: connections or members have changed."""
+        self.has_outsiders = not self.is_rare and not all(map(self.is_member, self.connected))
+
     def on_final(self, height: Height) -> None:
         """This node's own height has grown."""
         self.height = height
-        if not self.tip_soon:
-            # The pause until somebody is told again must not hold back what is new.
+        if self.has_outsiders and not self.tip_soon:
+            # Looking at members later must not hold back what is new to others.
             self.tip_set = self.tip_soon = True
             since = self.port.now() - self.told_at
-            pause = RARE_TIP if self.is_rare else self.settings.tip_ms * 1_000_000
-            self.port.set_timer(TIP_TIMER, max(pause - since, 0))
+            self.port.set_timer(TIP_TIMER, max(self.settings.tip_ms * MILLISECOND - since, 0))
+        elif not self.tip_set:
+            self.set_timer()
+
+    def set_timer(self) -> None:
+        """Look at all again after the longer pause."""
+        now = self.port.now()
+        if self.due <= now:
+            pause = RARE_TIP if self.is_rare else self.settings.tip_again_ms * MILLISECOND
+            self.due = now + pause
+        self.tip_set = True
+        self.port.set_timer(TIP_TIMER, self.due - now)
+
+    def show(self, peer: Peer, height: Height) -> None:
+        """A message of the engine shows that its sender has finished a height."""
+        if height > peer.height:
+            peer.height = height
+            if height > self.height:
+                self.on_shown(height)
 
     def on_tip(self, peer: Peer, m: Tip) -> None:
         peer.height = m.height
-        if self.is_rare:
-            self.on_height(m.height)
-            return
-        if m.known != self.height and not (self.tip_set and m.known < self.height):
+        if m.known != self.height and not self.is_rare and self.is_answer_due(peer):
             self.tell(peer)
         self.on_height(m.height)
-        self.watch()
+
+    def is_answer_due(self, peer: Peer) -> bool:
+        """Whether a peer that does not know our height shall hear it at once: it lacks something,
+        or would go on telling its own; what was told just now is under way.
+        """
+        since = self.port.now() - peer.told_at
+        if peer.told == self.height and since < self.settings.tip_again_ms * MILLISECOND // 2:
+            return False
+        return peer.height < self.height or not self.tip_set
 
     def tell(self, peer: Peer) -> None:
-        peer.told = self.height
+        peer.told, peer.told_at = self.height, self.port.now()
         self.port.send(peer.address, encode(Tip(self.height, peer.height)))
 
     def watch(self) -> None:
@@ -323,16 +374,27 @@ class Peers:
         if self.tip_set or self.is_rare:
             return
         for peer in self.connected.values():
-            if peer.height != self.height:
-                self.tip_set = True
-                self.port.set_timer(TIP_TIMER, self.settings.tip_again_ms * 1_000_000)
+            if peer.height < self.height:
+                self.set_timer()
                 return
 
     def on_tip_timer(self) -> None:
+        """Tell those who seem not to know, and go on while there are any."""
+        now = self.told_at = self.port.now()
         self.tip_set = self.tip_soon = False
-        self.told_at = self.port.now()
+        is_due, mark = now >= self.due, self.mark
+        if is_due:
+            self.mark = self.height
         for peer in self.connected.values():
-            if peer.told != self.height or peer.height < self.height:
+            if self.is_rare:
+                is_missing = peer.told != self.height
+            elif peer.height >= self.height:
+                continue
+            elif is_due and peer.height < mark:
+                is_missing = True
+            else:
+                is_missing = peer.told != self.height and not self.is_member(peer.address)
+            if is_missing:
                 self.tell(peer)
         self.watch()
 

@@ -54,9 +54,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Malformed frames of one peer before it is disconnected."""
 
     tip_ms: Milliseconds = 50
-    """Peers are told the height at most this often."""
+    """Peers that are no members are told the height at most this often."""
     tip_again_ms: Milliseconds = 1000
-    """Until a connected peer has said that it is as far, or has caught up."""
+    """Members are told it so often while they have neither told nor shown that they are as far."""
     sync_patience_ms: Milliseconds = 200
     """How long a short gap may last before it is closed by asking, since votes may still close
     it.

@@ -1,11 +1,11 @@
 """Block sync: closing a gap of heights by asking, and answering those who ask.
 
-A node learns from `Hello` and `Tip` that peers are ahead. A short gap is left to the engine's own
-messages for a moment; one that lasts, or a long one, is closed by asking peers for ranges of
-decisions, several requests at a time. Nothing of an answer is trusted: each decision goes through
-the engine, which verifies its certificate, in order. A peer that does not answer in time, or whose
-answer is refused, is left alone for a while and the range is asked of another; what it answers late
-is taken all the same.
+A node learns from `Hello`, `Tip` and what the engine's messages show that peers are ahead. A short
+gap is left to the engine's own messages for a moment, if the engine finished the last height by
+itself; any other is closed by asking peers for ranges of decisions, several requests at a time.
+Nothing of an answer is trusted: each decision goes through the engine, which verifies its
+certificate, in order. A peer that does not answer in time, or whose answer is refused, is left
+alone for a while and the range is asked of another; what it answers late is taken all the same.
 """
 
 from typing import Final
@@ -140,10 +140,20 @@ class Sync:
         else:
             self.consider(best, following)
 
+    def on_shown(self, height: Height) -> None:
+        """A peer showed by a message of the engine that it has finished a height above our own.
+
+        It is often one ahead, and says so by that. But an engine that was just given heights from
+        here has not heard what was said of the one that was under way meanwhile.
+        """
+        following = self.get_next()
+        if height > following or (height == following and self.verified == height - 1):
+            self.update()
+
     def consider(self, best: Height, following: Height) -> None:
         """Decide whether a gap is there to stay."""
         now = self.port.now()
-        if best - following < self.settings.sync_range:
+        if best - following < self.settings.sync_range and self.verified < following - 1:
             if self.suspect is None or self.suspect[0] != following:
                 patience = self.settings.sync_patience_ms * MILLISECOND
                 self.suspect = (following, now + patience)
