@@ -36,9 +36,9 @@ What goes beyond the paper, and deviations:
   decision need majorities of the same sets, so some voter held the decided entry. If L is less,
   L + 1 was decided as well, by a majority of the members of L + 1 among others, and the election
   needs one too: some voter held entry L + 1 and had the more complete log. Either refused its vote.
-* A follower that is far behind is not sent snapshots by its leader: the ledger keeps its blocks,
-  and block sync brings finished heights as `Decision`, which a member's word suffices for. They
-  become the base of its log.
+* A follower that is behind the base of its leader's log is helped by its host: block sync brings
+  finished heights as `Decision`, which a member's word suffices for, or state sync the state at a
+  height (`raft_snapshots`). Either becomes the base of its log.
 * Only power counts, not heads; with equal powers that is the paper's majority.
 * Reads without the log are in `raft_reads`.
 * A leader hands over by TimeoutNow (T3.10) when it is asked to, and when it is voted out once that
@@ -59,8 +59,8 @@ from quorate.consensus.certificate import (
 )
 from quorate.consensus.raft_elections import Progress
 from quorate.consensus.raft_log import Log
-from quorate.consensus.raft_reads import Reads
 from quorate.consensus.raft_situation import describe_situation
+from quorate.consensus.raft_snapshots import Snapshots
 from quorate.consensus.raft_types import (
     ENGINE,
     MAX_ENTRIES,
@@ -68,6 +68,7 @@ from quorate.consensus.raft_types import (
     Append,
     Appended,
     Ballot,
+    Based,
     Certificate,
     Commit,
     Confirm,
@@ -86,7 +87,6 @@ from quorate.consensus.raft_types import (
 from quorate.consensus.replica import (
     NOTHING,
     Base,
-    Checkpoint,
     Decision,
     Deliver,
     Head,
@@ -107,7 +107,7 @@ BYTES_PER_MS = 1000
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Raft(Reads):
+class Raft(Snapshots):
     """One member, or a follower that waits to become one."""
 
     __slots__ = ()
@@ -125,7 +125,7 @@ class Raft(Reads):
         ReadReply,
         Commit,
     )
-    RECORDS: ClassVar[tuple[type[Record], ...]] = (Ballot, Written, Learned)
+    RECORDS: ClassVar[tuple[type[Record], ...]] = (Ballot, Written, Learned, Based)
     TIMEOUTS: ClassVar[dict[str, Callable[[Any, Nanoseconds], None]]]
 
     # ---- start
@@ -157,19 +157,14 @@ class Raft(Reads):
         if isinstance(record, Ballot):
             self.term, self.voted_for = record.term, record.voted_for
         elif isinstance(record, Written):
-            fresh = [entry for entry in record.entries if entry.index > log.base_index]
-            previous = max(record.prev_index, log.base_index)
-            if (fresh and fresh[0].index != previous + 1) or previous > log.last_index:
-                raise Corrupt(
-                    f"journal: entries after index {record.prev_index}, "
-                    f"expected at most {log.last_index}"
-                )
-            log.truncate(previous)
-            log.append(fresh)
+            log.restore(record.prev_index, record.entries)
         else:
-            assert isinstance(record, Learned)
+            assert isinstance(record, Learned | Based)
             if record.height <= self.height:
+                log.settle(decode_certificate(record.certificate).index)
                 return
+            if isinstance(record, Based):
+                raise Corrupt(f"journal: the state was taken over at height {record.height}")
             before = log.find_payload(record.height - 1)
             if before is not None:
                 self.commit_to(before.index, None)
@@ -597,13 +592,8 @@ class Raft(Reads):
         index = log.base_index if entry is None else entry.index
         if entry is None and height != log.base_height:
             return
-        self.heights_since_checkpoint = self.bytes_since_checkpoint = 0
-        later = log.entries[index - log.base_index :]
-        records: list[Record] = [Ballot(self.term, self.voted_for)]
-        if later:
-            records.append(Written(index, later))
-        self.out.append(Checkpoint(height, records))
-        log.forget(index)
+        self.rebase_journal(height, index)
+        log.forget(index, settings.kept_entries)
 
     def get_situation(self, now: Nanoseconds) -> Situation:
         return describe_situation(self)

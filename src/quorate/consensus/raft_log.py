@@ -1,6 +1,7 @@
 """Raft's log in memory: a suffix of all entries above a base that is decided."""
 
-from quorate.consensus.raft_types import KEPT_ENTRIES, Entry
+from quorate.base.errors import Corrupt
+from quorate.consensus.raft_types import Entry
 
 __all__ = ["Log"]
 
@@ -11,11 +12,15 @@ class Log:
     `height` of the base is that of the last payload up to it.
     """
 
-    __slots__ = ("base_height", "base_index", "base_term", "entries")
+    __slots__ = ("base_height", "base_index", "base_term", "entries", "stray")
 
     def __init__(self, index: int, term: int, height: int) -> None:
         self.base_index, self.base_term, self.base_height = index, term, height
         self.entries: list[Entry] = []
+        self.stray = False
+        """While a journal is read: the last record of the base's index held another entry there, so
+        what followed it is none of this log.
+        """
 
     @property
     def last_index(self) -> int:
@@ -79,6 +84,32 @@ class Log:
     def append(self, entries: list[Entry]) -> None:
         self.entries += entries
 
+    def restore(self, previous: int, entries: list[Entry]) -> None:
+        """Take up entries that a journal holds behind an index; they may be older than the base,
+        which is the application's, and may contradict it. Raises Corrupt.
+        """
+        base = self.base_index
+        if previous < base:
+            self.entries = []
+            at = base - previous - 1
+            self.stray = at < len(entries) and entries[at].term != self.base_term
+            entries = [] if self.stray else entries[at + 1 :]
+            previous = base
+        elif self.stray:
+            return
+        if (entries and entries[0].index != previous + 1) or previous > self.last_index:
+            raise Corrupt(
+                f"journal: entries after index {previous}, expected at most {self.last_index}"
+            )
+        self.truncate(previous)
+        self.append(entries)
+
+    def settle(self, index: int) -> None:
+        """While a journal is read: it knew here that what the log held up to an index is decided,
+        and had given up what contradicted it.
+        """
+        self.stray = self.stray and index < self.base_index
+
     def rebase(self, index: int, term: int, height: int) -> None:
         """Let a decided entry be the base: what matches it is kept, anything else is forgotten."""
         if index <= self.base_index:
@@ -88,10 +119,11 @@ class Log:
         else:
             self.entries = []
         self.base_index, self.base_term, self.base_height = index, term, height
+        self.stray = False
 
-    def forget(self, index: int) -> None:
+    def forget(self, index: int, kept: int) -> None:
         """Move the base up, but leave some entries up to a decided index for slow followers."""
-        base = index - KEPT_ENTRIES
+        base = index - kept
         term = self.get_term(base)
         if base > self.base_index and term is not None:
             self.rebase(base, term, self.get_height(base))

@@ -29,8 +29,6 @@ MILLISECOND = 1_000_000
 MAX_PAYLOAD_BYTES = 32 << 20
 MAX_ENTRIES = 1024
 """In one message."""
-KEPT_ENTRIES = 256
-"""Decided entries that a log keeps for followers that are a little behind; others use sync."""
 VERSION = 2
 """Of the certificate below."""
 PREFIX_BYTES = 1 + ENVELOPE_BYTES + 18
@@ -60,6 +58,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     checkpoint_heights: int = 256
     checkpoint_bytes: int = 16 << 20
     """The journal may be cut after this many heights, or payload bytes."""
+    kept_entries: int = 256
+    """Decided entries that a log keeps for followers that are a little behind; others use sync."""
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
@@ -190,6 +190,13 @@ class Learned(Record, frozen=True, array_like=True, gc=False, tag=3):
 
     height: HeightNumber
     payloads: list[bytes]
+    certificate: bytes
+
+
+class Based(Record, frozen=True, array_like=True, gc=False, tag=4):
+    """The application has taken over the state at a height; the log begins behind it."""
+
+    height: HeightNumber
     certificate: bytes
 
 

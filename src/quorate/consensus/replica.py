@@ -4,9 +4,9 @@ A protocol is a value that takes inputs and appends effects. It knows no clock, 
 thread, event loop or randomness of its own; the host (`quorate.node`) carries the effects out,
 in the real world and in the simulator alike.
 
-Inputs: `start`, `receive`, `timeout`, `submit`, `checked`, `applied`, `read`, `hand_over`, and
-for engines of open membership `sealed`, `met`, `parted`; after each of them, or after several, the
-host calls `take` and carries out the effects in order.
+Inputs: `start`, `receive`, `timeout`, `submit`, `checked`, `applied`, `read`, `hand_over`,
+`install`, and for engines of open membership `sealed`, `met`, `parted`; after each of them, or
+after several, the host calls `take` and carries out the effects in order.
 
 1. One input at a time, run to completion: no reentrance, no await, no callback.
 2. Effects happen in list order. Nothing after a `Persist` is visible to anyone before its record is
@@ -34,7 +34,7 @@ The sets of inputs and effects are closed; the effects are in `effects`, and re-
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 from quorate.base.native import mypyc_attr
@@ -153,6 +153,8 @@ class Replica(ABC):
     """
     ECHO: ClassVar[bool] = True
     """Whether this engine needs the copies of its own broadcasts; without, none may come."""
+    TAKES_STATE: ClassVar[bool] = False
+    """Whether the application may jump to a height instead of executing its way there."""
     OPEN: ClassVar[bool] = False
     """Whether anybody may take part without being a member: blocks form a tree, and may be seen,
     and abandoned, before they are final.
@@ -203,6 +205,31 @@ class Replica(ABC):
         read of it lets an operation be decided and reads after that one.
         """
         self.out.append(Readable(number, -1))
+
+    def find_state_fault(
+        self,
+        sender: Address,
+        height: Height,
+        envelope: Hash,
+        certificate: bytes,
+        next_certificate: bytes,
+        payload: Hash,
+        members: Sequence[Sequence[Member]],
+    ) -> str:
+        """Say why the state after a height cannot be taken over from a peer, or "".
+
+        `envelope` is the hash of the envelope that `certificate` is said to be about. `payload` is
+        that of the payload of the height after it, which names its block, and which
+        `next_certificate` is about; `members` agree on the height itself and the two next.
+        """
+        return "this engine takes over no state: what vouches for members who came since is missing"
+
+    def install(self, now: Nanoseconds, base: Base) -> None:
+        """The application has jumped to the state after a height, durably, as far as
+        `find_state_fault` found nothing: begin anew from there, but for what must never be
+        forgotten, such as votes.
+        """
+        raise NotImplementedError("an engine that takes over no state was given one")
 
     def hand_over(self, now: Nanoseconds, to: Address | None) -> str:
         """Let another member lead, chosen by the engine if `to` is None; return why not, or "".

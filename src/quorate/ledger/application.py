@@ -2,7 +2,8 @@
 
 Methods marked *slow* may take milliseconds to seconds; the node calls them through lanes of its
 port, never on the path of a vote: `build`, `check`, `execute` on one, `add`, `settle`, `has_work`
-and `waiting` on another, `commit` on a third, `decision` on a fourth. Lanes run beside each other.
+and `waiting` on another, `commit`, `keep_chunk`, `list_kept` and `import_state` on a third,
+`decision`, `describe_state` and `export_state` on a fourth. Lanes run beside each other.
 They must be deterministic except `build` and `add`, and must not look at a clock.
 
 Executed blocks form a tree over the last final one. `finalize` takes its next step for good;
@@ -13,6 +14,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from quorate.base.errors import Unavailable
 from quorate.base.types import Hash, Height, Member, Milliseconds
 
 
@@ -30,6 +32,17 @@ class Executed(Struct, frozen=True, gc=False):
     members: list[Member]
     """Who agrees on `height + 2`."""
     skipped: list[tuple[Hash, str]]
+
+
+class Snapshot(Struct, frozen=True, array_like=True, gc=False):
+    """The state after a height, as a list of what its chunks hash to."""
+
+    height: Height
+    block: Hash
+    members: list[list[Member]]
+    """Who agrees on the height itself, on the next one, and on the one after that."""
+    chunks: list[Hash]
+    """keccak256 of each chunk, in order. All replicas cut one state into the same chunks."""
 
 
 class Application(Protocol):
@@ -117,3 +130,59 @@ class Application(Protocol):
         height.
         """
         ...
+
+    # ---- the state as a whole, for those who are far behind
+
+    def describe_state(self, height: Height, chunk_bytes: int) -> Snapshot | None:
+        """Slow: the snapshot of the state after a durable height, in chunks of about this size.
+
+        None where the state is no longer held, or cannot be told in chunks: then others execute
+        their way there.
+        """
+        ...
+
+    def export_state(self, snapshot: Snapshot, number: int) -> bytes | None:
+        """Slow: a chunk of a snapshot that was described here lately; None if it is not held."""
+        ...
+
+    def list_kept(self, snapshot: Snapshot) -> list[int]:
+        """Slow: the numbers of the chunks of a snapshot that are kept here; what was kept of any
+        other snapshot is forgotten.
+        """
+        ...
+
+    def keep_chunk(self, snapshot: Snapshot, number: int, chunk: bytes) -> None:
+        """Slow: keep a chunk durably, whose hash is right. The state stays as it is."""
+        ...
+
+    def import_state(self, snapshot: Snapshot, envelope: Hash, certificate: bytes) -> Executed:
+        """Slow: let the state be that of a snapshot of which all chunks are kept, durably and at
+        once: a crash leaves the old state or the new one. Nothing else is executed meanwhile.
+
+        Executed blocks above the old state are forgotten, and older blocks may be. Raises Invalid
+        if the chunks do not give the block; the state is then as before, and no chunk is kept.
+        """
+        ...
+
+
+class Replayed:
+    """The part of an application whose state is not told in chunks: who is behind executes its
+    way there.
+    """
+
+    __slots__ = ()
+
+    def describe_state(self, height: Height, chunk_bytes: int) -> Snapshot | None:
+        return None
+
+    def export_state(self, snapshot: Snapshot, number: int) -> bytes | None:
+        return None
+
+    def list_kept(self, snapshot: Snapshot) -> list[int]:
+        return []
+
+    def keep_chunk(self, snapshot: Snapshot, number: int, chunk: bytes) -> None:
+        raise Unavailable("snapshot: this application takes over no state")
+
+    def import_state(self, snapshot: Snapshot, envelope: Hash, certificate: bytes) -> Executed:
+        raise Unavailable("snapshot: this application takes over no state")

@@ -13,7 +13,7 @@ from quorate._kernel import Block, Ledger, Pool
 from quorate.base.errors import Corrupt, Invalid, Unavailable
 from quorate.base.types import Address, Hash, Height, Member, Milliseconds
 from quorate.crypto.hashes import HEAD_BYTES, keccak256
-from quorate.ledger.application import Executed
+from quorate.ledger.application import Executed, Replayed
 from quorate.ledger.genesis import VALIDATORS
 from quorate.ledger.payload import compose
 
@@ -27,7 +27,7 @@ MAX_SETS = 256
 """Executed blocks whose validator set is remembered; others are read again."""
 
 
-class EthereumLedger:
+class EthereumLedger(Replayed):
     """An `Application` over a `Ledger` and its `Pool`.
 
     `proposer` is written into the payloads that this node builds, and receives their fees.

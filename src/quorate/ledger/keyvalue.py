@@ -21,7 +21,7 @@ from quorate._kernel import KeyValue, KeyValueBlock, KeyValueRun
 from quorate.base.errors import Invalid, Unavailable
 from quorate.base.types import Address, Hash, Height, Member, Milliseconds
 from quorate.crypto.hashes import HEAD_BYTES, keccak256
-from quorate.ledger.application import Executed
+from quorate.ledger.application import Executed, Replayed
 from quorate.ledger.machine import Context, Machine, Refused
 from quorate.ledger.operations import Entry
 from quorate.ledger.payload import compose
@@ -51,7 +51,7 @@ Event = tuple[bytes, int, tuple[bytes, int, int, int] | None]
 """(key, revision, entry or None where it was deleted)"""
 
 
-class KeyValueLedger:
+class KeyValueLedger(Replayed):
     """An `Application` over a `KeyValue`; `machine` None: the built-in operations alone."""
 
     __slots__ = ("agreed", "genesis", "machine", "proposer", "store")

@@ -15,8 +15,8 @@ from quorate.base.errors import Invalid, Unavailable
 from quorate.base.native import mypyc_attr
 from quorate.base.types import Address, Hash, Height, Member, Milliseconds
 from quorate.crypto.hashes import HEAD_BYTES, keccak256
-from quorate.ledger.application import Executed
-from quorate.ledger.opaque_blocks import Branch, Final
+from quorate.ledger.application import Executed, Snapshot
+from quorate.ledger.opaque_blocks import Branch, Final, Start, State, decode_state
 from quorate.ledger.payload import compose, parse_head
 
 MEMBER_PREFIX = b"\x00member"
@@ -29,17 +29,49 @@ MAX_AHEAD_MS = 10_000
 ITEM_OVERHEAD = 5
 """Bytes of an item's header in a body, at most."""
 
+IDENTITY_BYTES = 40
+"""Of an item that is included, in a chunk, about."""
+
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(list[bytes])
 
 
 class OpaqueStore:
-    """What survives a crash: `final[h]` is height `h`. Given from one ledger object to the next."""
+    """What survives a crash. Given from one ledger object to the next."""
 
-    __slots__ = ("final",)
+    __slots__ = ("base", "final", "genesis", "kept", "snapshot")
 
     def __init__(self, genesis: Executed) -> None:
+        self.genesis = genesis
+        self.base = Start(b"", b"", [], {}, None)
         self.final = [Final(genesis, genesis.block, b"", [])]
+        """The height at which the store begins, and all above it."""
+        self.snapshot: Snapshot | None = None
+        self.kept: dict[int, bytes] = {}
+        """Chunks of the snapshot, by number."""
+
+    def get(self, height: Height) -> Final | None:
+        place = height - self.final[0].executed.height
+        return self.final[place] if 0 <= place < len(self.final) else None
+
+    def find(self, height: Height) -> Final | None:
+        """Return what the store held of a height, also of what it gave up when it jumped."""
+        base, found = self.base, self.get(height)
+        while found is None and base.before is not None:
+            base, finals = base.before
+            place = height - finals[0].executed.height
+            found = finals[place] if 0 <= place < len(finals) else None
+        return found
+
+    @property
+    def height(self) -> Height:
+        return self.final[-1].executed.height
+
+    def forget(self, height: Height) -> None:
+        """Lose everything above a height, as a disk does that never wrote it."""
+        while self.final[0].executed.height > height and self.base.before is not None:
+            self.base, self.final = self.base.before
+        del self.final[height - self.final[0].executed.height + 1 :]
 
 
 def make_genesis(name: bytes, members: list[Member]) -> Executed:
@@ -56,6 +88,7 @@ class OpaqueLedger:
     __slots__ = (
         "adopted",
         "branches",
+        "described",
         "encoded",
         "final",
         "genesis",
@@ -71,7 +104,7 @@ class OpaqueLedger:
 
     def __init__(self, store: OpaqueStore, proposer: Address) -> None:
         self.store, self.proposer = store, proposer
-        self.genesis: Hash = store.final[0].executed.block
+        self.genesis: Hash = store.genesis.block
         self.final: dict[Height, Final] = {}
         """Final and not durable yet."""
         self.last: Executed = store.final[-1].executed
@@ -90,28 +123,36 @@ class OpaqueLedger:
         self.pool_bytes = 0
         self.encoded: tuple[list[Member], bytes] = ([], _ENCODER.encode([]))
         """The last members that went into a block, and their bytes: they change rarely."""
-        for final in store.final:
+        self.described: tuple[Snapshot, list[bytes]] | None = None
+        """What others are offered, and its chunks."""
+        self.read_included()
+
+    def read_included(self) -> None:
+        """Learn from the store what is in final blocks."""
+        self.included = dict(self.store.base.included)
+        for final in self.store.final:
             for item in get_items(final.payloads):
                 self.included.setdefault(keccak256(item), final.executed.height)
 
     # ---- the chain
 
     def get_final(self, height: Height) -> Final | None:
-        if 0 <= height < len(self.store.final):
-            return self.store.final[height]
-        return self.final.get(height)
+        return self.store.get(height) or self.final.get(height)
 
     def durable(self) -> Executed:
         return self.store.final[-1].executed
 
     def decision(self, height: Height) -> tuple[Hash, bytes, list[bytes]] | None:
-        final = self.get_final(height)
-        if final is None or height == 0:
+        final = self.get_final(height) if height else None
+        if final is None:
             return None
         return final.envelope, final.certificate, final.payloads
 
     def members(self, height: Height) -> list[Member]:
         final = self.get_final(max(height - 2, 0))
+        place = height - self.store.final[0].executed.height
+        if final is None and 0 <= place < len(self.store.base.members):
+            return self.store.base.members[place]
         if final is None:
             latest = self.last.height + 2
             raise Unavailable(f"members of height {height}: known up to {latest}")
@@ -256,7 +297,74 @@ class OpaqueLedger:
         for height in list(self.final):
             self.store.final.append(self.final[height])
             del self.final[height]
-        return len(self.store.final) - 1
+        return self.store.height
+
+    # ---- the state as a whole
+
+    def describe_state(self, height: Height, chunk_bytes: int) -> Snapshot | None:
+        final = self.store.get(height) if height else None
+        if final is None:
+            return None
+        members = [self.members(height + i) for i in range(3)]
+        if self.described is not None:
+            last = self.described[0]
+            if (last.height, last.block) == (height, final.executed.block):
+                return last
+        below = self.store.get(height - 1)
+        base = self.store.base
+        parent, envelope = base.parent, base.parent_envelope
+        if below is not None:
+            parent, envelope = below.executed.block, below.envelope
+        known = [(identity, at) for identity, at in self.included.items() if at <= height]
+        state = State(final.executed, parent, envelope, final.payloads)
+        chunks = [_ENCODER.encode(state)]
+        step = max(chunk_bytes // IDENTITY_BYTES, 1)
+        chunks += [_ENCODER.encode(known[i : i + step]) for i in range(0, len(known), step)]
+        hashes = [keccak256(chunk) for chunk in chunks]
+        self.described = (Snapshot(height, final.executed.block, members, hashes), chunks)
+        return self.described[0]
+
+    def export_state(self, snapshot: Snapshot, number: int) -> bytes | None:
+        if self.described is None or self.described[0] != snapshot:
+            return None
+        return self.described[1][number] if number < len(snapshot.chunks) else None
+
+    def list_kept(self, snapshot: Snapshot) -> list[int]:
+        store = self.store
+        if store.snapshot != snapshot:
+            store.snapshot, store.kept = snapshot, {}
+        return sorted(n for n, c in store.kept.items() if keccak256(c) == snapshot.chunks[n])
+
+    def keep_chunk(self, snapshot: Snapshot, number: int, chunk: bytes) -> None:
+        if self.store.snapshot == snapshot:
+            self.store.kept[number] = chunk
+
+    def import_state(self, snapshot: Snapshot, envelope: Hash, certificate: bytes) -> Executed:
+        """The block's hash covers what is in the block, and its members; of older items there are
+        the identities alone, for which whoever told the hashes of the chunks stands.
+        """
+        store = self.store
+        kept, store.kept = store.kept, {}
+        state, included = decode_state(snapshot, kept)
+        executed = state.executed
+        block = compute_block(state.parent, state.parent_envelope, executed.members, state.payloads)
+        if (executed.height, executed.block, block) != (
+            snapshot.height,
+            snapshot.block,
+            snapshot.block,
+        ):
+            raise Invalid(f"snapshot: block 0x{block.hex()}, expected 0x{snapshot.block.hex()}")
+        members = [*snapshot.members[:2], executed.members]
+        base = Start(
+            state.parent, state.parent_envelope, members, included, (store.base, store.final)
+        )
+        store.base, store.final = base, [Final(executed, envelope, certificate, state.payloads)]
+        self.final, self.branches, self.shown, self.returned = {}, {}, {}, []
+        self.last, self.adopted = executed, executed.block
+        self.read_included()
+        for identity in [identity for identity in self.pool if identity in self.included]:
+            self.pool_bytes -= len(self.pool.pop(identity))
+        return executed
 
     # ---- the tree
 
@@ -317,6 +425,14 @@ class OpaqueLedger:
                 living.add(block)
                 kept[block] = branch
         self.branches = kept
+
+
+def compute_block(
+    parent: Hash, parent_envelope: Hash, members: list[Member], payloads: list[bytes]
+) -> Hash:
+    """Return the identity of a block."""
+    parts = (parent, parent_envelope, _ENCODER.encode(members), _ENCODER.encode(payloads))
+    return keccak256(b"".join(parts))
 
 
 def get_items(payloads: list[bytes]) -> list[bytes]:

@@ -84,7 +84,9 @@ class Execution:
         "fail",
         "final",
         "has_items",
+        "held",
         "interpreter",
+        "judging",
         "latest",
         "latest_at",
         "on_durable",
@@ -160,6 +162,10 @@ class Execution:
         self.has_items = False
         """Whether anything at all may wait in the pool, executable or not."""
         self.settling = 0
+        self.judging = 0
+        """Checks that are under way."""
+        self.held = False
+        """Whether the state is about to be replaced, so that nothing is begun over this one."""
 
     # ---- what to agree on
 
@@ -187,7 +193,7 @@ class Execution:
     def answer_want(self) -> None:
         """Answer the engine's `Want` if it is time; called whenever that may have changed."""
         want = self.want
-        if want is None or self.building or want.height != self.final.height + 1:
+        if want is None or self.building or self.held or want.height != self.final.height + 1:
             return
         wait = 0 if want.force else self.compute_wait_ms()
         if wait is None:
@@ -257,7 +263,7 @@ class Execution:
     def on_check(self, effect: Check) -> None:
         if effect.height <= self.final.height:
             return
-        if effect.height > self.final.height + 1:
+        if effect.height > self.final.height + 1 or self.held:
             if len(self.checks) >= MAX_CHECKS:
                 self.checks.popleft()
                 self.count("checks_dropped")
@@ -281,6 +287,7 @@ class Execution:
                 return reason, None
             return None, application.execute(parent, [payload], envelope)
 
+        self.judging += 1
         self.port.work(
             "execute",
             guard("cannot check", judge, height),
@@ -293,6 +300,7 @@ class Execution:
         payload: bytes,
         outcome: "Outcome[tuple[str | None, Executed | None]]",
     ) -> None:
+        self.judging -= 1
         if height != self.final.height + 1:
             return
         if outcome.value is None:
@@ -322,7 +330,8 @@ class Execution:
     def speculate(self, payload: bytes) -> None:
         """Execute a payload over `final` before it is decided, since it probably will be."""
         if (
-            payload in self.results
+            self.held
+            or payload in self.results
             or payload in self.speculating
             or len(self.results) + len(self.speculating) >= MAX_RESULTS
         ):
@@ -362,7 +371,7 @@ class Execution:
 
     def advance(self) -> None:
         """Make decided heights final as far as results allow."""
-        if self.advancing:
+        if self.advancing or self.held:
             # An input that a completed height led to: the loop below takes it up.
             return
         self.advancing = True
@@ -489,7 +498,7 @@ class Execution:
 
     def commit(self) -> None:
         """Make everything final durable, unless that is under way."""
-        if not self.committing and self.durable != self.final.height:
+        if not self.committing and not self.held and self.durable != self.final.height:
             self.start_commit()
 
     def start_commit(self) -> None:
@@ -511,6 +520,48 @@ class Execution:
             self.apply()
             self.on_durable(self.durable)
         self.commit()
+
+    # ---- a jump to another height
+
+    def hold(self) -> None:
+        """Begin nothing any more over the state that is there."""
+        self.held = True
+
+    def is_idle(self) -> bool:
+        """Whether nothing that was begun is under way."""
+        return not (
+            self.building
+            or self.executing
+            or self.committing
+            or self.settling
+            or self.judging
+            or self.speculating
+        )
+
+    def resume(self) -> None:
+        """Go on over the state that is there."""
+        self.held = False
+        self.advance()
+        self.release_checks()
+        self.answer_want()
+        self.commit()
+
+    def install(
+        self, executed: Executed, envelope: Hash, certificate: bytes, payloads: list[bytes]
+    ) -> None:
+        """The application's state is that after another height now, and durable; `resume` follows
+        once the engine knows.
+        """
+        height = executed.height
+        self.final = self.latest = executed
+        self.latest_at = self.port.now()
+        self.durable = self.applied = height
+        self.envelope, self.certificate, self.payloads = envelope, certificate, payloads
+        self.delivered = max(self.delivered, height)
+        self.decided = deque(effect for effect in self.decided if effect.height > height)
+        self.executed, self.want = None, None
+        self.verdicts, self.results, self.speculating = {}, {}, {}
+        self.unapplied.clear()
 
     def count(self, name: str, n: int = 1) -> None:
         self.counters[name] = self.counters.get(name, 0) + n

@@ -228,6 +228,12 @@ class Interpreter:
         self.flush()
         return delivers
 
+    def install(self, base: Base) -> None:
+        """The application has jumped to this height, durably."""
+        self.durable = base.height
+        self.replica.install(self.tell_time(), base)
+        self.flush()
+
     def on_durable(self, height: Height) -> None:
         """The application is durable at this height: the journal may be cut."""
         self.durable = height

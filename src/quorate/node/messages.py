@@ -4,6 +4,7 @@ from typing import Annotated, Any, Final, TypeAlias
 
 from msgspec import Meta, Struct
 
+from quorate.base.types import Member
 from quorate.consensus.effects import Decision
 from quorate.node.places import Place
 
@@ -14,6 +15,10 @@ MAX_ITEMS: Final = 1 << 16
 """Transactions in one frame."""
 MAX_PLACES: Final = 250
 """Addresses in one list of peers."""
+MAX_CHUNKS: Final = 1 << 16
+"""Of one snapshot of the state."""
+MAX_CHUNK_BYTES: Final = 8 << 20
+MAX_MEMBERS: Final = 1024
 
 Hash32: TypeAlias = Annotated[bytes, Meta(min_length=32, max_length=32)]
 HeightField: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_HEIGHT)]
@@ -87,7 +92,62 @@ class PeerList(Struct, frozen=True, array_like=True, gc=False, tag=107):
     places: Annotated[list[Told], Meta(max_length=MAX_PLACES)]
 
 
-NodeMessage: TypeAlias = Hello | Tip | GetDecisions | Decisions | Transactions
-NODE_MESSAGES: tuple[type[Struct], ...] = (Hello, Tip, GetDecisions, Decisions, Transactions)
+class GetState(Struct, frozen=True, array_like=True, gc=False, tag=108):
+    """Ask for the newest snapshot of the state that the receiver offers above a height."""
+
+    above: HeightField
+
+
+class State(Struct, frozen=True, array_like=True, gc=False, tag=109):
+    """The answer to `GetState`: what the snapshot is and what vouches for it. Height 0: there is
+    none.
+
+    The block is named by the payload of the next height, of which the head is here (and the hash of
+    its body), and which the next certificate is about.
+    """
+
+    height: HeightField
+    block: Hash32
+    envelope: Hash32
+    certificate: bytes
+    next_certificate: bytes
+    head: Annotated[bytes, Meta(max_length=64)]
+    body: Hash32
+    members: Annotated[
+        list[Annotated[list[Member], Meta(max_length=MAX_MEMBERS)]], Meta(max_length=3)
+    ]
+    chunks: Annotated[list[Hash32], Meta(max_length=MAX_CHUNKS)]
+
+
+class GetChunk(Struct, frozen=True, array_like=True, gc=False, tag=110):
+    """Ask for a chunk of a snapshot that the receiver has offered."""
+
+    height: HeightField
+    block: Hash32
+    number: Annotated[int, Meta(ge=0, lt=MAX_CHUNKS)]
+
+
+class Chunk(Struct, frozen=True, array_like=True, gc=False, tag=111):
+    """The answer to `GetChunk`; empty: it is not held any more."""
+
+    height: HeightField
+    number: Annotated[int, Meta(ge=0, lt=MAX_CHUNKS)]
+    data: Annotated[bytes, Meta(max_length=MAX_CHUNK_BYTES)]
+
+
+NodeMessage: TypeAlias = (
+    Hello | Tip | GetDecisions | Decisions | Transactions | GetState | State | GetChunk | Chunk
+)
+NODE_MESSAGES: tuple[type[Struct], ...] = (
+    Hello,
+    Tip,
+    GetDecisions,
+    Decisions,
+    Transactions,
+    GetState,
+    State,
+    GetChunk,
+    Chunk,
+)
 OPEN_MESSAGES: tuple[type[Any], ...] = (Here, GetPeers, PeerList)
 """Said besides in networks whose membership is open; malformed in others."""

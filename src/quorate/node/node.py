@@ -8,6 +8,7 @@ and answers what the node asks of its `Port`. Calls never overlap. The parts:
     gossip        transactions of clients and peers
     reads         reads that see all that was acknowledged before
     sync          closing gaps of heights, serving those who have one
+    states        taking over a state instead of executing one's way there
     peers         handshake, heights, bounds
     discovery     in open networks: addresses, slots, bans
 """
@@ -35,16 +36,21 @@ from quorate.node.port import Port
 from quorate.node.reads import READ_TIMER, Reads
 from quorate.node.settings import Settings
 from quorate.node.stall import explain, explain_open
+from quorate.node.states import STATE_TIMER, StateSync
 from quorate.node.status import NodeStatus, PeerStatus
 from quorate.node.sync import SYNC_TIMER, Sync
 from quorate.node.wire import (
     OPEN_MESSAGES,
+    Chunk,
     Decisions,
+    GetChunk,
     GetDecisions,
     GetPeers,
+    GetState,
     Hello,
     Here,
     PeerList,
+    State,
     Tip,
     Transactions,
     make_decoder,
@@ -138,19 +144,27 @@ class Node:
             self.is_complete,
         )
         self.interpreter.on_leader = self.gossip.on_leader
-        self.sync = Sync(
-            self.port,
-            settings,
-            self.counters,
-            application,
-            self.peers,
-            self.execution,
-            self.interpreter,
-        )
+        self.make_syncs()
         self.discovery: Discovery | None = None
         self.wire_up()
         if open is not None:
             self.open_up(open)
+
+    def make_syncs(self) -> None:
+        """Make what closes gaps: by blocks, or by the state after one."""
+        parts = (
+            self.port,
+            self.settings,
+            self.counters,
+            self.application,
+            self.peers,
+            self.execution,
+            self.interpreter,
+        )
+        self.sync = Sync(*parts)
+        self.states = self.sync.states = StateSync(
+            *parts, on_installed=self.on_installed, on_over=self.sync.update
+        )
 
     def make_execution(self) -> Execution:
         """Return what carries out decisions, by whether blocks are seen before they are final."""
@@ -183,12 +197,17 @@ class Node:
             GetDecisions: self.sync.on_get_decisions,
             Decisions: self.sync.on_decisions,
             Transactions: self.gossip.on_transactions,
+            GetState: self.states.on_get_state,
+            State: self.states.on_state,
+            GetChunk: self.states.on_get_chunk,
+            Chunk: self.states.on_chunk,
         }
         self.timers: dict[Timer, Callable[[], None]] = {
             WANT_TIMER: self.execution.answer_want,
             HELLO_TIMER: self.peers.on_hello_timer,
             TIP_TIMER: self.peers.on_tip_timer,
             SYNC_TIMER: self.sync.on_timer,
+            STATE_TIMER: self.states.on_timer,
             GOSSIP_TIMER: self.gossip.on_timer,
             AGAIN_TIMER: self.gossip.on_again_timer,
             READ_TIMER: self.reads.on_timer,
@@ -393,15 +412,7 @@ class Node:
             self.fail(f"journal: a record cannot be read by engine {self.engine!r}: {error}")
             return
         height = execution.final.height
-        base = Base(
-            height=height,
-            envelope=execution.envelope,
-            certificate=execution.certificate,
-            payloads=execution.payloads,
-            members=self.application.members(height + 1),
-            next_members=self.application.members(height + 2),
-            own_members=self.application.members(max(height, 1)),
-        )
+        base = self.make_base()
         self.started = True
         self.port.log(
             "info", "node starts", height=height, records=len(records), engine=self.engine
@@ -414,6 +425,20 @@ class Node:
             self.fail(f"{error}: the store ends at height {height} and is older than the journal")
         if self.discovery is not None and not self.failed:
             self.discovery.start()
+
+    def make_base(self) -> Base:
+        """Describe where the application stands."""
+        execution, members = self.execution, self.application.members
+        height = execution.final.height
+        return Base(
+            height=height,
+            envelope=execution.envelope,
+            certificate=execution.certificate,
+            payloads=execution.payloads,
+            members=members(height + 1),
+            next_members=members(height + 2),
+            own_members=members(max(height, 1)),
+        )
 
     def on_frame(self, address: Address, frame: bytes) -> None:
         peer = self.peers.known.get(address)
@@ -483,6 +508,19 @@ class Node:
         self.interpreter.on_durable(height)
         if self.sync.buffer:
             self.sync.update()
+
+    def on_installed(self, executed: Executed) -> None:
+        """The application has taken over the state after a height."""
+        decision = self.application.decision(executed.height)
+        assert decision is not None
+        self.execution.install(executed, *decision)
+        self.follow_members()
+        self.interpreter.install(self.make_base())
+        self.execution.resume()
+        self.execution.settle()
+        self.peers.on_final(executed.height)
+        self.reads.on_final()
+        self.port.committed(executed.height)
 
     def on_accuse(self, effect: Accuse) -> None:
         self.count("accusations")

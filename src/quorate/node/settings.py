@@ -74,6 +74,17 @@ class Settings(Struct, frozen=True, kw_only=True):
     serve_requests: int = 2
     """Requests of one peer that are being answered; more are dropped."""
 
+    state_interval: int = 1024
+    """Snapshots of the state are offered to others at multiples of this height; 0: never."""
+    state_gap: int = 8192
+    """Who is so many heights behind takes over the state at a height, where engine and application
+    can, instead of executing its way there; 0: only where nobody has the blocks any more.
+    """
+    state_chunk_bytes: int = 1 << 18
+    """Of a chunk of a snapshot, about. Only members with the same number can help each other out
+    while one downloads.
+    """
+
     read_timeout_ms: Milliseconds = 5000
     """A linearizable read that has not become possible by then is refused."""
     max_reads: int = 1 << 16

@@ -18,6 +18,7 @@ from quorate.node.guard import GuardedPort
 from quorate.node.interpreter import Interpreter
 from quorate.node.peers import SECOND, Peer, Peers
 from quorate.node.settings import Settings
+from quorate.node.states import StateSync
 from quorate.node.wire import Decisions, GetDecisions, encode
 
 SYNC_TIMER: Final = Timer("node.sync")
@@ -72,6 +73,7 @@ class Sync:
         "settings",
         "shunned",
         "started_at",
+        "states",
         "suspect",
         "timeout_ns",
         "verified",
@@ -106,6 +108,8 @@ class Sync:
         self.shunned: dict[Address, Nanoseconds] = {}
         """Until when peers are not asked."""
         self.feeding = False
+        self.states: StateSync
+        """Set by the node before anything is called."""
 
     # ---- asking
 
@@ -132,6 +136,8 @@ class Sync:
             self.feed()
         best = self.peers.get_best_height()
         following = self.get_next()
+        if self.states.is_active():
+            return
         if best < following:
             if self.active or self.suspect is not None:
                 self.finish()
@@ -153,6 +159,10 @@ class Sync:
     def consider(self, best: Height, following: Height) -> None:
         """Decide whether a gap is there to stay."""
         now = self.port.now()
+        gap = self.settings.state_gap
+        if gap and best - following + 1 >= gap and self.states.begin():
+            self.suspect = None
+            return
         if best - following < self.settings.sync_range and self.verified < following - 1:
             if self.suspect is None or self.suspect[0] != following:
                 patience = self.settings.sync_patience_ms * MILLISECOND
@@ -171,13 +181,17 @@ class Sync:
         self.suspect = None
         if not self.active:
             return
+        self.drop_all()
+        height = self.get_next() - 1
+        self.port.log("info", "caught up", height=height, heights=height - self.started_at + 1)
+
+    def drop_all(self) -> None:
+        """Ask for nothing more, and forget what is here."""
         self.active = False
         self.asked.clear()
         self.buffer.clear()
         self.buffer_bytes = 0
         self.port.cancel_timer(SYNC_TIMER)
-        height = self.get_next() - 1
-        self.port.log("info", "caught up", height=height, heights=height - self.started_at + 1)
 
     def ask(self) -> None:
         """Send requests as far as the bounds allow."""
@@ -253,6 +267,9 @@ class Sync:
         elif not count:
             peer.height = min(peer.height, m.first - 1)
             self.shun(peer.address, "does not have what it told")
+            if m.first == self.get_next() and self.states.begin():
+                # Nobody may have the blocks any more; what is under way would come to nothing.
+                self.drop_all()
         for decision in m.decisions:
             self.keep(peer.address, decision, request)
         self.update()

@@ -87,20 +87,19 @@ class OpaqueStores:
         return OpaqueLedger(store, proposer)
 
     def get_height(self, store: OpaqueStore) -> Height:
-        return len(store.final) - 1
+        return store.height
 
     def forget(self, store: OpaqueStore, height: Height) -> bool:
-        del store.final[height + 1 :]
+        store.forget(height)
         return True
 
     def get_final(self, store: OpaqueStore, height: Height) -> tuple[Hash, list[bytes]] | None:
-        if not 0 <= height < len(store.final):
-            return None
-        final = store.final[height]
-        return final.executed.block, final.payloads
+        final = store.find(height)
+        return None if final is None else (final.executed.block, final.payloads)
 
     def list_items(self, store: OpaqueStore, height: Height) -> tuple[list[bytes], int]:
-        final = store.final[height]
+        final = store.find(height)
+        assert final is not None
         return get_items(final.payloads), final.executed.items
 
     def make_item(self, number: int, account: int, nonce: int) -> tuple[bytes, bytes]:

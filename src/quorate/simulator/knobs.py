@@ -38,6 +38,9 @@ NODE: dict[str, tuple[int, ...]] = {
     "sync_reply_bytes": (1, 2000),
     "sync_buffer_bytes": (1, 4000),
     "serve_requests": (1,),
+    "state_interval": (0, 1, 3),
+    "state_gap": (0, 2, 5),
+    "state_chunk_bytes": (80, 400),
     "max_uncommitted": (1, 3),
     "max_waiting_effects": (16, 64),
 }
@@ -61,6 +64,7 @@ ENGINES: dict[str, dict[str, tuple[int, ...]]] = {
         "max_append_bytes": (1, 4096),
         "checkpoint_heights": (1, 2, 5),
         "checkpoint_bytes": (1, 2000),
+        "kept_entries": (1, 4),
     },
     "pow": {
         "interval_ms": (120, 1000),
@@ -78,6 +82,8 @@ ENGINES: dict[str, dict[str, tuple[int, ...]]] = {
 }
 LEADING: dict[str, tuple[int, ...]] = {"forward": (1,)}
 """Of nodes whose engine has one leader; a yes or no."""
+FAR_BEHIND: dict[str, int] = {"state_interval": 2, "state_gap": 3, "state_chunk_bytes": 200}
+"""Of nodes whose engine takes over states: who is a little behind takes one over."""
 HASTE: dict[str, dict[str, Milliseconds]] = {
     "tendermint": {
         "propose_ms": 200,
@@ -109,7 +115,10 @@ def turn_knobs(world: "World") -> None:
     permille = plan.profile.knobs
     if not permille:
         return
-    node: dict[str, Any] = dict(choose_node_settings(tape, "knob", permille))
+    node: dict[str, Any] = {}
+    if plan.engine == "raft" and tape.stream("knob far behind").choose(3):
+        node.update(FAR_BEHIND)
+    node.update(choose_node_settings(tape, "knob", permille))
     if plan.engine == "raft":
         for name in choose(tape, "knob", LEADING, permille):
             # Where modules are compiled, an item of `dict[str, int]` is no bool any more.

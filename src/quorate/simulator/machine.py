@@ -46,6 +46,13 @@ class SimulatedNode(Node):
         assert isinstance(machine, Machine)
         machine.on_final(executed)
 
+    def on_installed(self, executed: Executed) -> None:
+        # First, since the node may go on from there at once.
+        machine = self.port.port
+        assert isinstance(machine, Machine)
+        machine.on_installed(executed)
+        super().on_installed(executed)
+
     def on_accuse(self, effect: Accuse) -> None:
         super().on_accuse(effect)
         machine = self.port.port
@@ -487,6 +494,14 @@ class Machine:
             self.world.trace.on_log(self, level, event, fields)
 
     # ---- what the node tells
+
+    def on_installed(self, executed: Executed) -> None:
+        """It has taken over the state after a height."""
+        world = self.world
+        world.note(FINAL, self.index, executed.height, b"state" + executed.block)
+        world.witness("state taken over")
+        for hook in world.on_installed:
+            hook(self, executed)
 
     def on_final(self, executed: Executed) -> None:
         world = self.world

@@ -92,7 +92,10 @@ class Index:
         stores = self.world.stores
         while len(self.blocks) <= height:
             at = len(self.blocks)
-            items, count = stores.list_items(machine.store, at)
+            # Who took over a state does not have what lies below it.
+            others = (m.store for m in self.world.machines if m.is_honest)
+            holders = (s for s in (machine.store, *others) if stores.get_final(s, at) is not None)
+            items, count = stores.list_items(next(holders), at)
             fresh = [item for item in dict.fromkeys(items) if item not in self.heights]
             if len(fresh) != count and not self.world.beyond:
                 text = f"height {at}: {count} items took effect, expected {len(fresh)} that are new"

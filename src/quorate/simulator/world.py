@@ -112,6 +112,8 @@ class World:
         """When a process ends, however it does."""
         self.on_started: list[Callable[[Machine], None]] = []
         """When the node has read what it kept, and heard from nobody yet."""
+        self.on_installed: list[Callable[[Machine, Executed], None]] = []
+        """When a node has taken over the state after a height."""
         self.on_final: list[Callable[[Machine, Executed], None]] = []
         self.decode = make_decoder((*engine.wire, *OPEN_MESSAGES)).decode
         self.message_kinds = get_kinds((*engine.wire, *NODE_MESSAGES, *OPEN_MESSAGES))

@@ -128,6 +128,16 @@ class Chain:
         if self.verify is not None:
             self.prove(who, height, envelope, certificate, payloads)
 
+    def install(self, who: Address, height: Height, block: Hash, members: list[Member]) -> None:
+        """A machine takes over the state after a height that others made final."""
+        self.tips[who] = height
+        known = self.blocks.get(height)
+        if known is None:
+            self.report("order", f"takes over height {height}, which nobody made final", who)
+        elif (known[0], known[3]) != (block, members):
+            text = f"took over block 0x{block.hex()}, and another has 0x{known[0].hex()}"
+            self.report("result", f"height {height}: {text}", who)
+
     def is_split(self, height: Height, envelope: Hash) -> bool:
         """Whether somebody else decided another envelope."""
         known = self.blocks.get(height)

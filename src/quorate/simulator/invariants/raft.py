@@ -21,6 +21,7 @@ from quorate.consensus.raft_types import (
     Append,
     Appended,
     Ballot,
+    Based,
     Entry,
     Learned,
     VoteReply,
@@ -88,7 +89,7 @@ class RaftRules:
                 for entry in record.entries:
                     kept.log[entry.index] = entry.term
                     self.match(who, entry)
-            elif isinstance(record, Learned):
+            elif isinstance(record, Learned | Based):
                 certificate = decode_certificate(record.certificate)
                 if kept.log.get(certificate.index) != certificate.envelope.round:
                     kept.log = {}
@@ -99,6 +100,13 @@ class RaftRules:
             # The same entries may have been written once more, when a journal was cut.
             if self.committed.get(index) == term and not kept.has(index, term):
                 self.report("commitment", f"gives up entry {index}, which is committed", who)
+
+    def trust(self, who: Address, certificate: bytes) -> None:
+        """A member starts from a store that holds everything up to here."""
+        kept, known = self.get(who), decode_certificate(certificate)
+        if kept.log.get(known.index, known.envelope.round) != known.envelope.round:
+            kept.log = {}
+        kept.base = max(kept.base, known.index)
 
     def keep_ballot(self, who: Address, kept: Durable, record: Ballot) -> None:
         if record.voted_for == NOBODY:

@@ -75,8 +75,13 @@ def watch_chain(world: "World") -> Chain:
             execution.payloads,
         )
 
+    def on_installed(machine: "Machine", executed: Executed) -> None:
+        if machine.is_honest:
+            chain.install(machine.address, executed.height, executed.block, executed.members)
+
     world.on_start.append(on_start)
     world.on_final.append(on_final)
+    world.on_installed.append(on_installed)
     return chain
 
 
@@ -116,7 +121,13 @@ def watch_raft(world: "World", chain: Chain) -> None:
         if machine.is_honest:
             decoded = [world.decode_record(data) for data in records]
             rules.keep(machine.address, decoded, start=True)
+            application = machine.application
+            decision = application.decision(application.durable().height)
+            if decision is not None:
+                # Its store may be further than its journal: a state was taken over.
+                rules.trust(machine.address, decision[1])
 
+    world.expect("state taken over")
     world.on_kept.append(on_kept)
     world.on_start.append(on_start)
     for kind, watcher in (
