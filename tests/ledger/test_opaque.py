@@ -6,6 +6,7 @@ import pytest
 from quorate.base.errors import Invalid, Unavailable
 from quorate.base.types import Member
 from quorate.crypto.hashes import HEAD_BYTES, keccak256
+from quorate.ledger.application import Snapshot
 from quorate.ledger.opaque import (
     OpaqueLedger,
     OpaqueStore,
@@ -183,3 +184,101 @@ def test_what_is_final_elsewhere_takes_the_adopted_branch_away() -> None:
     ledger.finalize(ledger.get_executed(right), ENVELOPE, b"proof", [])
     assert ledger.adopted == right
     assert ledger.settle() == [keccak256(b"a"), keccak256(b"c")]
+
+
+def take_snapshot(ledger: OpaqueLedger, height: int) -> tuple[Snapshot, dict[int, bytes]]:
+    """Return a snapshot and its chunks."""
+    snapshot = ledger.describe_state(height, 80)
+    assert snapshot is not None
+    chunks = {n: ledger.export_state(snapshot, n) for n in range(len(snapshot.chunks))}
+    return snapshot, {n: chunk for n, chunk in chunks.items() if chunk is not None}
+
+
+def make_chain() -> OpaqueLedger:
+    ledger = make_ledger()
+    for number in range(6):
+        advance(ledger, b"a%d" % number, b"b%d" % number, now_ms=1000 * number + 1000)
+    advance(ledger, make_member_change(BOB, 2), now_ms=9000)
+    return ledger
+
+
+def test_state_is_taken_over_with_what_it_knows() -> None:
+    one, other = make_chain(), make_ledger()
+    advance(other, b"lost")
+    other.add([b"a0", b"new"])
+    snapshot, chunks = take_snapshot(one, 7)
+    assert len(chunks) == 8
+    assert other.list_kept(snapshot) == []
+    for number, chunk in chunks.items():
+        other.keep_chunk(snapshot, number, chunk)
+    assert OpaqueLedger(other.store, ALICE).list_kept(snapshot) == list(range(8))
+    envelope, certificate, payloads = one.decision(7)
+    executed = other.import_state(snapshot, envelope, certificate)
+    assert executed == other.durable() == one.last
+    assert other.decision(7) == one.decision(7)
+    assert other.decision(1) is None
+    assert [other.members(h) for h in (7, 8, 9)] == [one.members(h) for h in (7, 8, 9)]
+    assert other.waiting(9) == [b"new"]
+    assert dict(other.add([b"a3", b"b0"])) == {
+        keccak256(b"a3"): "already known",
+        keccak256(b"b0"): "already known",
+    }
+    for ledger in (one, other, again := OpaqueLedger(other.store, ALICE)):
+        ledger.add([b"c"])
+    assert again.included == other.included == one.included
+    advance(one, b"c", now_ms=20_000)
+    _, certificate, payloads = one.decision(8)
+    assert other.execute(executed.block, payloads, ENVELOPE) == one.last
+    # What it offers itself is the same, byte for byte.
+    assert take_snapshot(again, 7) == (snapshot, chunks)
+
+
+def test_wrong_state_changes_nothing() -> None:
+    one, other = make_chain(), make_ledger()
+    advance(other, b"mine")
+    before = other.durable()
+    snapshot, chunks = take_snapshot(one, 6)
+    for changed in (
+        {**chunks, 2: chunks[2][:-1]},
+        {n: chunk for n, chunk in chunks.items() if n != 3},
+        {**chunks, 1: chunks[2]},
+    ):
+        assert len(other.list_kept(snapshot)) == 0
+        for number, chunk in changed.items():
+            other.keep_chunk(snapshot, number, chunk)
+        assert len(other.list_kept(snapshot)) < len(chunks)
+        with pytest.raises(Invalid, match=r"snapshot: chunk \d has hash"):
+            other.import_state(snapshot, ENVELOPE, b"")
+    foreign = Snapshot(6, bytes(32), snapshot.members, snapshot.chunks)
+    other.list_kept(foreign)
+    for number, chunk in chunks.items():
+        other.keep_chunk(foreign, number, chunk)
+    with pytest.raises(Invalid, match="snapshot: block"):
+        other.import_state(foreign, ENVELOPE, b"")
+    assert other.durable() == before
+    assert other.store.kept == {}
+
+
+def test_another_snapshot_replaces_what_was_kept() -> None:
+    one, other = make_chain(), make_ledger()
+    first, chunks = take_snapshot(one, 4)
+    second, _ = take_snapshot(one, 5)
+    other.list_kept(first)
+    other.keep_chunk(first, 0, chunks[0])
+    assert other.list_kept(first) == [0]
+    assert other.list_kept(second) == []
+    other.keep_chunk(first, 0, chunks[0])
+    assert other.list_kept(second) == []
+
+
+def test_disk_that_lost_the_jump_has_the_state_of_before() -> None:
+    one, other = make_chain(), make_ledger()
+    advance(other, b"mine")
+    before = other.durable()
+    snapshot, chunks = take_snapshot(one, 7)
+    other.list_kept(snapshot)
+    for number, chunk in chunks.items():
+        other.keep_chunk(snapshot, number, chunk)
+    other.import_state(snapshot, ENVELOPE, b"proof")
+    other.store.forget(1)
+    assert OpaqueLedger(other.store, ALICE).durable() == before

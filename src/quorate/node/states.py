@@ -48,6 +48,7 @@ class StateSync:
         "asked",
         "counters",
         "execution",
+        "heard",
         "interpreter",
         "missing",
         "offer",
@@ -90,6 +91,8 @@ class StateSync:
         """How long an answer may take; longer after each that did not come."""
         self.asked: dict[Address, None] = {}
         """Peers whose offer is awaited."""
+        self.heard: dict[Address, None] = {}
+        """All that were asked in this attempt."""
         self.offer = NONE
         self.snapshot: Snapshot | None = None
         self.sources: dict[Address, None] = {}
@@ -114,17 +117,22 @@ class StateSync:
         if self.phase or now < self.rests_until or not self.interpreter.replica.TAKES_STATE:
             return bool(self.phase)
         height = self.execution.final.height
-        asked = [peer for peer in self.peers.connected.values() if peer.height > height]
-        if not asked:
+        if self.peers.get_best_height() <= height:
             return False
         self.phase = "asking"
         self.timeout_ns = self.settings.sync_timeout_ms * MILLISECOND
-        self.asked = {peer.address: None for peer in asked}
-        for peer in asked:
-            self.port.send(peer.address, encode(GetState(height)))
+        self.widen()
         self.count("state_searches")
         self.port.set_timer(STATE_TIMER, self.timeout_ns)
         return True
+
+    def widen(self) -> None:
+        """Ask those too who came, or got ahead, since the attempt began."""
+        height = self.execution.final.height
+        for peer in self.peers.connected.values():
+            if peer.height > height and peer.address not in self.heard:
+                self.heard[peer.address] = self.asked[peer.address] = None
+                self.port.send(peer.address, encode(GetState(height)))
 
     def stop(self, reason: str) -> None:
         """Leave it at that for a while; chunks that are kept may serve another attempt."""
@@ -137,7 +145,8 @@ class StateSync:
     def reset(self) -> None:
         self.phase = ""
         self.offer, self.snapshot = NONE, None
-        self.asked, self.sources, self.requests, self.missing = {}, {}, {}, []
+        self.asked, self.heard = {}, {}
+        self.sources, self.requests, self.missing = {}, {}, []
         self.port.cancel_timer(STATE_TIMER)
 
     def on_state(self, peer: Peer, m: State) -> None:
@@ -218,7 +227,11 @@ class StateSync:
             self.execution.hold()
             self.install()
         elif self.missing and not self.requests and not self.writing:
-            self.stop("nobody is left who serves it")
+            if self.asked:
+                # Others may offer the same.
+                self.port.set_timer(STATE_TIMER, self.timeout_ns)
+            else:
+                self.stop("nobody is left who serves it")
         elif self.requests:
             soonest = min(deadline for _, deadline in self.requests.values())
             self.port.set_timer(STATE_TIMER, max(soonest - now, MILLISECOND))
@@ -296,6 +309,8 @@ class StateSync:
             late = [peer for peer, deadline in self.requests.values() if deadline <= now]
             if late:
                 self.timeout_ns *= 2
+            elif not self.requests:
+                self.asked = {}
             for peer in dict.fromkeys(late):
                 if len(self.sources) > 1:
                     self.leave(peer, "no answer")

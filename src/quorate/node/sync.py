@@ -137,6 +137,7 @@ class Sync:
         best = self.peers.get_best_height()
         following = self.get_next()
         if self.states.is_active():
+            self.states.widen()
             return
         if best < following:
             if self.active or self.suspect is not None:

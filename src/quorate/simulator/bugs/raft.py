@@ -21,7 +21,7 @@ from quorate.consensus.raft_types import (
     Written,
     has_majority,
 )
-from quorate.consensus.replica import Keys, Persist, Send
+from quorate.consensus.replica import Base, Keys, Persist, Send
 from quorate.simulator.bugs import Bug, register, replace_replica
 from quorate.simulator.reads import LINEARIZABLE
 
@@ -215,6 +215,14 @@ class CommitsAlone(Raft):
         return {**super().get_holders(index), self.me: None}
 
 
+class ForgetsSuffix(Raft):
+    """A state that is taken over throws away all of the log, also what follows the state."""
+
+    def install(self, now: Nanoseconds, base: Base) -> None:
+        self.log.entries.clear()
+        super().install(now, base)
+
+
 PAPER = "Ongaro, Ousterhout 2014"
 THESIS = "Ongaro, thesis"
 OURS = "contract of an engine, rule 2"
@@ -307,6 +315,13 @@ _BUGS: tuple[tuple[str, str, str, str, type[Raft]], ...] = (
         LongLease,
     ),
     ("raft-early-ack", "an acknowledgement leaves early", OURS, "write first", AcknowledgesEarly),
+    (
+        "raft-forgets-suffix",
+        "a snapshot replaces all of the log, also what was acknowledged behind it",
+        f"{PAPER}, figure 13, rule 6",
+        "commitment",
+        ForgetsSuffix,
+    ),
     (
         "raft-own-count",
         "a leader counts itself before it is durable",

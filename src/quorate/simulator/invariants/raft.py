@@ -76,10 +76,16 @@ class RaftRules:
 
     # ---- what is written
 
-    def keep(self, who: Address, records: list[object], *, start: bool = False) -> None:
-        """Records of a member are durable, together; with `start` it begins anew from them."""
+    def keep(
+        self, who: Address, records: list[object], *, start: bool = False, cut: bool = False
+    ) -> None:
+        """Records of a member are durable, together; with `start` it begins anew from them, with
+        `cut` they replace all that it had written about what lies above its store.
+        """
         kept = self.get(who)
         before = dict(kept.log)
+        if cut:
+            kept.log = {index: term for index, term in kept.log.items() if index <= kept.base}
         for record in records:
             if isinstance(record, Ballot):
                 self.keep_ballot(who, kept, record)

@@ -93,9 +93,27 @@ def watch_raft(world: "World", chain: Chain) -> None:
 
     rules = RaftRules(chain.members.get, report)
 
+    cutting: set[int] = set()
+
+    def on_records(machine: "Machine", _: list[bytes], is_cut: bool) -> None:
+        if is_cut:
+            cutting.add(machine.index)
+
     def on_kept(machine: "Machine", records: list[bytes]) -> None:
+        cut = machine.index in cutting
+        cutting.discard(machine.index)
         if machine.is_honest:
-            rules.keep(machine.address, [world.decode_record(data) for data in records])
+            if cut:
+                trust_store(machine)
+            decoded = [world.decode_record(data) for data in records]
+            rules.keep(machine.address, decoded, cut=cut)
+
+    def trust_store(machine: "Machine") -> None:
+        """What the store holds is decided, whatever the journal says of it."""
+        application = machine.application
+        decision = application.decision(application.durable().height)
+        if decision is not None:
+            rules.trust(machine.address, decision[1])
 
     def on_append(machine: "Machine", m: raft_types.Append) -> None:
         if m.entries and m.entries[0].index == m.prev_index + 1:
@@ -118,16 +136,14 @@ def watch_raft(world: "World", chain: Chain) -> None:
             rules.judge_vote(machine.address, m)
 
     def on_start(machine: "Machine", records: list[bytes]) -> None:
+        cutting.discard(machine.index)
         if machine.is_honest:
             decoded = [world.decode_record(data) for data in records]
             rules.keep(machine.address, decoded, start=True)
-            application = machine.application
-            decision = application.decision(application.durable().height)
-            if decision is not None:
-                # Its store may be further than its journal: a state was taken over.
-                rules.trust(machine.address, decision[1])
+            trust_store(machine)
 
     world.expect("state taken over")
+    world.on_records.append(on_records)
     world.on_kept.append(on_kept)
     world.on_start.append(on_start)
     for kind, watcher in (

@@ -1,12 +1,16 @@
-"""Catalogue S10, S11 and S19: leaders that are one no more, or should not be, under Raft."""
+"""Catalogue S10 to S12, S14 and S19 under Raft: leaders that are one no more, or should not be, or
+cannot become one, and a follower that is given a state.
+"""
 
 from typing import Any
 
-from quorate.base.types import Nanoseconds
+from quorate.base.rng import Rng
+from quorate.base.types import Hash, Nanoseconds
 from quorate.consensus.raft import Raft
-from quorate.consensus.raft_types import Append, Commit
-from quorate.consensus.replica import Timer
+from quorate.consensus.raft_types import Append, Appended, Commit, Settings
+from quorate.consensus.replica import Keys, Timer
 from quorate.node.wire import Decisions
+from quorate.simulator.machine import Machine
 from quorate.simulator.plan import MS, SECOND
 from quorate.simulator.reads import LINEARIZABLE, LinearReads
 from quorate.simulator.scenarios.registry import scenario
@@ -237,4 +241,116 @@ def slow_lease(stage: Stage) -> Outcome:
     reads.read(play.machines[0])
     play.run(2_000)
     stage.measure("reads that were answered", sum(height >= 0 for _, i, height in reads.events) - 1)
+    return play.judge()
+
+
+def is_installing(machine: Machine) -> bool:
+    return machine.node is not None and machine.node.states.phase == "installing"
+
+
+def get_commit(machine: Machine) -> int:
+    """Return the commit index of a machine's replica."""
+    replica = None if machine.node is None else machine.node.replica
+    return replica.commit if isinstance(replica, Raft) else 0
+
+
+def write_slowly(machine: Machine) -> None:
+    """Let a state that is taken over take a second to write."""
+    work = machine.work
+
+    def slowly(lane: str, call: Any, done: Any) -> None:
+        delay = SECOND if lane == "commit" and is_installing(machine) else 0
+        machine.later(delay, work, lane, call, done)
+
+    machine.work = slowly  # type: ignore[method-assign]
+
+
+@scenario(
+    "S14",
+    "snapshot-race",
+    "a snapshot that arrives late throws away what was acknowledged after it",
+    source="Ongaro, Ousterhout, extended version 2014, figure 13, rule 6; Ongaro, thesis, section "
+    "5.3",
+    mitigation="entries behind the snapshot's last one stay if the log agrees with it there",
+    timing=PARTIAL,
+    breaks="commitment",
+)
+def snapshot_race(stage: Stage) -> Outcome:
+    """A follower that was away takes over the state at a height. While it writes that state, the
+    leader's entries come after all, up to one above the snapshot; the follower acknowledges them,
+    and by that the leader commits. Then the snapshot is there. If it replaces the whole log, the
+    committed entry is held by the leader alone.
+    """
+    far = {"state_interval": 4, "state_gap": 4, "state_chunk_bytes": 100}
+    bug = "" if stage.mitigated else "raft-forgets-suffix"
+    play = start(stage, 3, bug=bug, node_settings=far)
+    play.faults.crash(2)
+    for _ in range(9):
+        play.submit(0)
+        play.run(100)
+    late = play.machines[2]
+    heard = [-1]
+
+    def is_lost(source: int, target: int, m: Any) -> bool:
+        # At first the log does not reach the follower, then it does not hear of the commitment.
+        if target == 2 and isinstance(m, Append | Commit):
+            return m.commit > heard[0]
+        return isinstance(m, Decisions) or (
+            source == 1 and isinstance(m, Appended) and heard[0] >= 0
+        )
+
+    play.lose(is_lost)
+    write_slowly(late)
+    play.faults.start(2)
+    play.run(10_000, lambda: is_installing(late))
+    heard[0] = max(get_commit(machine) for machine in play.machines)
+    play.submit(0)
+    play.run(3_000)
+    node = late.node
+    stage.measure("states taken over", 0 if node is None else node.counters.get("states_taken", 0))
+    stage.say(f"heights in the end: {play.get_heights()}")
+    return play.judge()
+
+
+class SameTimeouts(Raft):
+    """Everybody waits equally long before it stands for election."""
+
+    def __init__(self, keys: Keys, chain: Hash, rng: Rng, settings: Settings | None = None) -> None:
+        super().__init__(keys, chain, Even(0), settings)
+
+
+class Even(Rng):
+    """Every draw is the least."""
+
+    def below(self, n: int) -> int:
+        return 0
+
+
+@scenario(
+    "S12",
+    "dueling-candidates",
+    "two that stand at the same time take the votes from each other for ever",
+    source="Lamport, Paxos made simple, 2001, section 2.4 (dueling proposers); Ongaro, Ousterhout, "
+    "extended version 2014, section 5.2",
+    mitigation="each member draws its election timeout anew before each election",
+    timing=PARTIAL,
+    breaks="progress",
+)
+def dueling_candidates(stage: Stage) -> Outcome:
+    """Two of three members are left, over links of equal length. Both notice in the same moment
+    that the leader is gone, both may win, both vote for themselves, and neither has a majority.
+    With equal timeouts they do the same again in each term, as two proposers of Paxos that outbid
+    each other.
+    """
+    play = start(stage, 3, on_world=stage.without(SameTimeouts), jitter_ns=1)
+    play.submit(0)
+    play.run(500)
+    term = max(play.get_round(i) for i in (1, 2))
+    play.faults.crash(0)
+    before = max(play.get_heights())
+    play.submit_every(500, 20_000, 1, 2)
+    play.run(20_000)
+    stage.measure("terms in 20 s", max(play.get_round(i) for i in (1, 2)) - term)
+    grown = max(play.get_heights()) - before
+    play.require("progress", grown > 0, "no height in 20 s with two of three members")
     return play.judge()
