@@ -4,11 +4,10 @@ cannot become one, and a follower that is given a state.
 
 from typing import Any
 
-from quorate.base.rng import Rng
-from quorate.base.types import Hash, Nanoseconds
+from quorate.base.types import Nanoseconds
 from quorate.consensus.raft import Raft
-from quorate.consensus.raft_types import Append, Appended, Commit, Settings
-from quorate.consensus.replica import Keys, Timer
+from quorate.consensus.raft_types import Append, Appended, Commit
+from quorate.consensus.replica import Timer
 from quorate.node.wire import Decisions
 from quorate.simulator.machine import Machine
 from quorate.simulator.plan import MS, SECOND
@@ -315,15 +314,9 @@ def snapshot_race(stage: Stage) -> Outcome:
 class SameTimeouts(Raft):
     """Everybody waits equally long before it stands for election."""
 
-    def __init__(self, keys: Keys, chain: Hash, rng: Rng, settings: Settings | None = None) -> None:
-        super().__init__(keys, chain, Even(0), settings)
-
-
-class Even(Rng):
-    """Every draw is the least."""
-
-    def below(self, n: int) -> int:
-        return 0
+    def set_timer(self, now: Nanoseconds, kind: str, delay_ns: Nanoseconds) -> None:
+        even_ns = self.settings.election_ms * MS
+        super().set_timer(now, kind, even_ns if kind == "election" else delay_ns)
 
 
 @scenario(
