@@ -1,6 +1,7 @@
 //! keccak256, and secp256k1 signatures with public key recovery (SEC 1, EIP-2 low s, RFC 6979 nonces).
 
 use crate::errors::{Error, Result, fixed};
+use crate::memo;
 use alloy_primitives::{Address, B256, keccak256 as keccak};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -42,7 +43,17 @@ fn parse_secret(secret: &[u8]) -> Result<SecretKey> {
 
 #[pyfunction]
 fn keccak256(py: Python<'_>, data: &[u8]) -> Py<PyBytes> {
-    PyBytes::new(py, keccak(data).as_slice()).unbind()
+    PyBytes::new(py, memo::keccak256(data).as_slice()).unbind()
+}
+
+/// The part of a payload that can be shown without the rest.
+const HEAD_BYTES: usize = 64;
+
+#[pyfunction]
+fn hash_payload(py: Python<'_>, payload: &[u8]) -> Py<PyBytes> {
+    let (head, body) = payload.split_at(payload.len().min(HEAD_BYTES));
+    let hash = memo::keccak256(&[head, memo::keccak256(body).as_slice()].concat());
+    PyBytes::new(py, hash.as_slice()).unbind()
 }
 
 #[pyfunction]
@@ -91,6 +102,7 @@ fn transaction_hash(py: Python<'_>, raw: &[u8]) -> Py<PyBytes> {
 
 pub fn export(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(keccak256, m)?)?;
+    m.add_function(wrap_pyfunction!(hash_payload, m)?)?;
     m.add_function(wrap_pyfunction!(public_key, m)?)?;
     m.add_function(wrap_pyfunction!(address, m)?)?;
     m.add_function(wrap_pyfunction!(sign, m)?)?;

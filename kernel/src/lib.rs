@@ -1,4 +1,5 @@
-//! The kernel of Quorate: whatever happens once per transaction, hash, trie node or signature.
+//! The kernel of Quorate: whatever happens once per transaction, hash, trie node, signature, record of a journal or
+//! event of a simulated run.
 //!
 //! This file only exports; `src/quorate/_kernel.pyi` describes what Python sees. Nothing here decides.
 
@@ -7,15 +8,18 @@ mod call;
 mod codec;
 mod crypto;
 mod errors;
+mod event_queue;
 mod evm;
 mod genesis;
 mod import;
+mod journal;
 mod json;
 mod keccak_lanes;
 mod keyvalue;
 #[cfg(test)]
 mod kill_tests;
 mod ledger;
+mod memo;
 mod ordered_trie;
 mod payload;
 mod pool;
@@ -42,6 +46,7 @@ mod tree_store;
 mod trie;
 mod trie_node;
 mod trie_update;
+mod twister;
 mod types;
 mod view;
 
@@ -58,6 +63,9 @@ fn _kernel(m: &Bound<'_, PyModule>) -> PyResult<()> {
     trie::export(m)?;
     keyvalue::export(m)?;
     ledger::export(m)?;
+    journal::export(m)?;
+    event_queue::export(m)?;
+    twister::export(m)?;
     pool_face::export(m)?;
     view::export(m)?;
     Ok(())

@@ -3,7 +3,8 @@
 `tests/test_kernel_face.py` keeps this file and the compiled module equal.
 """
 
-from typing import final
+from collections.abc import Callable
+from typing import Any, final
 
 __version__: str
 
@@ -33,6 +34,9 @@ class Rejected(ValueError):
 # ---- hashes and keys (secp256k1; address = last 20 bytes of keccak256(public key))
 
 def keccak256(data: bytes) -> bytes: ...
+def hash_payload(payload: bytes) -> bytes:
+    """Return keccak256(head || keccak256(body)); the head is the first 64 bytes."""
+
 def public_key(secret: bytes) -> bytes:
     """Return the 64-byte uncompressed public key (without 0x04)."""
 
@@ -73,6 +77,62 @@ def transition(
     `alloc` and `env` are their JSON. Returns (state root, hash of the logs, gas used, reasons of
     what was skipped).
     """
+
+# ---- the journal (`quorate.storage.journal` has its layout)
+
+def make_records(
+    head: bytes,
+    seed: int,
+    segment: int,
+    offset: int,
+    sequence: int,
+    batch: int,
+    bodies: list[bytes],
+) -> bytes:
+    """Return `head` and behind it records that follow each other from an offset of a segment on.
+
+    Raises Invalid for a body that no length of 32 bits counts.
+    """
+
+def read_records(
+    raw: bytes, seed: int, segment: int, offset: int, sequence: int, limit: int
+) -> tuple[list[bytes], int]:
+    """Return the bodies of the good records that follow each other from an offset of a segment on,
+    each of at most `limit` bytes, and where they end.
+    """
+
+# ---- simulated worlds
+
+@final
+class EventQueue:
+    """Calls that are to be made, by time and then by number: integers of 64 bits."""
+
+    def __init__(self) -> None: ...
+    def push(
+        self, at: int, number: int, call: Callable[..., None], arguments: tuple[Any, ...]
+    ) -> None: ...
+    def pop(self, until: int) -> tuple[int, int, Callable[..., None], tuple[Any, ...]] | None:
+        """Take the first one, if its time is not later than `until`."""
+
+    def next_at(self) -> int | None:
+        """Return the time of the first one."""
+
+    def entries(self) -> list[tuple[int, int, Callable[..., None], tuple[Any, ...]]]:
+        """Return all, in order."""
+
+    def __len__(self) -> int: ...
+
+@final
+class Draws:
+    """The numbers of `random.Random(seed)`; each call takes one from its `random()`."""
+
+    def __init__(self, seed: int) -> None: ...
+    def random(self) -> float: ...
+    def choose(self, n: int) -> int:
+        """Return `int(random() * n)`."""
+
+    def chance(self, permille: int) -> bool:
+        """Return whether `random() * 1000` is below it."""
 
 # ---- the ledger
 

@@ -142,7 +142,7 @@ def test_snapshot_shows_where_nodes_stand_and_what_is_under_way() -> None:
     world = make_world()
     world.machines[1].submit([b"item"], lambda _: None)
     world.run(10 * SECOND, lambda: any(m.node.replica.round for m in world.machines if m.node))
-    world.run(world.now + 20 * MS, lambda: world.queue[0][0] > world.now + 3 * MS)
+    world.run(world.now + 20 * MS, lambda: (world.queue.next_at() or 0) > world.now + 3 * MS)
     snapshot = take_snapshot(world, world.machines[1:])
     assert [node.machine for node in snapshot.nodes] == [1, 2, 3]
     assert all(node.height >= 1 and node.step for node in snapshot.nodes)

@@ -3,18 +3,15 @@
 from typing import Final
 
 from quorate import _kernel
-from quorate.base.types import Hash, Milliseconds
+from quorate.base.types import Milliseconds
 
 __all__ = ["HEAD_BYTES", "compute_seal", "hash_payload", "keccak256", "read_timestamp"]
 
 keccak256: Final = _kernel.keccak256
+hash_payload: Final = _kernel.hash_payload
+"""`keccak256(head || keccak256(body))` of payload bytes; the head is the first 64."""
 HEAD_BYTES: Final = 64
 """The part of a payload that can be shown without the rest."""
-
-
-def hash_payload(payload: bytes) -> Hash:
-    """Return `keccak256(head || keccak256(body))` of payload bytes; the head is the first 64."""
-    return keccak256(payload[:HEAD_BYTES] + keccak256(payload[HEAD_BYTES:]))
 
 
 def read_timestamp(payload: bytes) -> Milliseconds:

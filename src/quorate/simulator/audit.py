@@ -11,9 +11,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from quorate.base.types import Nanoseconds
-from quorate.simulator.plan import MS, Plan
-from quorate.simulator.run import run
-from quorate.simulator.trace import (
+from quorate.simulator.digest import (
     CLIENT,
     DISK,
     FAULT,
@@ -25,6 +23,8 @@ from quorate.simulator.trace import (
     WORK,
     Digest,
 )
+from quorate.simulator.plan import MS, Plan
+from quorate.simulator.run import run
 from quorate.simulator.tracer import Tracer
 from quorate.simulator.verdict import Outcome
 from quorate.simulator.world import World

@@ -16,10 +16,10 @@ from quorate.ledger.application import Executed
 from quorate.ledger.keyvalue import KeyValueLedger, make_genesis, open_machine, open_store
 from quorate.light.rlp import decode_list
 from quorate.simulator.clock import START_MS
+from quorate.simulator.digest import CLIENT
 from quorate.simulator.history import History
 from quorate.simulator.linearizability import check_history
 from quorate.simulator.models import Register
-from quorate.simulator.trace import CLIENT
 
 if TYPE_CHECKING:
     from quorate.simulator.machine import Machine

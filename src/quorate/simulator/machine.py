@@ -1,7 +1,6 @@
 """A machine: the port of one node, with its disk, store, clock and lanes, through all its lives."""
 
 from collections.abc import Callable
-from heapq import heappush
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from quorate.base.errors import Corrupt, Unavailable
@@ -15,11 +14,11 @@ from quorate.node.execution import Outcome
 from quorate.node.node import Node
 from quorate.node.settings import Settings
 from quorate.simulator.clock import Clock
+from quorate.simulator.digest import DISK, FAULT, FINAL, TIMER, WORK
 from quorate.simulator.disk import EFFECTS, PowerCut, Shape
 from quorate.simulator.durability import Promises
 from quorate.simulator.plan import MemberPlan
 from quorate.simulator.sealing import Rig
-from quorate.simulator.trace import DISK, FAULT, FINAL, TIMER, WORK
 from quorate.storage.contents import Recovered
 from quorate.storage.journal import Journal
 
@@ -32,7 +31,6 @@ __all__ = ["Machine", "SimulatedNode"]
 
 T = TypeVar("T")
 
-_push: Final = heappush
 SEGMENT_BYTES: Final = 1 << 14
 
 
@@ -270,7 +268,7 @@ class Machine:
         """Make a call after a delay, if this life lasts so long."""
         world = self.world
         world.sequence = number = world.sequence + 1
-        _push(world.queue, (world.now + delay_ns, number, self.happen, (self.life, call, args)))
+        world.push(world.now + delay_ns, number, self.happen, (self.life, call, args))
 
     def happen(self, life: int, call: Callable[..., None], args: tuple[Any, ...]) -> None:
         if life != self.life:
@@ -322,7 +320,7 @@ class Machine:
         if clock.drift_ppm:
             delay_ns = clock.compute_delay(now, delay_ns)
         at = now + delay_ns if delay_ns > 0 else now + 1
-        _push(world.queue, (at, number, self.fall, (self.life, timer, number)))
+        world.push(at, number, self.fall, (self.life, timer, number))
 
     def fall(self, life: int, timer: Timer, number: int) -> None:
         armed = self.timers.get(timer)

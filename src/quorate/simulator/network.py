@@ -10,7 +10,6 @@ late comes at the last moment that it allows, and connections break only while f
 """
 
 from collections.abc import Callable
-from heapq import heappush
 from typing import TYPE_CHECKING, Final
 
 from quorate.base.native import mypyc_attr
@@ -27,7 +26,6 @@ __all__ = ["Connection", "Link", "Network"]
 
 RECONNECT_NS: Final = SECOND
 """After a connection broke, it is tried again."""
-_push: Final = heappush
 NO_LIMIT: Final = 1 << 62
 NOTICE_NS: Final = 5 * SECOND
 """After this long without a frame through a cut, a connection breaks."""
@@ -157,7 +155,7 @@ class Link:
         if world.trace is not None:
             world.trace.on_send(self, frame, number)
         arguments = (self, self.connection.generation, frame, number)
-        _push(world.queue, (at, number, world.arrive, arguments))
+        world.push(at, number, world.arrive, arguments)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

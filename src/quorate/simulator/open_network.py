@@ -25,9 +25,9 @@ from quorate.node.contacts import Bootnode, Meeting, Open, OpenSettings
 from quorate.node.peer_file import decode_kept
 from quorate.node.places import Place, parse_host
 from quorate.node.wire import MAX_PLACES, GetPeers, Hello, Here, PeerList, Told, encode
+from quorate.simulator.digest import FRAME, LINK
 from quorate.simulator.network import Connection, Network
 from quorate.simulator.plan import MS, SECOND
-from quorate.simulator.trace import FRAME, LINK
 
 if TYPE_CHECKING:
     from quorate.simulator.machine import Machine

@@ -12,7 +12,7 @@ Whether a node is honest is known in the end, so that is when it is judged.
 from typing import TYPE_CHECKING, Final
 
 from quorate.base.types import Height
-from quorate.simulator.trace import CLIENT
+from quorate.simulator.digest import CLIENT
 
 if TYPE_CHECKING:
     from quorate.simulator.machine import Machine

@@ -7,15 +7,15 @@ shrinker edits it, a fuzzer feeds it: a run is a function of its plan and its ta
 Zero always means the least: no fault, the shortest delay, the first candidate. A replayed stream
 that has run out says zero, so the empty tape is a run without faults, first come first served.
 
-A seeded stream is the Mersenne Twister's `random()`, the one sequence that Python promises never to
-change for a seed, and costs 0.1 us a choice; everything else is integers.
+A seeded stream is the Mersenne Twister as `random.Random(seed).random()` runs it, the one sequence
+that Python promises never to change for a seed; everything else is integers.
 """
 
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from random import Random
 
+from quorate._kernel import Draws
 from quorate.base.errors import Invalid
 from quorate.base.native import mypyc_attr
 
@@ -51,7 +51,7 @@ class Choices(ABC):
 class Stream(Choices):
     """A seeded stream that keeps nothing. Seeded at its first choice, since many make none."""
 
-    __slots__ = ("name", "random", "seed")
+    __slots__ = ("draws", "name", "seed")
 
     def __init__(self, seed: int, name: str) -> None:
         self.reseed(seed, name)
@@ -59,19 +59,23 @@ class Stream(Choices):
     def reseed(self, seed: int, name: str) -> None:
         """Go on with the choices of another seed."""
         self.seed, self.name = seed, name
-        self.random: Callable[[], float] = self.begin
+        self.draws: Draws | None = None
 
-    def begin(self) -> float:
-        """Return the first number."""
+    def begin(self) -> Draws:
+        """Return what the numbers come from."""
         digest = hashlib.blake2b(f"{self.seed}/{self.name}".encode(), digest_size=8).digest()
-        self.random = Random(int.from_bytes(digest, "big")).random
-        return self.random()
+        self.draws = draws = Draws(int.from_bytes(digest, "big"))
+        return draws
 
     def choose(self, n: int) -> int:
-        return int(self.random() * n)
+        draws = self.draws
+        return (self.begin() if draws is None else draws).choose(n)
 
     def chance(self, permille: int) -> bool:
-        return permille > 0 and self.random() * 1000 < permille
+        if permille <= 0:
+            return False
+        draws = self.draws
+        return (self.begin() if draws is None else draws).chance(permille)
 
 
 class Recorded(Stream):
@@ -84,14 +88,14 @@ class Recorded(Stream):
         self.values: list[int] = []
 
     def choose(self, n: int) -> int:
-        value = int(self.random() * n)
+        value = super().choose(n)
         self.values.append(value)
         return value
 
     def chance(self, permille: int) -> bool:
         if permille <= 0:
             return False
-        happens = self.random() * 1000 < permille
+        happens = super().chance(permille)
         self.values.append(int(happens))
         return happens
 

@@ -18,13 +18,13 @@ from quorate.base.types import Height, Nanoseconds
 from quorate.ledger.opaque import MEMBER_PREFIX
 from quorate.node.gossip import KNOWN
 from quorate.simulator.applications import EthereumStores
+from quorate.simulator.digest import CLIENT
 from quorate.simulator.finality import EXACTLY_ONCE, judge_order, judge_sessions
 from quorate.simulator.history import Event, History
 from quorate.simulator.invariants.ledger import watch_ledger
 from quorate.simulator.keyvalue import KeyValueStores, Registers
 from quorate.simulator.plan import MS, SECOND
 from quorate.simulator.reads import LinearReads
-from quorate.simulator.trace import CLIENT
 from quorate.simulator.wallets import ACCOUNTS, find_balance_faults
 
 if TYPE_CHECKING:

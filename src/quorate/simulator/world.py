@@ -6,9 +6,9 @@ the order of the run.
 """
 
 from collections.abc import Callable
-from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+from quorate._kernel import EventQueue
 from quorate.base.errors import Invalid
 from quorate.base.native import mypyc_attr
 from quorate.base.types import Address, Hash, Height, Nanoseconds
@@ -29,6 +29,7 @@ from quorate.node.wire import (
 from quorate.simulator.applications import OpaqueStores, make_stores
 from quorate.simulator.bugs import get_bug
 from quorate.simulator.detectors.host import Detection
+from quorate.simulator.digest import FAULT, FRAME, LINK, RUNG, Digest
 from quorate.simulator.disk import Pace, SimulatedDisk
 from quorate.simulator.keys import SimulatedKeys
 from quorate.simulator.machine import SEGMENT_BYTES, Machine, SimulatedNode
@@ -36,7 +37,6 @@ from quorate.simulator.network import Connection, Link, Network
 from quorate.simulator.open_network import OpenNetwork
 from quorate.simulator.plan import MemberPlan, Plan
 from quorate.simulator.tape import Tape
-from quorate.simulator.trace import FAULT, FRAME, LINK, RUNG, Digest
 from quorate.simulator.tracer import Tracer
 from quorate.simulator.verdict import Finding, Verdict
 from quorate.storage.journal import open_journal
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
 
 __all__ = ["World"]
 
-_pop: Final = heappop
-_push: Final = heappush
 MAX_FINDINGS: Final = 16
 """Of one run; the first ones say most."""
 
@@ -71,7 +69,8 @@ class World:
         """Why safety cannot be judged: what happened is more than any such engine survives."""
         self.excuse: Callable[[Height, Address], bool] | None = None
         """Asked whether two final blocks of a height are nobody's fault; sets `beyond`."""
-        self.queue: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
+        self.queue = EventQueue()
+        self.push = self.queue.push
         self.sequence = 0
         self.digest = Digest()
         self.note_event = self.digest.entries.append
@@ -187,30 +186,28 @@ class World:
     def after(self, delay_ns: Nanoseconds, call: Callable[..., None], *args: Any) -> None:
         """Make a call after a delay."""
         self.sequence = number = self.sequence + 1
-        _push(self.queue, (self.now + delay_ns, number, call, args))
+        self.push(self.now + delay_ns, number, call, args)
 
     def run(self, until_ns: Nanoseconds, done: Callable[[], bool] | None = None) -> bool:
         """Let time pass until then, or until `done`; return whether it became so.
 
         Ends early when there is something to report, or when the run has had all its events.
         """
-        queue, findings, digest, trace = self.queue, self.findings, self.digest, self.trace
+        pop, findings, digest, trace = self.queue.pop, self.findings, self.digest, self.trace
         entries, limit = digest.entries, self.plan.max_events
         pause = min(RUNG, limit - digest.folded)
-        while queue and not findings:
+        while not findings:
             if len(entries) >= pause:
                 digest.fold()
                 if digest.events >= limit:
                     return False
                 pause = min(RUNG, limit - digest.folded)
-            event = _pop(queue)
-            now, number, call, args = event
-            if now > until_ns:
-                _push(queue, event)
+            event = pop(until_ns)
+            if event is None:
                 break
+            self.now, number, call, args = event
             if trace is not None:
                 trace.on_next(number)
-            self.now = now
             call(*args)
             if done is not None and done():
                 return True

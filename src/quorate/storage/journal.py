@@ -44,6 +44,7 @@ from collections.abc import Iterator
 from typing import Final
 from zlib import crc32
 
+from quorate._kernel import make_records, read_records
 from quorate.base.errors import Corrupt, Invalid, Unavailable
 from quorate.base.native import mypyc_attr
 from quorate.storage.contents import Contents, Damage, Found, Recovered, Segment
@@ -62,9 +63,7 @@ RECORD_HEADER_BYTES: Final = 44
 assert (RECORD_HEADER.size, CHECK.size) == (RECORD_FIELDS_BYTES, 4)
 # What every record takes, bound once: a compiled module finds such names without a look.
 _crc32: Final = crc32
-_pack_header: Final = RECORD_HEADER.pack
 _unpack_header: Final = RECORD_HEADER.unpack
-_pack_check: Final = CHECK.pack
 _unpack_check: Final = CHECK.unpack_from
 DEFAULT_SEGMENT_BYTES: Final = 16 << 20
 DEFAULT_RECORD_BYTES: Final = 64 << 20
@@ -120,24 +119,23 @@ class Journal:
         """Append records that become durable together, with the next `sync`."""
         self.check_records(records)
         self.check_usable()
-        parts: list[bytes] = []
-        current, size, batch = self.current, self.size, self.batch
-        if current is None or (size >= self.segment_bytes and self.batch == self.sequence):
+        head = b""
+        current, size, sequence = self.current, self.size, self.sequence
+        if current is None or (size >= self.segment_bytes and self.batch == sequence):
             number = self.number + 1
             current, size = Segment(number, False, f"{number:08}.log"), SEGMENT_HEADER_BYTES
-            parts.append(make_segment_header(self.seed, number, self.sequence, 0))
-        more, size = make_records(self.seed, current.number, size, self.sequence, batch, records)
-        parts += more
+            head = make_segment_header(self.seed, number, sequence, 0)
+        data = make_records(head, self.seed, current.number, size, sequence, self.batch, records)
         try:
-            self.disk.append(current.name, b"".join(parts))
+            self.disk.append(current.name, data)
         except OSError as error:
             self.failed = f"{current.name}: {error}"
             raise
         if current is not self.current:
             self.segments.append(current)
             self.current, self.number = current, current.number
-        self.size = size
-        self.sequence += len(records)
+        self.size = size + len(data) - len(head)
+        self.sequence = sequence + len(records)
 
     def sync(self) -> None:
         """Make everything written durable."""
@@ -158,14 +156,15 @@ class Journal:
         self.check_usable()
         number = self.number + 1
         first = self.sequence
-        parts, size = make_records(self.seed, number, SEGMENT_HEADER_BYTES, first, first, records)
+        size = SEGMENT_HEADER_BYTES + sum(RECORD_HEADER_BYTES + len(record) for record in records)
         if size > MAX_BASE_BYTES:
             raise Invalid(f"journal: a base of {size} bytes, expected at most {MAX_BASE_BYTES}")
         header = make_segment_header(self.seed, number, first, size)
+        data = make_records(header, self.seed, number, SEGMENT_HEADER_BYTES, first, first, records)
         segment = Segment(number, True, f"{number:08}.base")
         try:
             draft = f"{number:08}.new"
-            self.disk.append(draft, b"".join((header, *parts)))
+            self.disk.append(draft, data)
             self.disk.sync(draft)
             self.disk.rename(draft, segment.name)
             for old in self.segments:
@@ -277,18 +276,16 @@ def read_segment(journal: Journal, segment: Segment, raw: bytes, first: int | No
     sequence, base_end = header
     if first is not None and sequence != first:
         raise make_corrupt(segment, Damage(0, f"first sequence {sequence}", str(first)))
-    bodies: list[bytes] = []
-    offset = SEGMENT_HEADER_BYTES
-    while offset < len(raw):
-        record = parse_record(journal, segment.number, raw, offset)
-        if isinstance(record, Found) and record.sequence != sequence:
+    limit, number = journal.max_record_bytes, segment.number
+    bodies, offset = read_records(raw, journal.seed, number, SEGMENT_HEADER_BYTES, sequence, limit)
+    sequence += len(bodies)
+    if offset < len(raw):
+        record = parse_record(journal, number, raw, offset)
+        if isinstance(record, Found):
             record = Damage(offset, f"sequence {record.sequence}", str(sequence))
-        if isinstance(record, Damage):
-            if offset < base_end:
-                raise make_corrupt(segment, record)
-            return Contents(bodies, offset, sequence, base_end, record)
-        bodies.append(record.body)
-        offset, sequence = record.end, sequence + 1
+        if offset < base_end:
+            raise make_corrupt(segment, record)
+        return Contents(bodies, offset, sequence, base_end, record)
     if offset < base_end:
         raise make_corrupt(segment, Damage(offset, f"{offset} bytes", f"at least {base_end}"))
     return Contents(bodies, offset, sequence, base_end, None)
@@ -351,25 +348,6 @@ def parse_segment_header(seed: int, number: int, raw: bytes) -> tuple[int, int] 
     if found != number:
         return Damage(0, f"the header of segment {found}", f"that of {number}")
     return sequence, base_end
-
-
-def make_records(
-    seed: int, number: int, offset: int, sequence: int, batch: int, bodies: list[bytes]
-) -> tuple[list[bytes], int]:
-    """Return the parts of records that follow each other from an offset of a segment on (header,
-    its check, body), and the offset behind them.
-    """
-    parts: list[bytes] = []
-    for body in bodies:
-        length, back = len(body), sequence - batch
-        body_check = _crc32(body, seed)
-        header = _pack_header(RECORD_MAGIC, length, number, offset, sequence, back, body_check)
-        parts.append(header)
-        parts.append(_pack_check(_crc32(header, seed)))
-        parts.append(body)
-        offset += RECORD_HEADER_BYTES + length
-        sequence += 1
-    return parts, offset
 
 
 def parse_record(journal: Journal, number: int, raw: bytes, offset: int) -> Found | Damage:

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from quorate._kernel import make_records
 from quorate.base.errors import Corrupt
 from quorate.ledger.application import Executed
 from quorate.simulator.bugs import Bug, register
@@ -27,7 +28,6 @@ from quorate.storage.journal import (
     SEGMENT_HEADER_BYTES,
     Journal,
     list_segments,
-    make_records,
     open_journal,
     parse_segment_header,
     read_segment,
@@ -140,8 +140,7 @@ class Relabelled:
             if (zlib.crc32(packed, self.seed), zlib.crc32(body, self.seed)) != (check, body_check):
                 break
             first = sequence - back
-            record, _ = make_records(self.seed, number, offset, sequence, first, [body])
-            raw[offset:end] = b"".join(record)
+            raw[offset:end] = make_records(b"", self.seed, number, offset, sequence, first, [body])
             offset, sequence = end, sequence + 1
         return bytes(raw)
 

@@ -16,8 +16,8 @@ from quorate.simulator.campaign.processes import Died, Pool
 from quorate.simulator.campaign.summary import Audit, Canary, Point, Summary
 from quorate.simulator.campaign.tally import LOST, Row, Tally
 from quorate.simulator.campaign.tasks import AnyTask, AuditTask, Job, ListTask, Result, RunTask
+from quorate.simulator.digest import RUNG
 from quorate.simulator.plan import Plan, get_profile
-from quorate.simulator.trace import RUNG
 
 __all__ = ["CANARIES", "Campaign", "Coordinator", "make_job"]
 

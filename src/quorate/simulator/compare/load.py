@@ -15,8 +15,8 @@ from quorate.base.types import Hash, Height, Nanoseconds
 from quorate.node.gossip import KNOWN
 from quorate.simulator.compare.measures import Operation
 from quorate.simulator.compare.workload import Item
+from quorate.simulator.digest import CLIENT
 from quorate.simulator.plan import MS, SECOND
-from quorate.simulator.trace import CLIENT
 from quorate.simulator.workload import Index
 
 if TYPE_CHECKING:

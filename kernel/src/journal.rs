@@ -1,0 +1,144 @@
+//! Records of a journal, many at a time; `quorate.storage.journal` has their layout and judges what is not whole.
+
+use crate::errors::{Error, Result};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+
+const MAGIC: &[u8; 4] = b"QREC";
+const FIELDS_BYTES: usize = 40;
+const HEADER_BYTES: usize = 44;
+
+/// CRC-32 of IEEE 802.3 over eight bytes at a time: `TABLES[k][b]` is that of the byte `b` and k zeros behind it.
+const TABLES: [[u32; 256]; 8] = {
+    let mut tables = [[0u32; 256]; 8];
+    let mut b = 0;
+    while b < 256 {
+        let (mut crc, mut bit) = (b as u32, 0);
+        while bit < 8 {
+            crc = if crc & 1 == 0 { crc >> 1 } else { (crc >> 1) ^ 0xedb8_8320 };
+            bit += 1;
+        }
+        tables[0][b] = crc;
+        b += 1;
+    }
+    let mut k = 1;
+    while k < 8 {
+        let mut b = 0;
+        while b < 256 {
+            let last = tables[k - 1][b];
+            tables[k][b] = (last >> 8) ^ tables[0][(last & 0xff) as usize];
+            b += 1;
+        }
+        k += 1;
+    }
+    tables
+};
+
+/// What `zlib.crc32(data, seed)` returns.
+fn crc32(data: &[u8], seed: u32) -> u32 {
+    let mut crc = !seed;
+    let (words, rest) = data.as_chunks::<8>();
+    for word in words {
+        let mixed = u64::from_le_bytes(*word) ^ u64::from(crc);
+        crc = (0..8).fold(0, |sum, k| sum ^ TABLES[7 - k][(mixed >> (8 * k) & 0xff) as usize]);
+    }
+    for byte in rest {
+        crc = (crc >> 8) ^ TABLES[0][((crc ^ u32::from(*byte)) & 0xff) as usize];
+    }
+    !crc
+}
+
+/// The place of records in a journal: whose it is, in which segment, and what their numbers begin with.
+struct Place {
+    seed: u32,
+    segment: u64,
+    offset: usize,
+    sequence: u64,
+}
+
+fn put_record(out: &mut Vec<u8>, place: &mut Place, batch: u64, body: &[u8]) -> Result<()> {
+    let start = out.len();
+    let back = place.sequence.checked_sub(batch).and_then(|n| u32::try_from(n).ok());
+    let (Ok(length), Some(back)) = (u32::try_from(body.len()), back) else {
+        return Err(Error::invalid(format!(
+            "journal: record {} of {} bytes in an append from {batch} on: \
+            expected lengths of 32 bits",
+            place.sequence,
+            body.len()
+        )));
+    };
+    out.extend_from_slice(MAGIC);
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(&place.segment.to_le_bytes());
+    out.extend_from_slice(&(place.offset as u64).to_le_bytes());
+    out.extend_from_slice(&place.sequence.to_le_bytes());
+    out.extend_from_slice(&back.to_le_bytes());
+    out.extend_from_slice(&crc32(body, place.seed).to_le_bytes());
+    let check = crc32(&out[start..], place.seed);
+    out.extend_from_slice(&check.to_le_bytes());
+    out.extend_from_slice(body);
+    place.offset += HEADER_BYTES + body.len();
+    place.sequence += 1;
+    Ok(())
+}
+
+/// The body of the record that is at its place in a segment, unless something is wrong there.
+fn get_body<'a>(raw: &'a [u8], place: &Place, limit: usize) -> Option<&'a [u8]> {
+    let (header, rest) = raw.get(place.offset..)?.split_at_checked(HEADER_BYTES)?;
+    let (fields, check) = header.split_at(FIELDS_BYTES);
+    let word = |at: usize| u32::from_le_bytes(fields[at..at + 4].try_into().expect("four bytes"));
+    let long = |at: usize| u64::from_le_bytes(fields[at..at + 8].try_into().expect("eight bytes"));
+    let length = word(4) as usize;
+    let is_here = long(8) == place.segment && long(16) == place.offset as u64 && long(24) == place.sequence;
+    if !is_here || length > limit || crc32(fields, place.seed).to_le_bytes() != *check {
+        return None;
+    }
+    let body = rest.get(..length)?;
+    (crc32(body, place.seed) == word(36)).then_some(body)
+}
+
+#[pyfunction]
+fn make_records<'py>(
+    py: Python<'py>,
+    head: &[u8],
+    seed: u32,
+    segment: u64,
+    offset: usize,
+    sequence: u64,
+    batch: u64,
+    bodies: Vec<Bound<'py, PyBytes>>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let total: usize = bodies.iter().map(|body| HEADER_BYTES + body.as_bytes().len()).sum();
+    let mut out = Vec::with_capacity(head.len() + total);
+    out.extend_from_slice(head);
+    let mut place = Place { seed, segment, offset, sequence };
+    for body in &bodies {
+        put_record(&mut out, &mut place, batch, body.as_bytes())?;
+    }
+    Ok(PyBytes::new(py, &out))
+}
+
+#[pyfunction]
+fn read_records<'py>(
+    py: Python<'py>,
+    raw: &[u8],
+    seed: u32,
+    segment: u64,
+    offset: usize,
+    sequence: u64,
+    limit: usize,
+) -> PyResult<(Bound<'py, PyList>, usize)> {
+    let bodies = PyList::empty(py);
+    let mut place = Place { seed, segment, offset, sequence };
+    while let Some(body) = get_body(raw, &place, limit) {
+        bodies.append(PyBytes::new(py, body))?;
+        place.offset += HEADER_BYTES + body.len();
+        place.sequence += 1;
+    }
+    Ok((bodies, place.offset))
+}
+
+pub fn export(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_function(wrap_pyfunction!(make_records, m)?)?;
+    m.add_function(wrap_pyfunction!(read_records, m)?)
+}
