@@ -51,7 +51,7 @@ class Recalled(Message, frozen=True, array_like=True, gc=False, tag=99):
     decisions: Annotated[list[Decision], Meta(max_length=1024)]
 
 
-class Timer(Value, frozen=True, gc=False):
+class Timer(Value, frozen=True, gc=False, cache_hash=True):
     """The name of a timer; setting an equal one replaces it."""
 
     kind: str
