@@ -11,6 +11,7 @@ The kernel reads such a file and refuses what it does not understand (`kernel/sr
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -190,6 +191,7 @@ def compute_validator_storage(members: Sequence[Member]) -> dict[bytes, bytes]:
     return storage
 
 
+@cache
 def read_validators_code() -> str:
     """Return the compiled validator contract, 0x and hexadecimal digits."""
     artefact = json.loads((files("quorate.ledger") / "validators_contract.json").read_bytes())

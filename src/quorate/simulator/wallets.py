@@ -6,6 +6,7 @@ from their numbers, so a run's items are the same everywhere.
 
 import json
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 from quorate import _kernel
@@ -35,8 +36,8 @@ class Wallet:
         self.chain_id = int(config["chainId"])
         self.is_free = config.get("quorate", {}).get("gas") == "free"
         self.gas_price = 0 if self.is_free else GAS_PRICE
-        self.keys = list_keys()
-        self.accounts: list[Address] = [_kernel.address(key) for key in self.keys]
+        self.keys = [key for key, _ in list_clients()]
+        self.accounts: list[Address] = [address for _, address in list_clients()]
 
     def transfer(self, source: int, nonce: int, wei: int) -> tuple[Hash, bytes]:
         """Return (hash, raw) of a signed transfer from one account to the next."""
@@ -72,9 +73,11 @@ def sign_transaction(
     return encode_list([*fields, *map(encode_int, (v, r, s))])
 
 
-def list_keys() -> list[bytes]:
-    """Return the clients' secret keys."""
-    return [keccak256(b"quorate simulator client %d" % i) for i in range(ACCOUNTS)]
+@cache
+def list_clients() -> tuple[tuple[bytes, Address], ...]:
+    """Return the clients' secret keys and addresses, which take as long as a short run."""
+    keys = [keccak256(b"quorate simulator client %d" % i) for i in range(ACCOUNTS)]
+    return tuple([(key, _kernel.address(key)) for key in keys])
 
 
 def get_config(genesis: bytes) -> dict[str, Any]:
@@ -92,8 +95,8 @@ def fund(genesis: bytes) -> bytes:
     get_config(genesis)
     file = json.loads(genesis)
     alloc = file.setdefault("alloc", {})
-    for key in list_keys():
-        alloc[_kernel.address(key).hex()] = {"balance": hex(FUNDS)}
+    for _, address in list_clients():
+        alloc[address.hex()] = {"balance": hex(FUNDS)}
     return json.dumps(file).encode()
 
 
