@@ -33,6 +33,7 @@ WORTHWHILE = (
             "durability",
             "faults",
             "finality",
+            "frames",
             "history",
             "keys",
             "knobs",

@@ -93,7 +93,7 @@ class Node:
         self.counters: dict[str, int] = {}
         self.accusations: list[Accuse] = []
         messages = type(replica).WIRE if open is None else (*type(replica).WIRE, *OPEN_MESSAGES)
-        self.decode = make_decoder(messages).decode
+        self.decode: Callable[[bytes], Any] = make_decoder(messages).decode
         self.shown = type(replica).SHOWN
         self.max_frame_bytes = settings.max_frame_bytes
         self.max_waiting = settings.max_waiting_effects

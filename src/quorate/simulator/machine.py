@@ -87,6 +87,8 @@ class Machine:
         """Twists what a traitor says."""
         self.life = 0
         """Grows with every start and crash; what belongs to an older life never happens."""
+        # Bound once, since that costs as much as a call.
+        self.on_later, self.on_timer = self.happen, self.fall
         self.clock = Clock()
         self.timers: dict[Timer, tuple[int, Nanoseconds]] = {}
         """The number in the queue of each timer that runs, and when it falls by our own clock."""
@@ -163,6 +165,8 @@ class Machine:
             software=self.software,
             open=world.network.make_open(self),
         )
+        if engine.wire == type(replica).WIRE:
+            node.decode = world.messages.share(node.decode)
         for hook in world.on_start:
             hook(self, recovered.records)
         node.start(recovered.records)
@@ -268,7 +272,7 @@ class Machine:
         """Make a call after a delay, if this life lasts so long."""
         world = self.world
         world.sequence = number = world.sequence + 1
-        world.push(world.now + delay_ns, number, self.happen, (self.life, call, args))
+        world.push(world.now + delay_ns, number, self.on_later, (self.life, call, args))
 
     def happen(self, life: int, call: Callable[..., None], args: tuple[Any, ...]) -> None:
         if life != self.life:
@@ -320,7 +324,7 @@ class Machine:
         if clock.drift_ppm:
             delay_ns = clock.compute_delay(now, delay_ns)
         at = now + delay_ns if delay_ns > 0 else now + 1
-        world.push(at, number, self.fall, (self.life, timer, number))
+        world.push(at, number, self.on_timer, (self.life, timer, number))
 
     def fall(self, life: int, timer: Timer, number: int) -> None:
         armed = self.timers.get(timer)

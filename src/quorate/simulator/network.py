@@ -53,6 +53,7 @@ class Link:
     """One direction of a connection."""
 
     __slots__ = (
+        "arrive",
         "base_ns",
         "blocked",
         "connection",
@@ -78,6 +79,7 @@ class Link:
         self.world, self.connection = world, connection
         self.source, self.target = source, target
         plan = world.plan
+        self.arrive = world.arrive
         self.timing = world.timing
         self.lost_in_a_row = 0
         row = plan.delays_ns[source.place] if plan.delays_ns else []
@@ -155,7 +157,7 @@ class Link:
         if world.trace is not None:
             world.trace.on_send(self, frame, number)
         arguments = (self, self.connection.generation, frame, number)
-        world.push(at, number, world.arrive, arguments)
+        world.push(at, number, self.arrive, arguments)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -31,6 +31,7 @@ from quorate.simulator.bugs import get_bug
 from quorate.simulator.detectors.host import Detection
 from quorate.simulator.digest import FAULT, FRAME, LINK, RUNG, Digest
 from quorate.simulator.disk import Pace, SimulatedDisk
+from quorate.simulator.frames import Frames
 from quorate.simulator.keys import SimulatedKeys
 from quorate.simulator.machine import SEGMENT_BYTES, Machine, SimulatedNode
 from quorate.simulator.network import Connection, Link, Network
@@ -114,7 +115,8 @@ class World:
         self.on_installed: list[Callable[[Machine, Executed], None]] = []
         """When a node has taken over the state after a height."""
         self.on_final: list[Callable[[Machine, Executed], None]] = []
-        self.decode = make_decoder((*engine.wire, *OPEN_MESSAGES)).decode
+        self.messages = Frames(engine.wire)
+        self.decode = self.messages.share(make_decoder((*engine.wire, *OPEN_MESSAGES)).decode)
         self.message_kinds = get_kinds((*engine.wire, *NODE_MESSAGES, *OPEN_MESSAGES))
         self.record_kinds = get_kinds(engine.records)
         self.decode_record = make_record_decoder(engine.records).decode
