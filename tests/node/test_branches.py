@@ -389,6 +389,50 @@ def test_a_template_that_need_not_be_waits_until_there_is_something_new() -> Non
     assert len(stage.engine.templates) == 1
 
 
+def test_who_mines_gets_a_template_with_the_check_while_nothing_waits() -> None:
+    stage = Stage()
+    stage.execution.on_want(Want(1, stage.root, force=True))
+    stage.port.run()
+    for number in range(3):
+        tip = stage.grow(b"%d" % number, stage.execution.tip.envelope)
+        stage.head(tip)
+        stage.execution.on_want(Want(tip.height + 1, tip.envelope, force=True))
+        assert "execute" not in [lane for lane, _, _ in stage.port.jobs]
+        stage.port.run()
+    above = stage.execution.tip.executed
+    height, payload = stage.engine.templates[-1]
+    assert (len(stage.engine.templates), height, parse_head(payload)[0]) == (4, 4, above.block)
+    # What waits is not left out, and a template that was no longer wanted is not kept.
+    stage.ledger.add([b"item"])
+    stage.execution.on_work(True, True)
+    stage.head(stage.grow(b"next", stage.execution.tip.envelope))
+    stage.port.run()
+    tip = stage.execution.tip
+    stage.execution.on_want(Want(5, tip.envelope, force=True))
+    stage.port.run()
+    assert msgspec.msgpack.decode(stage.engine.templates[-1][1][HEAD_BYTES:]) == [b"item"]
+
+
+def test_nobody_builds_ahead_for_who_only_follows_or_catches_up() -> None:
+    built: list[Hash] = []
+
+    class Counting(Forgetful):
+        __slots__ = ()
+
+        def build(self, parent: Hash, now_ms: int, max_bytes: int) -> bytes:
+            built.append(parent)
+            return super().build(parent, now_ms, max_bytes)
+
+    stage = Stage()
+    stage.ledger.__class__ = Counting
+    stage.line(b"x", stage.root, 5)
+    assert built == []
+    stage.execution.on_want(Want(1, stage.root, force=True))
+    stage.port.run()
+    stage.line(b"y", stage.root, 5)
+    assert len(built) == 2
+
+
 def test_a_tip_and_the_block_that_it_makes_final_are_written_at_once() -> None:
     stage = Stage()
     line = stage.line(b"x", stage.root, 3)

@@ -453,18 +453,18 @@ class Links(Replica):
 
     def fetch(self, now: Nanoseconds) -> None:
         """Ask for what is missing, as far as the bounds allow."""
-        asking = sum(1 for peer in self.peers.values() if peer.remaining)
-        if asking < MAX_ASKING:
-            able = [
-                (who, peer)
-                for who, peer in self.peers.items()
-                if peer.claim > self.tree.best.work
-                and not peer.remaining
-                and peer.quiet_until <= now
-            ]
-            if able:
-                who, peer = able[self.rng.below(len(able))]
-                self.ask_headers(now, who, peer)
+        asking, able = 0, []
+        best = self.tree.best.work
+        for who, peer in self.peers.items():
+            if peer.remaining:
+                asking += 1
+            elif peer.claim > best and peer.quiet_until <= now:
+                able.append((who, peer))
+        if able and asking < MAX_ASKING:
+            who, peer = able[self.rng.below(len(able))]
+            self.ask_headers(now, who, peer)
+        if best <= self.tree.goal.work:
+            return
         requests: dict[Address, list[Place]] = {}
         for node in self.list_missing():
             chosen = self.choose_peer(now, node)
@@ -635,6 +635,8 @@ class Links(Replica):
         blocks than the own tip.
         """
         tree = self.tree
+        if tree.best is tree.head:
+            return False
         ahead = tree.best.work - tree.head.work
         return ahead > BEHIND_BLOCKS * compute_work(tree.head.next_target)
 

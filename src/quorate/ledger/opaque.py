@@ -258,9 +258,10 @@ class OpaqueLedger:
         branch = self.branches[executed.block]
         if branch.parent != self.last.block:
             raise Invalid(f"height {executed.height}: its parent is not the last final block")
+        is_line = self.is_line()
         if self.adopted == self.last.block:
             self.adopted = executed.block
-        elif not self.descends(self.adopted, executed.block):
+        elif not is_line and not self.descends(self.adopted, executed.block):
             self.adopt(executed.block, executed.height)
         for identity in branch.fresh:
             self.included[identity] = executed.height
@@ -269,7 +270,10 @@ class OpaqueLedger:
             self.pool_bytes -= len(item)
         self.final[executed.height] = Final(executed, envelope, certificate, payloads)
         self.last = executed
-        self.forget_losers()
+        if is_line:
+            del self.branches[executed.block]
+        else:
+            self.forget_losers()
 
     def adopt(self, tip: Hash, safe: Height) -> None:
         self.get_executed(tip)
@@ -406,6 +410,11 @@ class OpaqueLedger:
                 entered.append(other)
                 new = other.parent
         return left, entered
+
+    def is_line(self) -> bool:
+        """Whether all executed blocks are those from the last final one up to the adopted tip."""
+        tip = self.branches.get(self.adopted)
+        return tip is not None and len(self.branches) == tip.executed.height - self.last.height
 
     def descends(self, block: Hash, ancestor: Hash) -> bool:
         """Whether a tentative block lies over another one, or is it."""

@@ -11,13 +11,15 @@ not on the adopted branch; it is then executed again, with its ancestors, when a
 """
 
 from collections.abc import Callable
+from typing import TypeAlias
 
 from quorate.base.errors import Invalid, Unavailable
-from quorate.base.types import Hash, Height, Milliseconds
+from quorate.base.types import Hash, Height, Milliseconds, Nanoseconds
 from quorate.consensus.replica import NOTHING, Check, Deliver, Head, Want
 from quorate.ledger.application import Application, Executed
 from quorate.ledger.payload import parse_head
 from quorate.node.execution import (
+    AT_ONCE_BYTES,
     MAX_CHECKS,
     Execution,
     Outcome,
@@ -31,6 +33,12 @@ MAX_BLOCKS = 4096
 """Executed blocks above the last final one; the oldest end of an abandoned branch makes room."""
 MAX_REFUSED = 1024
 """Blocks that were found unacceptable and are remembered, so that their children need no wait."""
+
+FRESH: Nanoseconds = 1_000_000_000
+"""A template that was built ahead is of use for so long, for the sake of its time."""
+
+Judged: TypeAlias = tuple[str | None, Executed | None, bytes]
+"""Why a payload is not acceptable, or its result; and a payload over it, if one was built."""
 
 
 class Block:
@@ -74,6 +82,17 @@ def execute_over(
     except Unavailable:
         execute_again(application, above)
         return try_over(application, above, payload, now_ms)
+
+
+def judge_over(
+    application: Application, above: Block, payload: bytes, now_ms: Milliseconds, most: int
+) -> Judged:
+    """Judge and execute a payload over an executed block; with `most` bytes, build one over it."""
+    reason, executed = execute_over(application, above, payload, now_ms)
+    template = b""
+    if executed is not None and most:
+        template = application.build(executed.block, now_ms, most)
+    return reason, executed, template
 
 
 def build_over(
@@ -134,6 +153,7 @@ class Branches(Execution):
     """`Execution` for an open engine; blocks `safe_depth` below the tip are called safe."""
 
     __slots__ = (
+        "ahead",
         "blocks",
         "dirty",
         "fresh",
@@ -142,6 +162,7 @@ class Branches(Execution):
         "root",
         "running",
         "safe_depth",
+        "template",
         "tip",
         "waiting",
     )
@@ -185,8 +206,17 @@ class Branches(Execution):
         """Whether something has changed that readers do not see yet."""
         self.fresh = False
         """Whether the pool has had something to offer since a template was built."""
+        self.ahead = False
+        """Whether the next block that is judged gets a template at once."""
+        self.template: tuple[Hash, bytes, Nanoseconds] = (b"", b"", 0)
+        """The one that was built so: over which block, and when."""
 
     # ---- what to mine or propose
+
+    def on_want(self, effect: Want) -> None:
+        # Who mines wants a template over every new tip.
+        self.ahead = effect.build
+        super().on_want(effect)
 
     def answer_want(self) -> None:
         want = self.want
@@ -201,6 +231,10 @@ class Branches(Execution):
         if not want.build:
             self.want = None
             self.interpreter.submit(want.height, NOTHING)
+            return
+        parent, payload, at = self.template
+        if parent == want.parent and not self.has_items and self.port.now() - at <= FRESH:
+            self.take_template(want, payload)
             return
         self.building, self.fresh = True, False
         application, now_ms = self.application, self.port.wall_ms()
@@ -224,9 +258,12 @@ class Branches(Execution):
         if outcome.value is None:
             self.fail(outcome.error or "")
             return
-        self.want = None
+        self.take_template(want, outcome.value)
+
+    def take_template(self, want: Want, payload: bytes) -> None:
+        self.want, self.template = None, (b"", b"", 0)
         self.count("payloads_built")
-        self.interpreter.submit(want.height, outcome.value)
+        self.interpreter.submit(want.height, payload)
 
     def on_work(self, ready: bool, has_items: bool) -> None:
         if ready and not self.settling:
@@ -266,11 +303,17 @@ class Branches(Execution):
             return
         self.running[effect.envelope] = effect
         application, payload, now_ms = self.application, effect.payload, self.port.wall_ms()
+        most = 0
+        if self.ahead and not self.has_items and len(payload) <= AT_ONCE_BYTES:
+            # Nothing to choose: a template in the same call saves a change of thread. While nobody
+            # wants it, as in catching up, no other is built.
+            self.ahead = False
+            most = self.settings.max_payload_bytes
         self.port.work(
             "execute",
             guard(
                 "cannot check",
-                lambda: execute_over(application, above, payload, now_ms),
+                lambda: judge_over(application, above, payload, now_ms, most),
                 effect.height,
             ),
             lambda outcome: self.on_verdict(effect, above, now_ms, outcome),
@@ -281,7 +324,7 @@ class Branches(Execution):
         effect: Check,
         above: Block,
         now_ms: Milliseconds,
-        outcome: Outcome[tuple[str | None, Executed | None]],
+        outcome: Outcome[Judged],
     ) -> None:
         self.running.pop(effect.envelope, None)
         if self.blocks.get(above.envelope) is not above:
@@ -292,7 +335,9 @@ class Branches(Execution):
         if outcome.value is None:
             self.fail(outcome.error or "")
             return
-        reason, executed = outcome.value
+        reason, executed, template = outcome.value
+        if template:
+            self.template = (effect.envelope, template, self.port.now())
         if executed is None:
             early = is_ahead(effect.payload, now_ms)
             if early and not is_ahead(effect.payload, self.port.wall_ms()):
@@ -456,14 +501,21 @@ class Branches(Execution):
 
     def forget_losers(self) -> None:
         """Keep what descends from the last final block, and the checks that may still count."""
-        kept = {self.root.envelope: self.root}
-        for envelope, block in self.blocks.items():
-            if block.above is not None and block.above.envelope in kept:
-                kept[envelope] = block
-        self.blocks = kept
-        if self.tip.envelope not in kept:
+        lowest = next(iter(self.blocks))
+        if len(self.blocks) == self.tip.executed.height - self.blocks[lowest].executed.height + 1:
+            # One line up to the tip: nobody has lost.
+            del self.blocks[lowest]
+        else:
+            kept = {self.root.envelope: self.root}
+            for envelope, block in self.blocks.items():
+                if block.above is not None and block.above.envelope in kept:
+                    kept[envelope] = block
+            self.blocks = kept
+        if self.tip.envelope not in self.blocks:
             self.tip, self.latest, self.latest_at = self.root, self.final, self.port.now()
             self.start_settling()
+        if not self.waiting:
+            return
         height = self.final.height
         stale = [c for group in self.waiting.values() for c in group.values() if c.height <= height]
         for effect in stale:
