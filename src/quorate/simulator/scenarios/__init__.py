@@ -13,6 +13,7 @@ from quorate.simulator.scenarios import (
     fallacies,
     halts,
     light,
+    pools,
     storage,
     work,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "get_scenario",
     "halts",
     "light",
+    "pools",
     "storage",
     "work",
 ]

@@ -3,9 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
-from quorate.base.types import Hash, Height, Milliseconds, Nanoseconds
+from msgspec.structs import replace
+
+from quorate.base.types import Address, Hash, Height, Milliseconds, Nanoseconds
 from quorate.consensus.pow import Pow
+from quorate.consensus.pow_peers import Peer
 from quorate.consensus.pow_tree import Tree
+from quorate.consensus.pow_types import Announce, Block, Headers, Missing
 from quorate.crypto.hashes import HEAD_BYTES
 from quorate.ledger.opaque import OpaqueLedger
 from quorate.ledger.payload import compose, parse_head
@@ -282,6 +286,66 @@ def invalid_relay(stage: Stage) -> Outcome:
     play = build(stage, 1, 1, 1, 1, on_world=make_cheat(stage, InvalidMiner, BelievesMiners))
     play.run(30_000)
     stage.measure("blocks", get_tree(play, 0).head.height)
+    return play.judge(progress=False)
+
+
+class Boaster(Miner):
+    """Tells of more work than anybody has, and shows none of it."""
+
+    def twist(self, to: Address, m: Any) -> list[Any]:
+        if isinstance(m, Announce):
+            return [replace(m, work=bytes([0x7F]) + bytes(31))]
+        return [] if isinstance(m, Headers | Block | Missing) else [m]
+
+
+class Gullible(Pow):
+    """Asks nobody but who tells of the most work, however long the answer takes."""
+
+    def ask_headers(
+        self, now: Nanoseconds, who: Address, peer: Peer, below: Height | None = None
+    ) -> None:
+        if peer.claim >= max(each.claim for each in self.peers.values()):
+            super().ask_headers(now, who, peer, below)
+
+    def leave(self, now: Nanoseconds, peer: Peer) -> None:
+        self.wake(now, now + self.settings.request_ms * MS)
+
+
+@scenario(
+    "S59d",
+    "lying-sync",
+    "who catches up asks somebody that boasts of work and answers nothing",
+    source="Catalogue S59; Bitcoin Core's timeouts for headers (0.15) and stalled blocks (0.10)",
+    mitigation="deadlines, and a claim of work counts until it is not shown",
+    timing=SYNCHRONOUS,
+    breaks="the newcomer follows",
+)
+def lying_sync(stage: Stage) -> Outcome:
+    """A node comes back after a minute. The first of four peers that it meets tells of more work
+    than anybody can have done, and never shows a header. Who trusts the greatest claim waits for it
+    for ever.
+    """
+
+    def on_world(world: World) -> None:
+        world.machines[3].actor = Boaster(world.machines[3])
+        if not stage.mitigated:
+            world.machines[4].make_replica = Gullible
+
+    play = build(stage, 1, 1, 1, 0, 0, on_world=on_world)
+    play.machines[4].crash()
+    play.run(60_000)
+    links = play.world.network.select(
+        lambda a, b: 4 in (a.index, b.index) and 3 not in (a.index, b.index)
+    )
+    cut = play.faults.cut(links, "not met yet", (4,), False)
+    play.machines[4].start()
+    play.run(1_000)
+    play.faults.mend(cut)
+    others, newcomer = get_tree(play, 0), get_tree(play, 4)
+    stage.measure("blocks_missed", others.head.height)
+    play.run(30_000)
+    apart = others.head.height - newcomer.head.height
+    play.require("the newcomer follows", apart <= 3, f"it is {apart} blocks behind")
     return play.judge(progress=False)
 
 
