@@ -5,10 +5,14 @@
 //! are no blobs and consensus-layer requests, and no withdrawals but the reward of a block; the second of a block's timestamp
 //! may repeat its parent's.
 
+mod dev;
 mod overlay;
 
+use dev::Rebased;
+pub use dev::{Ancestor, Ancestors, Opening};
 pub use overlay::Overlay;
 
+use crate::dev::{Clock, Command, DEV, MAX_COMMANDS, unsigned_sender};
 use crate::errors::{Error, Result};
 use crate::genesis::{ChainSpec, Fork, Gas, empty_header};
 use crate::ordered_trie::{logs_blooms, ordered_root};
@@ -92,6 +96,9 @@ pub fn build_context<'a>(
 
 /// The base fee of the block after `parent`.
 pub fn next_base_fee(spec: &ChainSpec, parent: &Header) -> u64 {
+    if let Some(fee) = Clock::after(spec, parent).base_fee() {
+        return fee;
+    }
     match spec.gas {
         Gas::Free => 0,
         Gas::Fees if parent.base_fee_per_gas.is_none() => INITIAL_BASE_FEE,
@@ -116,6 +123,7 @@ pub fn execute_block(
     payloads: &[Payload],
     parent_envelope: B256,
     senders: &Senders,
+    ancestors: &Ancestors<'_>,
 ) -> Result<Outcome> {
     if !parent.header.difficulty.is_zero() {
         let (number, hash) = (parent.header.number, parent.hash);
@@ -125,7 +133,10 @@ pub fn execute_block(
     }
     let (timestamp_ms, proposer) = merge_heads(parent, payloads)?;
     let number = parent.header.number + 1;
-    let timestamp = timestamp_ms / 1_000;
+    let raws: Vec<Bytes> = payloads.iter().flat_map(|payload| payload.transactions.iter().cloned()).collect();
+    let mut opened = senders.open_all(&raws);
+    let (mut opening, back_to) = Opening::of(spec, state, parent.header, timestamp_ms / 1_000, &mut opened, ancestors)?;
+    let timestamp = opening.timestamp;
     let fork = spec.fork_at(timestamp);
     let block = BlockContext {
         chain_id: spec.chain_id,
@@ -133,17 +144,15 @@ pub fn execute_block(
         number,
         beneficiary: proposer,
         timestamp,
-        gas_limit: parent.header.gas_limit,
-        base_fee: next_base_fee(spec, parent.header),
+        gas_limit: opening.gas_limit,
+        base_fee: opening.base_fee,
         difficulty: U256::ZERO,
         prevrandao: keccak256(parent_envelope),
         excess_blob_gas: spec.schedule.next_excess_blob_gas(timestamp, parent.header),
         blobs: spec.schedule.blobs_at(timestamp),
     };
-    let raws: Vec<Bytes> = payloads.iter().flat_map(|payload| payload.transactions.iter().cloned()).collect();
-    let opened = senders.open_all(&raws);
-
-    let mut overlay = Overlay::new(state);
+    let rebased = back_to.as_ref().map(|ancestor| Rebased::new(ancestor, state, fork));
+    let mut overlay = Overlay::new(rebased.as_ref().map_or(state, |rebased| rebased));
     overlay.set_block_hash(parent.header.number, parent.hash);
     if opened.len() >= PREFETCH_FROM {
         overlay.prefetch(&collect_addresses(&opened))?;
@@ -152,10 +161,10 @@ pub fn execute_block(
     executor.apply_system_calls(parent.hash, parent_envelope)?;
     let mut included = Vec::with_capacity(opened.len());
     let mut skipped = Vec::new();
-    for item in opened {
+    for (index, item) in opened.into_iter().enumerate() {
         match item {
             Err(refused) => skipped.push(refused),
-            Ok(tx) => match executor.apply(&tx)? {
+            Ok(tx) => match executor.apply_any(spec, &mut opening, &tx, index)? {
                 Ok(applied) => included.push(applied),
                 Err(reason) => skipped.push((tx.hash, reason)),
             },
@@ -164,7 +173,8 @@ pub fn execute_block(
     let head = Header { number, beneficiary: proposer, ..empty_header(fork) };
     let paid = withdrawals(spec, &head);
     executor.pay(&paid)?;
-    let (block, gas_used, changes) = executor.finish();
+    let (block, gas_used, mut changes) = executor.finish();
+    changes.base = rebased.map(Rebased::into_base);
     let (transactions_root, receipts_root, logs_bloom) = seal(&mut included)?;
     let mut header = Header {
         parent_hash: parent.hash,
@@ -178,6 +188,9 @@ pub fn execute_block(
         logs_bloom,
         ..head
     };
+    if spec.dev {
+        header.extra_data = opening.clock.encode();
+    }
     header.excess_blob_gas = header.excess_blob_gas.map(|_| block.excess_blob_gas);
     if !paid.is_empty() {
         header.withdrawals_root = Some(withdrawals_root(&paid)?);
@@ -211,11 +224,19 @@ pub fn check_payload(
     }
     let fork = spec.fork_at(payload.timestamp_ms / 1_000);
     let gas_limit = parent.header.gas_limit;
-    let mut least_gas = 0u64;
+    let (mut least_gas, mut commands) = (0u64, 0);
     for (index, item) in senders.open_all(&payload.transactions).into_iter().enumerate() {
         let refuse =
             |hash: B256, reason: &str| Error::invalid(format!("payload: transaction {index} ({hash}): {reason}"));
         let tx = item.map_err(|(hash, reason)| refuse(hash, &reason))?;
+        if spec.dev && tx.sender == DEV {
+            Command::of(spec, &tx).map_err(|reason| refuse(tx.hash, &reason))?;
+            commands += 1;
+            if commands > MAX_COMMANDS {
+                return Err(refuse(tx.hash, &format!("more than {MAX_COMMANDS} dev commands")));
+            }
+            continue;
+        }
         transaction::validate(spec.chain_id, fork, &tx.envelope, true).map_err(|reason| refuse(tx.hash, &reason))?;
         if tx.envelope.gas_limit() > gas_limit {
             return Err(refuse(
@@ -350,6 +371,8 @@ impl<'a> Executor<'a> {
         if limit > self.block.gas_limit - self.gas_used {
             return Ok(Err("gas limit reached".into()));
         }
+        // A contract may be impersonated (EIP-3607 refuses senders with code).
+        self.evm.ctx.cfg.disable_eip3607 = unsigned_sender(&tx.envelope) == Some(tx.sender);
         let result = self.evm.transact_one(tx_env(tx));
         let state = self.evm.ctx.journal_mut().finalize();
         let result = match result {

@@ -1,4 +1,4 @@
-//! Genesis files: geth's JSON with `config.quorate` = {engine, gas, validators, block_reward_gwei, pow} inside.
+//! Genesis files: geth's JSON with `config.quorate` = {engine, gas, validators, block_reward_gwei, pow, dev} inside.
 //!
 //! Block 0 is post-merge, unless the file names a terminal total difficulty: then the chain is one of Ethereum's own, whose
 //! blocks can be imported. When the file names no fork after the merge, all up to Osaka hold from the start; otherwise each
@@ -51,6 +51,7 @@ struct Quorate {
     block_reward_gwei: u64,
     #[allow(dead_code)]
     pow: Option<Work>,
+    dev: bool,
 }
 
 /// `config.quorate.pow`: what all must agree on of proof of work, which is Python's business too.
@@ -69,7 +70,14 @@ struct Work {
 
 impl Default for Quorate {
     fn default() -> Self {
-        Quorate { engine: "tendermint".into(), gas: Gas::Fees, validators: Vec::new(), block_reward_gwei: 0, pow: None }
+        Quorate {
+            engine: "tendermint".into(),
+            gas: Gas::Fees,
+            validators: Vec::new(),
+            block_reward_gwei: 0,
+            pow: None,
+            dev: false,
+        }
     }
 }
 
@@ -80,6 +88,8 @@ pub struct ChainSpec {
     pub gas: Gas,
     /// What the proposer of a block is paid, newly made; 0: nothing.
     pub block_reward_gwei: u64,
+    /// Whether the chain is for development, and takes commands (`dev.rs`).
+    pub dev: bool,
     pub schedule: Schedule,
 }
 
@@ -145,7 +155,7 @@ fn normalize(value: &mut serde_json::Value) -> Result<Quorate> {
         None => Ok(Quorate::default()),
         Some(extras) => serde_json::from_value(extras).map_err(|e| {
             Error::invalid(format!(
-                "genesis: config.quorate: {e}; expected {{engine, gas: fees|free, validators, block_reward_gwei}}"
+                "genesis: config.quorate: {e}; expected {{engine, gas: fees|free, validators, block_reward_gwei, dev}}"
             ))
         }),
     }
@@ -179,6 +189,7 @@ fn chain_spec(config: &ChainConfig, mut quorate: Quorate) -> Result<ChainSpec> {
         chain_id: config.chain_id,
         gas: quorate.gas,
         block_reward_gwei: quorate.block_reward_gwei,
+        dev: quorate.dev,
         schedule: Schedule::parse(config)?,
     })
 }

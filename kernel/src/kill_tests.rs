@@ -40,7 +40,7 @@ fn changes(height: u64) -> StateChanges {
         .collect();
     accounts.sort_by_key(|change| change.address);
     accounts.dedup_by_key(|change| change.address);
-    StateChanges { accounts, codes: vec![] }
+    StateChanges { accounts, ..StateChanges::default() }
 }
 
 /// The last committed height and its state: one record that the nodes' transaction carries.

@@ -7,6 +7,8 @@ mod block;
 mod call;
 mod codec;
 mod crypto;
+mod dev;
+mod dev_face;
 mod errors;
 mod event_queue;
 mod evm;

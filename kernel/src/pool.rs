@@ -4,6 +4,7 @@
 //! are executable. Error strings are geth's. Everything is bounded: transactions, bytes, transactions of one account.
 //! Nothing depends on hash order or time, so that a simulated node is deterministic.
 
+use crate::dev::{Clock, Command, DEV, MAX_COMMANDS, is_command, judge, unsigned_sender};
 use crate::errors::{Error, Result};
 use crate::evm::next_base_fee;
 use crate::genesis::Fork;
@@ -158,7 +159,7 @@ impl Waiters {
         let is_next = executed.header.parent_hash == inner.head;
         inner.move_to(&*self.chain, &executed, state);
         let included: B256Set = executed.included.iter().map(|item| item.hash).collect();
-        if is_next {
+        if is_next && !executed.is_rebased {
             for (address, nonce, balance) in &executed.changed {
                 if let Some(queue) = inner.accounts.get_mut(address) {
                     (queue.nonce, queue.balance) = (*nonce, *balance);
@@ -174,8 +175,26 @@ impl Waiters {
                 dropped.push((*hash, reason.clone()));
             }
         }
+        for hash in self.ordered_out(&executed) {
+            inner.remove(&hash);
+        }
         inner.drop_useless(&included, &mut dropped);
         Ok(dropped)
+    }
+
+    /// What commands of a block took out of every pool.
+    fn ordered_out(&self, block: &Executed) -> Vec<B256> {
+        let spec = self.chain.spec();
+        if !spec.dev {
+            return Vec::new();
+        }
+        let commands = block.included.iter().filter(|item| item.sender == DEV);
+        let opened = commands.filter_map(|item| self.chain.senders().open(item.raw.clone()).ok());
+        let dropped = opened.filter_map(|tx| match judge(spec, &tx) {
+            Some(Ok(Command::DropTransaction { hash })) => Some(hash),
+            _ => None,
+        });
+        dropped.collect()
     }
 
     /// Admit again what abandoned blocks held, as far as it may still apply after the latest block; the hashes of what is back.
@@ -193,8 +212,10 @@ impl Waiters {
         Ok(answers.into_iter().filter(|(_, refusal)| refusal.is_none()).map(|(hash, _)| hash).collect())
     }
 
+    /// Whether a block is to be made: something waits that would be taken, or a command asked for blocks.
     pub fn is_ready(&self) -> bool {
-        !self.inner.lock().ready.is_empty()
+        let inner = self.inner.lock();
+        !inner.ready.is_empty() || Clock::after(self.chain.spec(), &inner.header).left > 0
     }
 
     pub fn get(&self, hash: &B256) -> Option<Transaction> {
@@ -263,14 +284,17 @@ impl Inner {
         if self.places.contains_key(&tx.hash) {
             return Ok(Err("already known".into()));
         }
-        let stateless =
-            transaction::validate(chain.spec().chain_id, self.fork, &tx.envelope, settings.allow_unprotected);
-        if let Err(reason) = stateless.and_then(|()| self.check_price(settings, &tx)) {
+        let stateless = match judge(chain.spec(), &tx) {
+            Some(command) => command.map(|_| ()),
+            None => transaction::validate(chain.spec().chain_id, self.fork, &tx.envelope, settings.allow_unprotected)
+                .and_then(|()| self.check_price(settings, &tx)),
+        };
+        if let Err(reason) = stateless {
             return Ok(Err(reason));
         }
         let (nonce, balance) = match self.accounts.get(&tx.sender) {
             Some(queue) => (queue.nonce, queue.balance),
-            None => match self.read_sender(&tx.sender)? {
+            None => match self.read_sender(&tx)? {
                 Ok(known) => known,
                 Err(reason) => return Ok(Err(reason)),
             },
@@ -298,11 +322,13 @@ impl Inner {
     }
 
     /// Nonce and balance of an account that has no queue; its code must be none, or a delegation (EIP-3607, EIP-7702).
-    fn read_sender(&self, sender: &Address) -> Result<std::result::Result<(u64, U256), Refusal>> {
+    fn read_sender(&self, tx: &Transaction) -> Result<std::result::Result<(u64, U256), Refusal>> {
+        let sender = &tx.sender;
         let Some(Account { nonce, balance, code_hash }) = self.state.account(sender)? else {
             return Ok(Ok((0, U256::ZERO)));
         };
-        if code_hash != KECCAK256_EMPTY && !self.state.code(&code_hash)?.starts_with(&DELEGATION) {
+        let is_unsigned = unsigned_sender(&tx.envelope) == Some(*sender);
+        if !is_unsigned && code_hash != KECCAK256_EMPTY && !self.state.code(&code_hash)?.starts_with(&DELEGATION) {
             return Ok(Err(format!("sender not an eoa: address {sender}, codehash: {code_hash}")));
         }
         Ok(Ok((nonce, balance)))
@@ -381,6 +407,9 @@ impl Inner {
 
     /// What a proposer gets per gas, now; below zero counts as zero.
     fn price(&self, tx: &Transaction) -> u128 {
+        if is_command(tx) {
+            return u128::MAX;
+        }
         effective_price(&tx.envelope, self.base_fee).saturating_sub(u128::from(self.base_fee))
     }
 
@@ -415,7 +444,7 @@ impl Inner {
         queue.executable = queue.count_executable();
         self.executable += queue.executable;
         let first = if queue.executable > 0 { queue.waiting.values().next() } else { None };
-        let is_ready = first.is_some_and(|first| first.tx.envelope.max_fee_per_gas() >= u128::from(self.base_fee));
+        let is_ready = first.is_some_and(|first| covers(&first.tx, self.base_fee));
         if is_ready {
             self.ready.insert(*sender);
         } else {
@@ -474,9 +503,11 @@ impl Inner {
         let mut best = BinaryHeap::new();
         let mut left: BTreeMap<Address, U256> = BTreeMap::new();
         let offer = |sender: &Address, waiting: &Waiting| {
-            let fee = waiting.tx.envelope.max_fee_per_gas();
-            let tip = effective_price(&waiting.tx.envelope, base_fee).saturating_sub(u128::from(base_fee));
-            (fee >= u128::from(base_fee)).then_some((
+            let tip = match is_command(&waiting.tx) {
+                true => u128::MAX,
+                false => effective_price(&waiting.tx.envelope, base_fee).saturating_sub(u128::from(base_fee)),
+            };
+            covers(&waiting.tx, base_fee).then_some((
                 tip,
                 Reverse(waiting.arrival),
                 *sender,
@@ -493,6 +524,7 @@ impl Inner {
         // The list's own head takes at most nine bytes.
         let (mut bytes, mut gas) = (max_bytes.saturating_sub(9), max_gas);
         let mut taken = Vec::new();
+        let mut commands = 0;
         while let Some((_, _, sender, nonce)) = best.pop() {
             let queue = &self.accounts[&sender];
             let Some(waiting) = queue.waiting.get(&nonce) else { continue };
@@ -505,6 +537,17 @@ impl Inner {
                 }
                 continue;
             }
+            if is_command(&waiting.tx) {
+                commands += 1;
+                let goes_back = matches!(Command::decode(waiting.tx.envelope.input()), Ok(Command::RevertTo { .. }));
+                // Going back to an older state stands alone: what waits was judged over another one.
+                match goes_back {
+                    true if taken.is_empty() => return Ok(vec![waiting.tx.raw.clone()]),
+                    true => continue,
+                    false if commands > MAX_COMMANDS => continue,
+                    false => {}
+                }
+            }
             (bytes, gas, *balance) = (bytes - size, gas - limit, *balance - waiting.cost);
             taken.push(waiting.tx.raw.clone());
             if let Some(next) = queue.waiting.get(&(nonce + 1)) {
@@ -513,6 +556,11 @@ impl Inner {
         }
         Ok(taken)
     }
+}
+
+/// Whether a transaction pays a base fee; a command need not.
+fn covers(tx: &Transaction, base_fee: u64) -> bool {
+    is_command(tx) || tx.envelope.max_fee_per_gas() >= u128::from(base_fee)
 }
 
 fn tip_cap(tx: &Transaction) -> u128 {

@@ -66,7 +66,7 @@ impl Moment<'_> {
         let mut found: Vec<Value> = Vec::new();
         for height in first..=last.min(self.head()?) {
             let Some((header, ..)) = self.header(height)? else { break };
-            if !filter.may_match(&header.logs_bloom) {
+            if !filter.may_match(&header.logs_bloom) || (first < last && self.is_reverted(height)?) {
                 continue;
             }
             let Some(stored) = self.stored(height)? else { break };

@@ -6,12 +6,13 @@ use crate::store::{Snapshot, Store, Table};
 use crate::trie::{Layer, NodeSource, Origin};
 use crate::trie_node::{Chunks, Leaf, NodeId, NodeWriter, Reader};
 use crate::trie_update::{Edit, Item, LANES, PARALLEL_EDITS, Top, update, update_in_lanes};
-use crate::types::{Account, AccountChange, StateChanges, StateRead};
+use crate::types::{Account, AccountChange, Rebase, StateChanges, StateRead};
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use alloy_rlp::Encodable;
 use alloy_trie::{EMPTY_ROOT_HASH, KECCAK_EMPTY, Nibbles, TrieAccount};
 use parking_lot::Mutex;
 use rayon::prelude::*;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// BLOCKHASH sees so many ancestors.
@@ -334,7 +335,9 @@ impl Task<'_> {
 
 /// The trie after `changes`: its root, and the nodes to add under `version`. The same on any number of cores.
 pub fn apply(trie: &StateTrie, changes: &StateChanges, version: u64) -> Result<(Root, Layer)> {
-    let accounts = &changes.accounts;
+    let roots = Roots::new(trie.root, changes.base.as_ref());
+    let all = roots.all_changes(trie, &changes.accounts)?;
+    let accounts: &[AccountChange] = &all;
     let slots: usize = accounts.iter().map(|change| change.slots.len()).sum();
     let mut hashes = Vec::with_capacity(accounts.len());
     hash_many(accounts.iter().map(|change| change.address.as_slice()), &mut hashes);
@@ -349,7 +352,7 @@ pub fn apply(trie: &StateTrie, changes: &StateChanges, version: u64) -> Result<(
         let (origin, root) = (trie.source.origin(), trie.root);
         let run = |task: &Task<'_>| {
             let trie = StateTrie { source: origin.open()?, root };
-            run_task_in_lanes(&trie, task, version, total)
+            run_task_in_lanes(&trie, &roots, task, version, total)
         };
         for (roots, task_chunks) in tasks.par_iter().map(run).collect::<Result<Vec<_>>>()? {
             roots.into_iter().for_each(|(place, root)| storages[place] = Some(root));
@@ -357,30 +360,71 @@ pub fn apply(trie: &StateTrie, changes: &StateChanges, version: u64) -> Result<(
         }
     } else {
         for task in &tasks {
-            for (place, root) in update_storages(trie, task, &mut writer)? {
+            for (place, root) in update_storages(trie, &roots, task, &mut writer)? {
                 storages[place] = Some(root);
             }
         }
     }
     let mut items: Vec<Item<AccountEdit<'_>>> = Vec::with_capacity(accounts.len());
     for ((change, hash), storage) in accounts.iter().zip(&hashes).zip(storages) {
+        let storage = match storage {
+            None if roots.keeps(&change.address) => Some(old_storage(trie, &roots, hash, change)?),
+            other => other,
+        };
         let storage = storage.map_or(StorageEdit::Keep, StorageEdit::Set);
         let edit = AccountEdit { account: change.account.as_ref(), storage };
         items.push(Item { key: Nibbles::unpack_array(&hash.0), edit });
     }
     items.sort_unstable_by_key(|item| item.key);
     let top = if in_lanes {
-        let (top, more) = update_in_lanes(&trie.source, trie.root.id, &items, version, lanes, total)?;
+        let (top, more) = update_in_lanes(&trie.source, roots.base.id, &items, version, lanes, total)?;
         chunks.extend(more.into_iter().flatten());
         top
     } else if items.is_empty() {
         Top::Unchanged
     } else {
-        update(&trie.source, trie.root.id, &items, &mut writer)?
+        update(&trie.source, roots.base.id, &items, &mut writer)?
     };
     chunks.extend(writer.finish());
     chunks.sort_unstable_by_key(|(number, _)| *number);
-    Ok((trie.root.after(top), Layer { version, chunks }))
+    Ok((roots.base.after(top), Layer { version, chunks }))
+}
+
+/// What changes apply to: the state itself, or an older one but for a few accounts, whose storage is taken over by name.
+struct Roots<'a> {
+    current: Root,
+    base: Root,
+    kept: &'a [Address],
+}
+
+impl<'a> Roots<'a> {
+    fn new(current: Root, base: Option<&'a Rebase>) -> Roots<'a> {
+        match base {
+            None => Roots { current, base: current, kept: &[] },
+            Some(Rebase { root, kept }) => Roots { current, base: *root, kept },
+        }
+    }
+
+    fn keeps(&self, address: &Address) -> bool {
+        self.kept.binary_search(address).is_ok()
+    }
+
+    fn of(&self, address: &Address) -> Root {
+        if self.keeps(address) { self.current } else { self.base }
+    }
+
+    /// The changes, and those of accounts that stay as they are in the current state, which the base may have otherwise.
+    fn all_changes<'c>(&self, trie: &StateTrie, changed: &'c [AccountChange]) -> Result<Cow<'c, [AccountChange]>> {
+        let mut all = Cow::Borrowed(changed);
+        for address in self.kept {
+            if changed.binary_search_by_key(address, |change| change.address).is_err() {
+                let account = trie.account(address)?.map(|leaf| leaf.account);
+                let change = AccountChange { address: *address, account, storage_wiped: false, slots: Vec::new() };
+                all.to_mut().push(change);
+            }
+        }
+        Ok(all)
+    }
 }
 
 /// Tasks of about `size` slots each, in the order of accounts, and how many lanes they take.
@@ -410,6 +454,7 @@ fn divide<'a>(accounts: &'a [AccountChange], hashes: &[B256], size: usize) -> (V
 
 fn run_task_in_lanes(
     trie: &StateTrie,
+    roots: &Roots<'_>,
     task: &Task<'_>,
     version: u64,
     lanes: usize,
@@ -417,32 +462,38 @@ fn run_task_in_lanes(
     if let [(place, hash, change)] = task.accounts[..]
         && task.lanes() > 1
     {
-        let old = old_storage(trie, &hash, change)?;
+        let old = old_storage(trie, roots, &hash, change)?;
         let items = slot_items(change);
         let (top, chunks) = update_in_lanes(&trie.source, old.id, &items, version, task.first_lane, lanes)?;
         return Ok((vec![(place, old.after(top))], chunks.into_iter().flatten().collect()));
     }
     let mut writer = NodeWriter::new(version, task.first_lane, lanes);
-    let roots = update_storages(trie, task, &mut writer)?;
-    Ok((roots, writer.finish()))
+    let storages = update_storages(trie, roots, task, &mut writer)?;
+    Ok((storages, writer.finish()))
 }
 
-fn update_storages(trie: &StateTrie, task: &Task<'_>, writer: &mut NodeWriter) -> Result<Vec<(usize, Root)>> {
-    let mut roots = Vec::with_capacity(task.accounts.len());
+fn update_storages(
+    trie: &StateTrie,
+    roots: &Roots<'_>,
+    task: &Task<'_>,
+    writer: &mut NodeWriter,
+) -> Result<Vec<(usize, Root)>> {
+    let mut storages = Vec::with_capacity(task.accounts.len());
     for (place, hash, change) in &task.accounts {
-        let old = old_storage(trie, hash, change)?;
+        let old = old_storage(trie, roots, hash, change)?;
         let items = slot_items(change);
         let top = if items.is_empty() { Top::Unchanged } else { update(&trie.source, old.id, &items, writer)? };
-        roots.push((*place, old.after(top)));
+        storages.push((*place, old.after(top)));
     }
-    Ok(roots)
+    Ok(storages)
 }
 
-fn old_storage(trie: &StateTrie, hash: &B256, change: &AccountChange) -> Result<Root> {
+fn old_storage(trie: &StateTrie, roots: &Roots<'_>, hash: &B256, change: &AccountChange) -> Result<Root> {
     if change.storage_wiped {
         return Ok(EMPTY);
     }
-    Ok(trie.source.find::<AccountLeaf>(trie.root.id, hash)?.map_or(EMPTY, |leaf| leaf.storage))
+    let root = roots.of(&change.address);
+    Ok(trie.source.find::<AccountLeaf>(root.id, hash)?.map_or(EMPTY, |leaf| leaf.storage))
 }
 
 fn slot_items(change: &AccountChange) -> Vec<Item<SlotEdit>> {

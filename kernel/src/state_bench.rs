@@ -35,7 +35,7 @@ fn contract(i: u64, version: u64, slots: impl Iterator<Item = u64>) -> AccountCh
 fn changes(mut accounts: Vec<AccountChange>) -> StateChanges {
     accounts.sort_unstable_by_key(|change| change.address);
     accounts.dedup_by_key(|change| change.address);
-    StateChanges { accounts, codes: vec![] }
+    StateChanges { accounts, ..StateChanges::default() }
 }
 
 struct Bench {

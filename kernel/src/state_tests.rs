@@ -266,7 +266,7 @@ fn random_changes(random: &mut Random, model: &mut Model, accounts: u64, count: 
             changed.insert(address, AccountChange { address, account: Some(account), storage_wiped, slots });
         }
     }
-    StateChanges { accounts: changed.into_values().collect(), codes: vec![] }
+    StateChanges { accounts: changed.into_values().collect(), ..StateChanges::default() }
 }
 
 fn check_state(trie: &StateTrie, model: &Model) {

@@ -4,8 +4,9 @@
 
 use crate::call::{Call, describe_halt};
 use crate::codec::decode_body;
+use crate::dev::{Command, is_command};
 use crate::errors::{Error, Result};
-use crate::evm::{BlockContext, Executor, Overlay, build_context, fatal, tx_env};
+use crate::evm::{BlockContext, Executor, Opening, Overlay, build_context, fatal, tx_env};
 use crate::genesis::{ChainSpec, Fork};
 use crate::import::make_context;
 use crate::json::{to_bytes, to_value};
@@ -100,8 +101,20 @@ impl Moment<'_> {
         overlay.set_block_hash(below, header.parent_hash);
         let mut executor = Executor::new(make_context(spec, header, fork), overlay);
         executor.apply_system_calls(header.parent_hash, header.parent_beacon_block_root.unwrap_or_default())?;
-        for transaction in transactions.iter().take(first) {
-            executor.apply(transaction)?.map_err(|reason| Error::corrupt(format!("{}: {reason}", transaction.hash)))?;
+        // Commands of a network for development come first, and run no code that could be traced.
+        let commands = transactions.iter().take_while(|transaction| is_command(transaction)).count();
+        if commands > 0 && first < commands {
+            let goes_back = matches!(Command::decode(transactions[0].envelope.input()), Ok(Command::RevertTo { .. }));
+            if count == 1 || (goes_back && commands < transactions.len()) {
+                return Err(Error::rejected("dev commands run no code, expected a transaction to trace"));
+            }
+        }
+        let first = first.max(commands);
+        let mut opening = Opening::again(header);
+        for (index, transaction) in transactions.iter().enumerate().take(first) {
+            executor
+                .apply_any(spec, &mut opening, transaction, index)?
+                .map_err(|reason| Error::corrupt(format!("{}: {reason}", transaction.hash)))?;
         }
         let (block, mut overlay) = executor.into_parts();
         let replay = Replay { block, hash: stored.hash, transactions };
@@ -120,7 +133,7 @@ impl Moment<'_> {
         self.replay(stored, first, count, |replay, index, overlay| {
             let tx = tx_env(&replay.transactions[index]);
             let inspector = DebugInspector::new(options.clone()).map_err(tracer_error)?;
-            let context = build_context(&replay.block, overlay, |_| {});
+            let context = build_context(&replay.block, overlay, |cfg| cfg.disable_eip3607 = true);
             let environment = context.block.clone();
             let (mut overlay, mut inspector, done) = inspect(context, tx.clone(), inspector, &mut budget)?;
             let place = TransactionContext {
@@ -191,7 +204,7 @@ impl Replay {
     ) -> Result<(Overlay<'s>, TracingInspector, ResultAndState)> {
         let transaction = &self.transactions[index];
         let inspector = TracingInspector::new(TracingInspectorConfig::from_parity_config(types));
-        let context = build_context(&self.block, overlay, |_| {});
+        let context = build_context(&self.block, overlay, |cfg| cfg.disable_eip3607 = true);
         let (overlay, mut inspector, done) = inspect(context, tx_env(transaction), inspector, budget)?;
         inspector.set_transaction_gas_limit(transaction.envelope.gas_limit());
         inspector.set_transaction_caller(transaction.sender);

@@ -10,7 +10,7 @@
 
 use crate::block::{self, Decision, Head};
 use crate::errors::{Error, Result};
-use crate::evm;
+use crate::evm::{self, Ancestor};
 use crate::genesis::{self, ChainSpec};
 use crate::import::Extra;
 use crate::payload::Payload;
@@ -271,8 +271,8 @@ impl Core {
         let spec = genesis::parse(json)?.spec;
         let (tree, shown) = load(&store)?;
         let (tree, shown) = (RwLock::new(tree), Mutex::new(shown));
-        let (senders, difficulty) = (Senders::new(CACHED_SENDERS), Mutex::default());
-        Ok(Core { store, spec, senders, genesis_hash, tree, shown, difficulty })
+        let senders = Senders::new(CACHED_SENDERS).allow_unsigned(spec.dev);
+        Ok(Core { store, spec, senders, genesis_hash, tree, shown, difficulty: Mutex::default() })
     }
 
     pub fn store(&self) -> &Store {
@@ -322,7 +322,9 @@ impl Core {
         let parsed = payloads.iter().map(|payload| Payload::parse(payload)).collect::<Result<Vec<_>>>()?;
         let Executed { header, hash, timestamp_ms, .. } = &*branch.executed;
         let above = Parent { header, hash: *hash, timestamp_ms: *timestamp_ms };
-        let outcome = evm::execute_block(&self.spec, &state, &above, &parsed, parent_envelope, &self.senders)?;
+        let ancestors = |height| self.ancestor(parent, height);
+        let outcome =
+            evm::execute_block(&self.spec, &state, &above, &parsed, parent_envelope, &self.senders, &ancestors)?;
         let (root, nodes) = state.apply(&outcome.changes, header.number + 1)?;
         let mut header = outcome.header.clone();
         header.state_root = root.hash;
@@ -589,6 +591,17 @@ impl Core {
         let number = branch.executed.header.number;
         let state = StateAt::new(&self.store, layers, number, branch.executed.hash, branch.root)?;
         Ok(Some((branch, state)))
+    }
+
+    /// The block at a height below another one that was executed here, or that one itself, with the state after it.
+    fn ancestor(&self, hash: &B256, height: u64) -> Result<Option<Ancestor>> {
+        let found = self.tree.read().ancestor(*hash, height);
+        let head = match found {
+            Some(found) => self.head_by_hash(&found)?,
+            None => self.head_by_height(height)?,
+        };
+        let Some(Head { hash, root, header, .. }) = head else { return Ok(None) };
+        Ok(Some(Ancestor { header, root, state: Arc::new(self.state_at(&hash)?) }))
     }
 
     fn branch(&self, hash: &B256) -> Option<Arc<Branch>> {

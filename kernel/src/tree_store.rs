@@ -233,7 +233,8 @@ pub fn load(store: &Store) -> Result<(Tree, Vec<Shown>)> {
     let Head { root, transactions, timestamp_ms, header, skipped, .. } = head;
     let (included, changed) = (Vec::new(), Vec::new());
     let extra = Bytes::new();
-    let executed = Arc::new(Executed { header, hash, timestamp_ms, included, skipped, extra, changed });
+    let is_rebased = false;
+    let executed = Arc::new(Executed { header, hash, timestamp_ms, included, skipped, extra, changed, is_rebased });
     let durable = Branch { executed, root, transactions, layer: None, cause, age: 0 };
     let mark = |height: u64| {
         let record = snapshot.get(Table::Blocks, &block::key(height, HEAD))?;

@@ -3,6 +3,7 @@
 use crate::errors::Result;
 use crate::genesis::ChainSpec;
 use crate::import::Extra;
+use crate::state::Root;
 use crate::transaction::Senders;
 use alloy_consensus::{Header, ReceiptEnvelope};
 use alloy_primitives::{Address, B256, Bytes, U256};
@@ -41,6 +42,16 @@ pub struct AccountChange {
 pub struct StateChanges {
     pub accounts: Vec<AccountChange>,
     pub codes: Vec<(B256, Bytes)>,
+    /// Where the changes are not of the parent's state.
+    pub base: Option<Rebase>,
+}
+
+/// An older state that a block begins from; accounts that are kept come from its parent all the same.
+#[derive(Debug, Clone)]
+pub struct Rebase {
+    pub root: Root,
+    /// Sorted.
+    pub kept: Vec<Address>,
 }
 
 /// One included transaction of an executed block.
@@ -89,6 +100,8 @@ pub struct Executed {
     pub extra: Bytes,
     /// (address, nonce, balance) of every account that the block changed; zeros where it is gone.
     pub changed: Vec<(Address, u64, U256)>,
+    /// Whether any account may have changed: the block went back to an older state.
+    pub is_rebased: bool,
 }
 
 impl Executed {
@@ -106,6 +119,7 @@ impl Executed {
             skipped: outcome.skipped,
             extra: outcome.extra,
             changed: outcome.changes.accounts.iter().map(fields).collect(),
+            is_rebased: outcome.changes.base.is_some(),
         };
         (executed, outcome.changes)
     }

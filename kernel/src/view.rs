@@ -1,6 +1,7 @@
 //! Read-only snapshots of what is durable, final or adopted: `View`, less its calls and JSON, which are in `json.rs`.
 
 use crate::block::{self, BODY, Decision, RECEIPTS, Tips};
+use crate::dev::Reverted;
 use crate::errors::{Error, Result, fixed};
 use crate::genesis::{self, ChainSpec};
 use crate::import::Extra;
@@ -140,9 +141,20 @@ impl<'a> Moment<'a> {
         }))
     }
 
-    /// Height and index.
+    /// Height and index; None for what was undone since (`dev.rs`), which may come again under the same hash.
     pub fn locate(&self, transaction: &B256) -> Result<Option<(u64, u32)>> {
-        block::locate(&self.snapshot, transaction)
+        match block::locate(&self.snapshot, transaction)? {
+            Some((height, _)) if self.is_reverted(height)? => Ok(None),
+            found => Ok(found),
+        }
+    }
+
+    /// Whether what the block at a height did was undone.
+    pub fn is_reverted(&self, height: u64) -> Result<bool> {
+        if !self.past.spec.dev {
+            return Ok(false);
+        }
+        Reverted::read(&self.past.now()?.into_state(At::Tag(Tag::Latest))?)?.holds(height)
     }
 
     pub fn decision(&self, height: u64) -> Result<Option<Decision>> {

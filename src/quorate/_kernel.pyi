@@ -303,9 +303,29 @@ class View:
 
     genesis_hash: bytes
     chain_id: int
+    is_dev: bool
+    """Whether the genesis file says that the chain is for development."""
 
     @staticmethod
     def open(path: str) -> View: ...
+    def dev_clock(self) -> tuple[int, int, int, int, int]:
+        """The clock after the latest block: (its timestamp, seconds ahead of what is agreed on,
+        the next block's timestamp or 0, blocks still to be made, seconds between those or 0).
+        """
+
+    def is_reverted(self, height: int) -> bool:
+        """Whether what the block at a height did was undone by a revert."""
+
+    def encode_command(self, nonce: int, salt: bytes, name: str, arguments: list[bytes]) -> bytes:
+        """The raw transaction of a dev command; numbers are big-endian, at most 32 bytes. Raises
+        Invalid, Rejected.
+        """
+
+    def impersonate(self, request: bytes) -> bytes:
+        """The raw transaction, signed by nobody, of a JSON request that names all its fields.
+        Raises Invalid, Rejected.
+        """
+
     def head(self) -> int:
         """The latest height."""
 

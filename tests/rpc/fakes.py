@@ -30,6 +30,7 @@ class FakeView:
 
     chain_id = 31337
     genesis_hash = hash_of(0)
+    is_dev = False
 
     def __init__(self, head: int = 3) -> None:
         self.height = head

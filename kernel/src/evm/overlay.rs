@@ -4,7 +4,7 @@ use crate::errors::{Error, Result};
 use crate::types::{Account, AccountChange, StateChanges, StateRead};
 use alloy_consensus::constants::KECCAK_EMPTY;
 use alloy_primitives::map::{AddressMap, B256Map, Entry, HashMap};
-use alloy_primitives::{Address, B256, Bytes, U256};
+use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use parking_lot::Mutex;
 use rayon::prelude::*;
 use revm::bytecode::Bytecode;
@@ -113,6 +113,21 @@ impl<'a> Overlay<'a> {
     pub fn override_account(&mut self, address: Address, change: impl FnOnce(&mut AccountInfo)) -> Result<()> {
         change(self.cached(address)?.now.get_or_insert_default());
         Ok(())
+    }
+
+    /// What the changes are on top of.
+    pub fn state(&self) -> &'a dyn StateRead {
+        self.state
+    }
+
+    /// Give an account other code, to stay. Raises Corrupt for what is not code.
+    pub fn set_code(&mut self, address: Address, code: Bytes) -> Result<()> {
+        let code_hash = if code.is_empty() { KECCAK_EMPTY } else { keccak256(&code) };
+        let analysed = analyse(code.clone())?;
+        if !code.is_empty() {
+            self.new_codes.insert(code_hash, code);
+        }
+        self.override_account(address, |info| (info.code_hash, info.code) = (code_hash, Some(analysed)))
     }
 
     /// Replace (`wipe`) or change storage by hand.

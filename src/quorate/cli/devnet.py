@@ -56,6 +56,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     rpc_port: int
     p2p_port: int
     metrics_port: int
+    dev: bool = False
 
 
 def get_accounts() -> list[tuple[str, str]]:
@@ -100,6 +101,7 @@ def create(path: Path, plan: Plan) -> None:
         gas_limit=plan.gas_limit,
         balances=accounts,
         pow=make_pow_rules(network, plan.block_time_ms or POW_INTERVAL_MS, rate),
+        dev=plan.dev,
     )
     write_network(network, get_network_path(path))
 
@@ -138,6 +140,7 @@ def write_genesis(
     gas_limit: int,
     balances: dict[Address, int],
     pow: dict[str, int] | None,
+    dev: bool = False,
 ) -> None:
     """Write the genesis file that belongs to a network's settings into its folder."""
     members = [Member(v.identity, v.power) for v in network.validators]
@@ -162,6 +165,7 @@ def write_genesis(
         timestamp=int(time.time()),
         block_reward_gwei=MINED_GWEI if pow else 0,
         pow=pow,
+        dev=dev,
     )
     (path / network.genesis).write_bytes(content)
 

@@ -82,6 +82,7 @@ def describe(path: Path) -> dict[str, Any]:
         "engine": quorate.get("engine", "tendermint"),
         "gas": quorate.get("gas", "fees"),
         "gas limit": int(str(tree["gasLimit"]), 0),
+        "development": "yes: anybody may change any account" if quorate.get("dev") else "no",
         "validators": quorate.get("validators", []),
         "accounts": accounts,
     }

@@ -19,6 +19,7 @@ from quorate.cli.devnet import Plan
 from quorate.cli.local import Local, exists, open_local
 from quorate.cli.options import application_option, engine_option, folder_option, option, yes_option
 from quorate.cli.output import (
+    DEV_WARNING,
     Progress,
     emit,
     fail,
@@ -77,6 +78,11 @@ FOLLOW_S = 0.2
     default=9545,
     help="Metrics and health of validator 0; the others follow.",
 )
+@option(
+    "--dev/--no-dev",
+    default=False,
+    help="A chain whose state and time anybody may change (evm_, anvil_, hardhat_), for good.",
+)
 @click.option("-d", "--detach", is_flag=True, help="Return when it runs; `quorate down` ends it.")
 @click.pass_context
 def up(ctx: click.Context, /, folder: Path, detach: bool, **asked: Any) -> None:
@@ -92,6 +98,7 @@ def up(ctx: click.Context, /, folder: Path, detach: bool, **asked: Any) -> None:
     quorate up --validators 7 --gas free   more of them, and transactions cost nothing
     quorate up --engine raft --application keyvalue   keys and values over HTTP/JSON
     quorate up --block-time 1000           a block every second, also an empty one
+    quorate up --dev                       snapshots, time travel, impersonation as Anvil has them
     quorate up --engine pow                blocks by proof of work, one in two seconds on average
     quorate up --dir /tmp/second --rpc-port 18545 --p2p-port 40303 --metrics-port 19545
     """
@@ -100,6 +107,8 @@ def up(ctx: click.Context, /, folder: Path, detach: bool, **asked: Any) -> None:
     given = {name for name in ctx.params if is_given(ctx, name)}
     if not exists(folder):
         check_plan_ports(plan)
+        if plan.dev and plan.application != ETHEREUM:
+            fail(f"--dev: commands change Ethereum's state, {plan.application} has none", 2)
         devnet.create(folder, plan)
         say(f"Made a network of {plan.validators} validators in {folder}.")
     else:
@@ -155,11 +164,18 @@ def settle_differences(folder: Path, plan: Plan, given: set[str]) -> None:
         "engine": (network.engine, plan.engine),
         "application": (network.application, plan.application),
         "gas": (consensus.get("gas", "fees"), plan.gas),
+        "dev": (consensus.get("dev", False), plan.dev),
         "chain_id": (network.chain_id, plan.chain_id),
     }
     for name, (found, wanted) in fixed.items():
         if name in given and found != wanted:
             flag = "--" + name.replace("_", "-")
+            if name == "dev":
+                fail(
+                    f"{flag if wanted else '--no-dev'}: the network in {folder} is "
+                    f"{'none' if wanted else 'one'} for development, and stays so; "
+                    f"`quorate reset --dir {folder}` begins anew, --dir makes another"
+                )
             fail(
                 f"{flag} {wanted}: the network in {folder} has {found}, which its blocks depend "
                 f"on; `quorate reset --dir {folder}` begins anew, --dir makes another"
@@ -262,6 +278,9 @@ def introduce(local: Local, *, again: bool) -> None:
 
 def introduce_ethereum(local: Local) -> None:
     emit(f"  chain id {local.network.chain_id}; WebSocket on the same ports")
+    if local.read_consensus().get("dev"):
+        emit()
+        emit(style(DEV_WARNING, fg="red", bold=True))
     if not local.network.dev:
         return
     emit()

@@ -16,6 +16,10 @@ EXIT_USAGE = 2
 EXIT_CONFIG = 78
 """EX_CONFIG of sysexits.h: a service manager must not try again."""
 EXIT_INTERRUPTED = 130
+DEV_WARNING = (
+    "DEVELOPMENT CHAIN: whoever reaches these ports may change any balance, code and storage, "
+    "send for any account and move time (docs/dev-networks.md)."
+)
 
 
 def get_program() -> str:

@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 
+from quorate.base.errors import Corrupt, Invalid
 from quorate.base.types import Address, Hash
 from quorate.cli import processes
 from quorate.cli.local import Local, Observation, open_local
 from quorate.cli.options import folder_option, format_option
-from quorate.cli.output import emit, emit_table, get_program, say, warn_of_engine
+from quorate.cli.output import DEV_WARNING, emit, emit_table, get_program, say, warn_of_engine
 from quorate.consensus import ENGINES
 from quorate.consensus.pow_difficulty import compute_reversal_probability, format_rate
 
@@ -38,10 +39,17 @@ def status(folder: Path, output: str) -> int:
     rows = [describe(local, observation, get_best(seen)) for observation in seen]
     if output == "json":
         network = local.network
-        facts = {"network": network.name, "engine": network.engine, "validators": rows}
+        facts = {
+            "network": network.name,
+            "engine": network.engine,
+            "development": is_development(local),
+            "validators": rows,
+        }
         emit(json.dumps(facts, indent=2))
     else:
         warn_of_engine(local.network.engine)
+        if is_development(local):
+            say(DEV_WARNING)
         show_table(rows)
         for line in describe_work(seen):
             emit(line)
@@ -49,6 +57,14 @@ def status(folder: Path, output: str) -> int:
             if observation.error:
                 say(f"{observation.validator.name}: {observation.error}")
     return judge(seen)
+
+
+def is_development(local: Local) -> bool:
+    """Whether the chain is one whose state anybody may change."""
+    try:
+        return local.read_consensus().get("dev") is True
+    except (Corrupt, Invalid, OSError):
+        return False
 
 
 def describe_work(seen: list[Observation]) -> list[str]:

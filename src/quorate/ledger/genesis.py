@@ -27,6 +27,7 @@ __all__ = [
     "compute_validator_storage",
     "get_block_reward",
     "get_pow_rules",
+    "is_dev_genesis",
     "make_genesis",
 ]
 
@@ -87,11 +88,13 @@ def make_genesis(
     timestamp: int,
     block_reward_gwei: int = 0,
     pow: Mapping[str, int] | None = None,
+    dev: bool = False,
 ) -> bytes:
     """Return a genesis file; `balances` are wei, `timestamp` is Unix seconds. Raises Invalid.
 
     Every block pays `block_reward_gwei` to its proposer, as a withdrawal of EIP-4895. `pow` are the
-    settings of proof of work (`POW_RULES`) that all must have in common.
+    settings of proof of work (`POW_RULES`) that all must have in common. `dev` makes the chain one
+    for development, for good: anybody may change any account.
     """
     if gas not in GAS_MODES:
         raise Invalid(f"genesis: gas {gas!r}, expected one of {', '.join(GAS_MODES)}")
@@ -110,6 +113,8 @@ def make_genesis(
         if sorted(pow) != sorted(POW_RULES):
             raise Invalid(f"genesis: pow {sorted(pow)}, expected {', '.join(POW_RULES)}")
         rules["pow"] = dict(pow)
+    if dev:
+        rules["dev"] = True
     alloc: dict[str, dict[str, Any]] = {
         address: {"balance": "0x0", "nonce": "0x1", "code": "0x" + code}
         for address, code in SYSTEM_CONTRACTS.items()
@@ -160,6 +165,11 @@ def get_block_reward(genesis: bytes) -> int:
     """Return the wei that each block of a chain makes for its proposer."""
     rules = json.loads(genesis)["config"].get("quorate", {})
     return int(rules.get("block_reward_gwei", 0)) * GWEI
+
+
+def is_dev_genesis(genesis: bytes) -> bool:
+    """Whether a genesis file begins a chain for development."""
+    return json.loads(genesis)["config"].get("quorate", {}).get("dev") is True
 
 
 def get_pow_rules(genesis: bytes) -> dict[str, int]:

@@ -471,7 +471,8 @@ class Execution:
 
     def settle(self) -> None:
         """Let the pool follow the latest block, if that can change anything in it."""
-        if self.latest.items or self.has_items:
+        # Blocks that were ordered to be made may be empty, and the pool knows how many are left.
+        if self.latest.items or self.has_items or self.ready:
             self.start_settling()
 
     def start_settling(self) -> None:

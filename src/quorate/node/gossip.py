@@ -51,6 +51,8 @@ class Seen:
 
     def add(self, items: list[bytes]) -> list[bytes]:
         """Remember items; return those that were not seen before, once each."""
+        if not self.max_items:
+            return list(dict.fromkeys(items))
         young, old = self.young, self.old
         fresh = [item for item in dict.fromkeys(items) if item not in young and item not in old]
         young.update(dict.fromkeys(fresh))

@@ -36,7 +36,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     gossip_again_ms: Milliseconds = 2000
     """What waits is told again after this long without a new height: links may have lost it."""
     seen_transactions: int = 1 << 16
-    """How many recent transactions are remembered, to suppress duplicates."""
+    """How many recent transactions are remembered, to suppress duplicates; 0: none, and the pool
+    alone does it.
+    """
     seen_bytes: int = 32 << 20
     admission_bytes: int = 32 << 20
     """Waiting for the pool's judgement; beyond it, items from peers are dropped and clients

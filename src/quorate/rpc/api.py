@@ -9,6 +9,7 @@ from quorate.base.errors import Unavailable
 from quorate.rpc.accounts import Accounts
 from quorate.rpc.chain import Chain
 from quorate.rpc.debug import Debug, Trace
+from quorate.rpc.dev import Dev
 from quorate.rpc.dispatch import Dispatcher, Method
 from quorate.rpc.errors import RpcError
 from quorate.rpc.events import Events
@@ -66,7 +67,10 @@ class Api:
             for method in group
             if method.name.partition("_")[0] in served
         ]
-        self.dispatcher = Dispatcher(settings, self.workers, methods, self.validator.submit)
+        # Always there: on any other network they say where they belong.
+        dev = Dev(settings, self.store, self.validator, self.events)
+        methods += dev.methods()
+        self.dispatcher = Dispatcher(settings, self.workers, methods, dev.submit)
 
     async def run(self) -> None:
         """Follow the validator until cancelled."""

@@ -14,11 +14,16 @@ from quorate.rpc.store import Store
 from quorate.rpc.validator import Validator
 
 
-def get_client_version() -> str:
-    """Return name, version and platform in the form of devp2p clients."""
+def get_client_version(is_dev: bool = False) -> str:
+    """Return name, version and platform in the form of devp2p clients.
+
+    Tools for development look for the name of a node whose helpers they know, so that a network for
+    development begins with one.
+    """
     python = ".".join(map(str, sys.version_info[:3]))
     machine = platform.machine().lower().replace("x86_64", "amd64").replace("aarch64", "arm64")
-    return f"quorate/v{__version__}/{sys.platform}-{machine}/python{python}"
+    own = f"quorate/v{__version__}/{sys.platform}-{machine}/python{python}"
+    return f"anvil-compatible/dev/{own}" if is_dev else own
 
 
 class Network:
@@ -68,7 +73,7 @@ class Network:
         return msgspec.json.encode({"head": block, **dict.fromkeys(kinds, all_there)})
 
     def get_version(self) -> bytes:
-        return text(get_client_version())
+        return text(get_client_version(self.store.is_dev))
 
     def hash(self, value: bytes) -> bytes:
         return data(keccak256(value))

@@ -28,6 +28,14 @@ class Store:
                 raise RpcError(UNAVAILABLE, f"the ledger is not ready: {error}") from None
         return self.opened
 
+    @property
+    def is_dev(self) -> bool:
+        """Whether the chain is for development; False while there is no ledger."""
+        try:
+            return self.view.is_dev
+        except RpcError:
+            return False
+
     def get_height(self, selector: Height) -> Height:
         """Return the height that a tag or number means now."""
         if selector >= 0:

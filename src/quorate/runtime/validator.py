@@ -27,6 +27,7 @@ from quorate.consensus import ENGINES, Engine
 from quorate.consensus.keys import SecpKeys
 from quorate.consensus.replica import Timer
 from quorate.ledger.application import Application, Executed
+from quorate.ledger.genesis import is_dev_genesis
 from quorate.node.contacts import Open
 from quorate.node.node import Node
 from quorate.node.settings import Settings as NodeSettings
@@ -257,6 +258,8 @@ class Validator:
         caution = ENGINES[self.plan.network.engine].caution
         if caution:
             self.log("warning", caution)
+        if is_dev_genesis(self.plan.read_genesis()):
+            self.log("warning", "development chain: anybody may change its state and time")
         self.log(
             "info",
             "validator runs",
@@ -540,7 +543,9 @@ def make_node(
 ) -> ObservedNode:
     """Return the node with its engine. Raises Invalid for wrong settings of the engine."""
     network = plan.network
-    settings = read_engine_settings(network, engine, plan.read_genesis() if engine.open else b"")
+    genesis = plan.read_genesis()
+    settings = read_engine_settings(network, engine, genesis if engine.open else b"")
+    defaults = NodeSettings()
     rng = Rng(int.from_bytes(os.urandom(8), "big"))
     return ObservedNode(
         host,
@@ -555,6 +560,8 @@ def make_node(
             max_frame_bytes=network.peers.max_frame_bytes,
             # Its clients are answered when an operation is final, and send it again until then.
             forward=network.application == "keyvalue",
+            # After a revert the same transaction may come again.
+            seen_transactions=0 if is_dev_genesis(genesis) else defaults.seen_transactions,
         ),
         engine=network.engine,
         peers=[] if engine.open else [v.identity for v in network.validators],

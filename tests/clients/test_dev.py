@@ -1,0 +1,126 @@
+"""A network for development with the tools that were made for Anvil and Hardhat."""
+
+import json
+import os
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from web3 import Web3
+
+from clients.conftest import require_node_package
+from clients.network import JS, Endpoint, start_network, stop_network
+
+pytestmark = pytest.mark.network
+
+SOMEONE = "0x00000000000000000000000000000000Cafe0009"
+
+
+@pytest.fixture(scope="module")
+def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    folder = tmp_path_factory.mktemp("dev")
+    endpoint = start_network(folder, "--dev")
+    try:
+        yield endpoint
+    finally:
+        stop_network(folder)
+
+
+def ask(url: str, method: str, *params: object) -> dict[str, Any]:
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        found: dict[str, Any] = json.load(answer)
+    return found
+
+
+def run_node(file: str, package: str, dev: Endpoint) -> None:
+    places = {"QUORATE_RPC": dev.http[0], "QUORATE_OTHERS": ",".join(dev.http[1:])}
+    result = subprocess.run(
+        [
+            require_node_package(package),
+            "--test",
+            "--test-timeout=60000",
+            "--test-reporter=spec",
+            file,
+        ],
+        cwd=JS,
+        env=os.environ | places,
+        capture_output=True,
+        text=True,
+        timeout=110,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "fail 0" in result.stdout
+    assert "skipped 0" in result.stdout
+
+
+def test_viem_test_client(dev: Endpoint) -> None:
+    run_node("dev.test.mjs", "viem", dev)
+
+
+def test_hardhat_network_helpers(dev: Endpoint) -> None:
+    run_node("hardhat-helpers.test.mjs", "@nomicfoundation/hardhat-network-helpers", dev)
+
+
+def test_it_says_what_it_is(dev: Endpoint) -> None:
+    version = ask(dev.http[0], "web3_clientVersion")["result"]
+    assert version.startswith("anvil-compatible/dev/quorate/v")
+
+
+def test_commands_of_several_nodes_at_once_all_take_effect(dev: Endpoint) -> None:
+    before = [ask(url, "evm_increaseTime", 0)["result"] for url in dev.http]
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(8) as pool:
+        jobs = [pool.submit(ask, url, "evm_increaseTime", 10) for url in dev.http * 3]
+        assert all("result" in job.result() for job in jobs)
+    assert ask(dev.http[0], "evm_increaseTime", 0)["result"] == max(before) + 120
+
+
+def test_web3_reads_the_blocks_of_commands(dev: Endpoint) -> None:
+    web3 = Web3(Web3.HTTPProvider(dev.http[1], request_kwargs={"timeout": 30}))
+    web3.provider.make_request("anvil_setBalance", [SOMEONE, hex(5)])  # type: ignore[arg-type]
+    assert web3.eth.get_balance(Web3.to_checksum_address(SOMEONE)) == 5
+    block = web3.eth.get_block("latest", full_transactions=True)
+    (command,) = block["transactions"]
+    assert not isinstance(command, bytes)
+    assert int(command["to"], 16) == 0x1001
+
+
+@pytest.mark.parametrize(
+    ("method", "params", "words"),
+    [
+        ("hardhat_setBalance", ["0x1", "0x1"], "hex string has length 1, want 40"),
+        ("hardhat_setBalance", [SOMEONE], "missing value for required argument 1"),
+        ("anvil_setBalance", [SOMEONE, hex(1 << 256)], "expected 0 to 2^256 - 1"),
+        ("anvil_setBalance", [SOMEONE, "ten"], "expected a number"),
+        ("anvil_setCode", [SOMEONE, "0x0"], "odd length"),
+        ("anvil_setBalance", ["0x" + "0" * 36 + "1000", "0x1"], "says who agrees"),
+        ("evm_increaseTime", [-1], "expected 0 to 2^64 - 1"),
+        ("anvil_mine", ["0x2000"], "expected 1 to 4096"),
+        ("evm_mine", [{"block": 1}], "expected timestamp and blocks"),
+        ("anvil_reorg", [1, []], "final"),
+        ("anvil_setIntervalMining", [5], "--block-time"),
+        ("hardhat_setPrevRandao", ["0x1"], "agreed on"),
+        ("eth_sendTransaction", [{"to": SOMEONE}], "from not specified"),
+        ("eth_sendTransaction", [{"from": SOMEONE, "to": SOMEONE}], "unknown account"),
+    ],
+)
+def test_bad_input_and_refusals(dev: Endpoint, method: str, params: list[Any], words: str) -> None:
+    assert words in ask(dev.http[0], method, *params)["error"]["message"]
+
+
+def test_elsewhere_every_helper_says_where_it_belongs(network: Endpoint) -> None:
+    for method, params in (
+        ("evm_snapshot", []),
+        ("hardhat_setBalance", [SOMEONE, "0x1"]),
+        ("anvil_reorg", []),
+    ):
+        error = ask(network.http[0], method, *params)["error"]
+        assert error["code"] == -32601
+        assert "is for development networks: `quorate up --dev`" in error["message"]
+    assert "result" not in ask(network.http[0], "eth_sendTransaction", {"from": SOMEONE})
+    assert ask(network.http[0], "eth_accounts")["result"] == []
