@@ -195,6 +195,26 @@ def test_proof_leads_to_the_state_root(ask: Ask) -> None:
     assert verify_proof(storage, SLOT_7, nodes) == b"\x09"
 
 
+@pytest.mark.parametrize(
+    ("method", "who"), [("eth_getTransactionByHash", 2), ("eth_getRawTransactionByHash", 3)]
+)
+def test_transaction_between_pool_and_store_is_not_unknown(
+    node: Node, ask: Ask, method: str, who: int
+) -> None:
+    mill: Mill = node.questions
+    mill.writes_late = True
+    try:
+        raw = transaction(KEYS[who], 0, STRANGER, 1)
+        name = ask("eth_sendRawTransaction", hexed(raw))
+        assert ask("txpool_status") == {"pending": "0x0", "queued": "0x0"}
+        assert ask("eth_getTransactionReceipt", name) is None
+        found = ask(method, name)
+        assert (found if isinstance(found, str) else found["hash"]) in (hexed(raw), name)
+        assert ask("eth_getTransactionReceipt", name)["status"] == "0x1"
+    finally:
+        mill.writes_late = False
+
+
 def test_waiting_transactions_are_shown(node: Node, ask: Ask) -> None:
     mill: Mill = node.questions
     mill.holds = True

@@ -46,7 +46,7 @@ class Api:
         filters = Filters(settings, self.store, self.validator, self.workers, logs, self.events)
         self.events.listeners.append(filters.on_pending)
         groups: list[list[Method]] = [
-            Chain(self.store, self.validator, self.workers).methods(),
+            Chain(self.store, self.validator, self.workers, self.events).methods(),
             Accounts(settings, self.store, self.validator).methods(),
             Fees(self.store).methods(),
             logs.methods(),

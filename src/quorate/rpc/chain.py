@@ -6,6 +6,7 @@ from msgspec import Raw, Struct
 from quorate.base.types import Hash
 from quorate.rpc.dispatch import Kind, Method, optional, required
 from quorate.rpc.encoding import NULL, data, quantity
+from quorate.rpc.events import Events
 from quorate.rpc.parameters import (
     PENDING,
     Selector,
@@ -37,6 +38,8 @@ class Uncles(Struct):
     uncles: list[str]
 
 
+WRITE_SECONDS = 2.0
+"""How long a question waits for a write that is under way."""
 UNCLES = msgspec.json.Decoder(Uncles)
 POOL_CONTENT = msgspec.json.Decoder(PoolContent)
 WAITING = msgspec.json.Decoder(WaitingTransaction)
@@ -45,10 +48,13 @@ WAITING = msgspec.json.Decoder(WaitingTransaction)
 class Chain:
     """Reads of what is stored; `pending` adds what waits in the pool."""
 
-    def __init__(self, store: Store, validator: Validator, workers: Workers) -> None:
+    def __init__(
+        self, store: Store, validator: Validator, workers: Workers, events: Events
+    ) -> None:
         self.store = store
         self.validator = validator
         self.workers = workers
+        self.events = events
 
     def methods(self) -> list[Method]:
         number, block, tx = (
@@ -167,15 +173,26 @@ class Chain:
         waiting = await self.validator.get_pool_transaction(transaction)
         if waiting is not None:
             return waiting[0]
-        # It may have moved from the pool into a block while the validator was asked.
+        await self.wait_for_writes()
         return self.store.view.transaction_json(transaction) or NULL
 
     async def get_raw_transaction(self, transaction: Hash) -> bytes:
         raw = self.store.view.transaction_raw(transaction)
         if raw is None:
             waiting = await self.validator.get_pool_transaction(transaction)
-            raw = waiting[1] if waiting else self.store.view.transaction_raw(transaction)
+            if waiting is not None:
+                return data(waiting[1])
+            await self.wait_for_writes()
+            raw = self.store.view.transaction_raw(transaction)
         return NULL if raw is None else data(raw)
+
+    async def wait_for_writes(self) -> None:
+        """Wait until the store has what the validator has executed.
+
+        A transaction leaves the pool once its block is executed, and is in the store only when that
+        block is written; a client that has just sent it must not be told that it is unknown.
+        """
+        await self.events.reach(await self.validator.get_executed_height(), WRITE_SECONDS)
 
     def get_transaction_at(self, selector: Selector, index: int) -> bytes:
         located = self.store.locate(selector)

@@ -83,6 +83,7 @@ class Events:
             "syncing": {},
         }
         self.waiters: dict[str, list[asyncio.Future[None]]] = {}
+        self.heights: list[tuple[Height, asyncio.Future[None]]] = []
         self.listeners: list[Callable[[list[Hash]], None]] = []
         """Called with the hashes of admitted transactions."""
 
@@ -112,7 +113,23 @@ class Events:
         for told in news.added:
             self.tell_block(told)
         assert self.told is not None
+        for height, future in self.heights:
+            if height <= self.told and not future.done():
+                future.set_result(None)
         return self.told
+
+    async def reach(self, height: Height, seconds: float) -> None:
+        """Return once the store shows a height, or after so many seconds."""
+        if (self.told or 0) >= height or len(self.heights) >= MAX_WAITERS:
+            return
+        waiter = (height, asyncio.get_running_loop().create_future())
+        self.heights.append(waiter)
+        try:
+            await asyncio.wait_for(waiter[1], seconds)
+        except TimeoutError:
+            return
+        finally:
+            self.heights.remove(waiter)
 
     def tell_removed(self, told: Told) -> None:
         for subscription in list(self.subscriptions["logs"].values()):

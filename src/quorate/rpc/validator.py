@@ -149,6 +149,11 @@ class Validator:
         self.status_until = asyncio.get_running_loop().time() + STATUS_SECONDS
         return status
 
+    async def get_executed_height(self) -> Height:
+        """Return the height that the validator has executed by now; the store may be behind it."""
+        status = await guard(self.client.get_status())
+        return max(status.height, status.latest)
+
     async def get_nonce(self, account: Address) -> int:
         """Return the next nonce, counting waiting transactions."""
         return await guard(self.client.get_nonce(account))
