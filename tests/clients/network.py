@@ -100,10 +100,10 @@ def start_network(folder: Path, *options: str, validators: int = 4) -> Endpoint:
     return Endpoint([f"http://127.0.0.1:{rpc + i}" for i in range(validators)], folder)
 
 
-def network_of(folder: Path, *options: str) -> Iterator[Endpoint]:
-    """Yield four validator processes; with QUORATE_TEST_RPC=http://..., whatever answers there."""
-    url = os.environ.get("QUORATE_TEST_RPC")
-    if url is not None:
+def network_of(folder: Path, *options: str, of: str = "QUORATE_TEST_RPC") -> Iterator[Endpoint]:
+    """Yield four validator processes; where the variable `of` is set, what answers at its URL."""
+    url = os.environ.get(of)
+    if url:
         yield Endpoint([url], None)
         return
     try:

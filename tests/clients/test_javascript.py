@@ -15,13 +15,18 @@ pytestmark = pytest.mark.network
 def test_everything_that_a_dapp_does(
     library: str, network: Endpoint, node: str, artefacts: Path
 ) -> None:
+    run_suite(library, network, node, artefacts)
+
+
+def run_suite(name: str, network: Endpoint, node: str, artefacts: Path) -> None:
+    """Run tests/js/NAME.test.mjs; none of its tests may fail or be skipped."""
     places = {
         "QUORATE_RPC": network.http[0],
         "QUORATE_WS": network.ws[0],
         "QUORATE_ARTEFACTS": str(artefacts),
     }
     result = subprocess.run(
-        [node, "--test", "--test-timeout=150000", "--test-reporter=spec", f"{library}.test.mjs"],
+        [node, "--test", "--test-timeout=150000", "--test-reporter=spec", f"{name}.test.mjs"],
         cwd=JS,
         env=os.environ | places,
         capture_output=True,

@@ -6,7 +6,13 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const HERE = dirname(fileURLToPath(import.meta.url));
-const NAMES = ["Probe", "Token", "Collectible"];
+const FILES = {
+  Collectible: ["Collectible"],
+  Governance: ["Charter", "Shares", "Board"],
+  Probe: ["Probe"],
+  Token: ["Token"],
+  Upgradeable: ["Box", "BoxTwo", "UniversalProxy", "TransparentProxy"],
+};
 
 const solc = createRequire(import.meta.url)("solc");
 const target = process.argv[2];
@@ -18,7 +24,7 @@ if (target === undefined) {
 const input = {
   language: "Solidity",
   sources: Object.fromEntries(
-    NAMES.map((name) => [
+    Object.keys(FILES).map((name) => [
       `${name}.sol`,
       { content: readFileSync(join(HERE, "contracts", `${name}.sol`), "utf8") },
     ]),
@@ -42,8 +48,10 @@ if (errors.length > 0) {
 }
 
 mkdirSync(target, { recursive: true });
-for (const name of NAMES) {
-  const contract = output.contracts[`${name}.sol`][name];
-  const artefact = { abi: contract.abi, bytecode: `0x${contract.evm.bytecode.object}` };
-  writeFileSync(join(target, `${name}.json`), JSON.stringify(artefact));
+for (const [file, names] of Object.entries(FILES)) {
+  for (const name of names) {
+    const contract = output.contracts[`${file}.sol`][name];
+    const artefact = { abi: contract.abi, bytecode: `0x${contract.evm.bytecode.object}` };
+    writeFileSync(join(target, `${name}.json`), JSON.stringify(artefact));
+  }
 }

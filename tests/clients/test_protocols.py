@@ -1,0 +1,14 @@
+"""Contracts that others wrote, deployed and used as they usually are; tests/js has the flows."""
+
+from pathlib import Path
+
+import pytest
+
+from clients.network import Endpoint
+from clients.test_javascript import run_suite
+
+pytestmark = pytest.mark.network
+
+
+def test_openzeppelin_uniswap_and_erc_4337(network: Endpoint, node: str, artefacts: Path) -> None:
+    run_suite("protocols", network, node, artefacts)
