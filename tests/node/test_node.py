@@ -291,6 +291,38 @@ def test_restart_with_a_store_that_lags_executes_again(engine: object) -> None:
     world.check_agreement()
 
 
+@ENGINES
+def test_heights_that_share_a_write_of_the_store_survive_without_it(engine: object) -> None:
+    world = World(engine, settings=Settings(block_time_ms=20, commit_ms=200, commit_heights=8))
+    world.start()
+    world.run(3000)
+    machine = world.get_machine(0)
+    heights = world.get_heights()
+    assert heights[0] > 50
+    assert heights[0] // 10 <= machine.commits <= heights[0] // 4
+    # Together they lose power, with heights that only journals hold.
+    behind = [len(m.store.final) - 1 for m in world.machines.values()]
+    assert any(stored < height for stored, height in zip(behind, heights, strict=True))
+    for victim in world.machines.values():
+        world.crash(victim.address)
+    for i in range(4):
+        world.start(i)
+    assert world.run(2000, lambda: min(world.get_heights()) >= max(heights))
+    world.check_agreement()
+
+
+def test_last_height_reaches_the_store_though_none_follows() -> None:
+    world = World(make_lone, settings=Settings(commit_ms=200))
+    world.start()
+    world.submit(0, b"item")
+    world.run(100)
+    execution = world.get_node(0).execution
+    assert execution.final.height == 1
+    assert execution.durable == 0
+    world.run(300)
+    assert execution.durable == execution.final.height
+
+
 def test_store_that_is_stuck_holds_agreement_back() -> None:
     world = World(make_lone, count=1, settings=Settings(block_time_ms=10, max_uncommitted=5))
     world.start()

@@ -65,6 +65,7 @@ class Machine:
         self.refused: list[str] = []
         self.admitted_hashes: list[Hash] = []
         self.shown: Height = 0
+        self.commits = 0
         self.clock_ms = 0
         """How far the wall clock is off."""
 
@@ -156,6 +157,7 @@ class Machine:
     def committed(self, height: Height) -> None:
         assert height > self.shown or self.life
         self.shown = height
+        self.commits += 1
 
     def adopted(self, height: Height) -> None:
         pass

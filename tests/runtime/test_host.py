@@ -12,6 +12,7 @@ from quorate.consensus.replica import Timer
 from quorate.node.node import Node
 from quorate.runtime.disk import FileDisk
 from quorate.runtime.host import FAST_SYNC_NS, Host
+from quorate.runtime.lanes import SHORT_NS
 from quorate.storage.journal import open_journal
 from runtime.worlds import drive, until
 
@@ -86,6 +87,37 @@ def test_lane_keeps_order_and_lanes_run_beside_each_other() -> None:
         assert host.get_backlog()["commit"] == 1
         gate.set()
         await until(lambda: done[-1] == -1, "the commit lane")
+
+    in_world(main)
+
+
+def test_short_calls_are_made_on_the_loop_and_long_ones_beside_it() -> None:
+    async def main(host: Host, journal: FakeJournal, events: Events, node: FakeNode) -> None:
+        threads: list[int] = []
+
+        async def call_once(work: Callable[[], object]) -> int:
+            def call() -> int:
+                work()
+                return threading.get_ident()
+
+            count = len(threads)
+            host.work("execute", call, threads.append)
+            await until(lambda: len(threads) > count, "the call")
+            return threads[-1]
+
+        def compute() -> None:
+            # Work of the processor, many times what counts as short.
+            end = time.thread_time_ns() + 20 * SHORT_NS
+            while time.thread_time_ns() < end:
+                pass
+
+        # Waiting is not work: a machine that is busy elsewhere sends nothing to the thread.
+        for _ in range(100):
+            await call_once(lambda: time.sleep(0.0001))
+        assert threads[-1] == threading.get_ident()
+        for _ in range(20):
+            await call_once(compute)
+        assert threads[-1] != threading.get_ident()
 
     in_world(main)
 

@@ -20,6 +20,7 @@ from quorate.node.interpreter import Interpreter
 from quorate.node.settings import Settings
 
 WANT_TIMER: Final = Timer("node.want")
+COMMIT_TIMER: Final = Timer("node.commit")
 """Falls when a block is due although nothing waits, or when one must not come earlier."""
 MAX_CHECKS: Final = 256
 """Checks that wait for the height below; an engine asks for few, so more are a peer's doing."""
@@ -73,6 +74,7 @@ class Execution:
         "building",
         "certificate",
         "checks",
+        "commit_set",
         "committing",
         "counters",
         "decided",
@@ -155,6 +157,8 @@ class Execution:
         """The result of the first of `decided`, when it was not there in advance."""
         self.advancing = False
         self.committing = False
+        self.commit_set = False
+        """Whether heights wait for others to be committed with."""
         self.unapplied: deque[Executed] = deque()
         """Final, and held back from the engine until the store catches up."""
         self.ready = False
@@ -498,7 +502,22 @@ class Execution:
         self.on_work(ready, has_items)
 
     def commit(self) -> None:
-        """Make everything final durable, unless that is under way."""
+        """Make everything final durable, now or together with what follows, unless that is under
+        way.
+        """
+        waiting = self.final.height - self.durable
+        if self.committing or self.held or not waiting:
+            return
+        settings = self.settings
+        most = min(settings.commit_heights, settings.max_uncommitted)
+        if not settings.commit_ms or waiting >= most:
+            self.start_commit()
+        elif not self.commit_set:
+            self.commit_set = True
+            self.port.set_timer(COMMIT_TIMER, settings.commit_ms * 1_000_000)
+
+    def on_commit_timer(self) -> None:
+        self.commit_set = False
         if not self.committing and not self.held and self.durable != self.final.height:
             self.start_commit()
 

@@ -26,7 +26,7 @@ from quorate.ledger.application import Application, Executed
 from quorate.node.branches import Branches
 from quorate.node.contacts import Meeting, Open
 from quorate.node.discovery import DISCOVERY_TIMER, Discovery
-from quorate.node.execution import WANT_TIMER, Execution
+from quorate.node.execution import COMMIT_TIMER, WANT_TIMER, Execution
 from quorate.node.gossip import AGAIN_TIMER, GOSSIP_TIMER, Gossip
 from quorate.node.guard import GuardedPort
 from quorate.node.interpreter import Interpreter
@@ -204,6 +204,7 @@ class Node:
         }
         self.timers: dict[Timer, Callable[[], None]] = {
             WANT_TIMER: self.execution.answer_want,
+            COMMIT_TIMER: self.execution.on_commit_timer,
             HELLO_TIMER: self.peers.on_hello_timer,
             TIP_TIMER: self.peers.on_tip_timer,
             SYNC_TIMER: self.sync.on_timer,

@@ -92,6 +92,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_reads: int = 1 << 16
     """Linearizable reads that wait; more are refused."""
 
+    commit_ms: Milliseconds = 0
+    """How long a final height may wait for others to become durable in the store with it; 0: not at
+    all. The journal holds it until then. Suits applications whose readers do not look at the store.
+    """
+    commit_heights: int = 16
+    """So many do not wait any longer."""
     max_uncommitted: int = 128
     """Heights that may be final and not yet durable; beyond it agreement waits for the store."""
     max_waiting_effects: int = 1 << 16

@@ -25,7 +25,7 @@ T = TypeVar("T")
 LANES = ("execute", "commit", "pool", "read")
 SHORT_LANES = ("execute", "pool")
 """Lanes whose calls read and write no file, and may be short."""
-FAST_SYNC_NS = 150_000
+FAST_SYNC_NS = 300_000
 """Syncs that take up to this long on average are made on the loop."""
 SYNC_WEIGHT = 16
 """How many recent syncs the average is about."""

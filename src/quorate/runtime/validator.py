@@ -59,6 +59,8 @@ HAND_OVER_POLL_S = 0.005
 DRAIN_PATIENCE_S = 30.0
 SWITCH_INTERVAL_S = 0.0005
 """How long a thread may keep the interpreter while the loop wants it; the default is 5 ms."""
+COMMIT_MS = 50
+"""How long heights may wait to be written to the store together, where nobody reads it."""
 KEPT_POOL = "pool.waiting"
 MAX_KEPT_ITEMS = 100_000
 
@@ -560,8 +562,13 @@ def make_node(
             max_frame_bytes=network.peers.max_frame_bytes,
             # Its clients are answered when an operation is final, and send it again until then.
             forward=network.application == "keyvalue",
+<<<<<<< HEAD
             # After a revert the same transaction may come again.
             seen_transactions=0 if is_dev_genesis(genesis) else defaults.seen_transactions,
+=======
+            # They read what is in memory, so nobody waits for the store.
+            commit_ms=COMMIT_MS if network.application == "keyvalue" else 0,
+>>>>>>> 75e2c94 (node, runtime: heights of a key-value network share writes of the store)
         ),
         engine=network.engine,
         peers=[] if engine.open else [v.identity for v in network.validators],

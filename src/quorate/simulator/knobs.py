@@ -41,6 +41,7 @@ NODE: dict[str, tuple[int, ...]] = {
     "state_interval": (0, 1, 3),
     "state_gap": (0, 2, 5),
     "state_chunk_bytes": (80, 400),
+    "commit_ms": (1, 60),
     "max_uncommitted": (1, 3),
     "max_waiting_effects": (16, 64),
 }
