@@ -562,13 +562,10 @@ def make_node(
             max_frame_bytes=network.peers.max_frame_bytes,
             # Its clients are answered when an operation is final, and send it again until then.
             forward=network.application == "keyvalue",
-<<<<<<< HEAD
             # After a revert the same transaction may come again.
             seen_transactions=0 if is_dev_genesis(genesis) else defaults.seen_transactions,
-=======
             # They read what is in memory, so nobody waits for the store.
             commit_ms=COMMIT_MS if network.application == "keyvalue" else 0,
->>>>>>> 75e2c94 (node, runtime: heights of a key-value network share writes of the store)
         ),
         engine=network.engine,
         peers=[] if engine.open else [v.identity for v in network.validators],
