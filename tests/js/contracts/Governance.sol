@@ -43,7 +43,7 @@ contract Board is Governor, GovernorCountingSimple, GovernorVotes {
     }
 
     function votingPeriod() public pure override returns (uint256) {
-        return 4;
+        return 12;
     }
 
     function quorum(uint256) public pure override returns (uint256) {
