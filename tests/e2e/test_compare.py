@@ -62,11 +62,39 @@ def test_real_processes_under_a_script(
     assert find_processes(str(tmp_path)) == []
 
 
+@pytest.mark.parametrize("workload", ["transfers", "keyvalue"])
+def test_proof_of_work_on_real_processes(
+    workload: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", make_environment()["PYTHONPATH"])
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    faults = tmp_path / "faults.toml"
+    faults.write_text(FAULTS)
+    words = ["--engines", "pow", "--validators", "3", "--rate", "10", "--seconds", "4"]
+    for name, value in (("interval_ms", 250), ("final_depth", 3), ("safe_depth", 1)):
+        words += ["--setting", f"pow.{name}={value}"]
+    quick = ["--max-rate", "0", "--no-trials", "-o", "json", "--faults", str(faults)]
+    run(["compare", *words, *quick, "--workload", workload, "--real"])
+    real = json.loads(capsys.readouterr().out)["real"]
+    (found,) = real["engines"]
+    assert found["answered"] == found["offered"] > 20
+    # Nodes find each other past the relays, so that no link can be cut.
+    assert [row["kind"] for row in found["recoveries"]] == ["crash"]
+    assert "without delays and faults of links" in real["text"]
+    assert list(tmp_path.glob("quorate-compare-*")) == []
+    assert find_processes(str(tmp_path)) == []
+
+
 def test_what_real_processes_cannot_do_is_refused_at_once(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for words, expected in (
-        (["--workload", "opaque"], "--real runs the Ethereum ledger only"),
+        (["--workload", "opaque"], "only simulated nodes run it"),
+        (["--setting", "pow.final_depth=200"], "pow takes 1000 s until a block is final"),
         (["--validators", "17"], "17 validators, expected at most 16"),
         (["--faults", "gentle"], "a profile is simulated"),
     ):

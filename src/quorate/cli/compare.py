@@ -274,7 +274,7 @@ def prepare(asked: Asked) -> Comparison:
         settings=read_settings(asked.setting, bases),
     )
     if asked.real:
-        check_real(asked, bases[0])
+        check_real(asked, bases, conditions)
     is_file = asked.workload not in WORKLOADS
     wishes = Wishes(
         most=0 if is_file else asked.max_rate,
@@ -284,12 +284,15 @@ def prepare(asked: Asked) -> Comparison:
     return Comparison(bases, conditions, workload, wishes)
 
 
-def check_real(asked: Asked, base: Plan) -> None:
+def check_real(asked: Asked, bases: list[Plan], conditions: Conditions) -> None:
     """Refuse what real processes cannot do, before anything is measured."""
-    from quorate.cli.compare_real import MAX_MEMBERS
+    from quorate.cli.compare_real import MAX_MEMBERS, check_pace
 
-    if WORKLOADS.get(asked.workload, ETHEREUM) != ETHEREUM:
-        fail(f"--workload {asked.workload}: --real runs the Ethereum ledger only", EXIT_USAGE)
+    base = bases[0]
+    if asked.workload == "opaque":
+        fail(f"--workload {asked.workload}: only simulated nodes run it, leave out --real", 2)
+    for each in bases:
+        check_pace(each, conditions.settings.get(each.engine, {}))
     if len(base.machines) > MAX_MEMBERS:
         fail(f"--real: {len(base.machines)} validators, expected at most {MAX_MEMBERS}", EXIT_USAGE)
     if asked.faults in PROFILES and asked.faults not in SCRIPTS:

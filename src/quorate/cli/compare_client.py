@@ -22,7 +22,8 @@ __all__ = ["Clients", "Rpc"]
 TIMEOUT_S = 2.0
 RECONNECT_S = 0.05
 MAX_RESPONSE_BYTES = 64 << 20
-KNOWN = "already known"
+KNOWN = ("already known", "nonce too low")
+"""How refusals begin of what waits already, or is in a block that is not final yet."""
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -74,10 +75,18 @@ class Rpc:
 class Clients:
     """All clients of one network."""
 
-    def __init__(self, places: Sequence[tuple[str, int]], ways_ns: list[list[Nanoseconds]]) -> None:
-        """`places` is where members serve JSON-RPC; `ways_ns` how far a client beside one of them
-        is from another one.
+    def __init__(
+        self,
+        places: Sequence[tuple[str, int]],
+        ways_ns: list[list[Nanoseconds]],
+        *,
+        patience_ns: Nanoseconds = PATIENCE_NS,
+        open: bool = False,
+    ) -> None:
+        """`places` is where members serve clients; `ways_ns` how far a client beside one of them
+        is from another one. In an open network the latest block is not final.
         """
+        self.patience_ns, self.is_open = patience_ns, open
         self.loop = asyncio.get_running_loop()
         self.places, self.ways_ns = list(places), ways_ns
         self.rpc = [Rpc(host, port) for host, port in places]
@@ -88,7 +97,10 @@ class Clients:
         self.open = 0
         self.refused = 0
         self.tasks: set[asyncio.Task[None]] = set()
-        for index in range(len(places)):
+        self.start()
+
+    def start(self) -> None:
+        for index in range(len(self.places)):
             self.begin(self.listen(index))
 
     def begin(self, work: Any) -> None:
@@ -119,7 +131,7 @@ class Clients:
     def ask(self, request: Request, target: int) -> None:
         request.sent += 1
         request.machine = target
-        self.loop.call_later(PATIENCE_NS / 1e9, self.ask_next, request, request.sent)
+        self.loop.call_later(self.patience_ns / 1e9, self.ask_next, request, request.sent)
         self.begin(self.submit(request, target, request.sent))
 
     def ask_next(self, request: Request, sent: int) -> None:
@@ -139,7 +151,7 @@ class Clients:
         except OSError:
             answer = {"error": {"message": "nobody listens there"}}
         refusal = answer.get("error", {}).get("message", "")
-        if refusal and refusal != KNOWN:
+        if refusal and not refusal.startswith(KNOWN):
             self.refused += 1
             self.loop.call_later(PAUSE_NS / 1e9, self.ask_next, request, sent)
 
@@ -154,12 +166,19 @@ class Clients:
                 async with connect(f"ws://{host}:{port}", open_timeout=TIMEOUT_S) as socket:
                     await socket.send(json.dumps(subscribe))
                     await socket.recv()
-                    found = await self.rpc[index].call("eth_blockNumber")
-                    await self.read_up_to(index, int(found["result"], 16))
+                    await self.read_up_to(index, await self.find_final(index))
                     async for text in socket:
-                        number = json.loads(text)["params"]["result"]["number"]
-                        await self.read_up_to(index, int(number, 16))
+                        number = int(json.loads(text)["params"]["result"]["number"], 16)
+                        if self.is_open:
+                            number = await self.find_final(index)
+                        await self.read_up_to(index, number)
             await asyncio.sleep(RECONNECT_S)
+
+    async def find_final(self, index: int) -> int:
+        """Return the last final height of a member. Raises OSError, TimeoutError."""
+        found = await self.rpc[index].call("eth_getBlockByNumber", "finalized", False)
+        block = found.get("result")
+        return 0 if block is None else int(block["number"], 16)
 
     async def read_up_to(self, index: int, height: int) -> None:
         while self.shown[index] < height:

@@ -23,16 +23,19 @@ from quorate.base.errors import Invalid, Unavailable
 from quorate.base.types import Nanoseconds
 from quorate.cli import devnet, processes
 from quorate.cli.compare_client import Clients
+from quorate.cli.compare_keyvalue import KeyValueClients
 from quorate.cli.compare_links import Mesh
 from quorate.cli.local import Local, open_local
-from quorate.cli.output import Problem, fail
+from quorate.cli.output import EXIT_USAGE, Problem, fail
 from quorate.cli.start import START_S, answers
 from quorate.consensus import ENGINES
+from quorate.ledger.keyvalue import ETHEREUM
 from quorate.runtime.config import write_network
 from quorate.runtime.ipc_client import ask_status
 from quorate.simulator.compare.director import DRAWS
 from quorate.simulator.compare.document import describe_latencies, describe_recoveries
-from quorate.simulator.compare.experiment import Conditions
+from quorate.simulator.compare.experiment import OPEN_INTERVALS, Conditions, get_pace
+from quorate.simulator.compare.load import PATIENCE_NS
 from quorate.simulator.compare.measures import (
     Operation,
     compute_band,
@@ -40,7 +43,13 @@ from quorate.simulator.compare.measures import (
     to_us,
 )
 from quorate.simulator.compare.script import Fault, choose_members, describe_fault
-from quorate.simulator.compare.workload import Workload, list_arrivals, prepare_genesis
+from quorate.simulator.compare.workload import (
+    Item,
+    Workload,
+    list_arrivals,
+    make_put,
+    prepare_genesis,
+)
 from quorate.simulator.plan import MS, Plan
 from quorate.simulator.tape import Tape
 
@@ -53,6 +62,13 @@ ASK_S = 1.0
 FIRST_PORT, LAST_PORT = 21_000, 60_000
 POSSIBLE = ("crash", "pause", "isolate", "partition", "mute", "slow-links")
 """Kinds of fault that need neither privileges nor a changed program."""
+OPEN_POSSIBLE = ("crash", "pause")
+"""The same where nodes find each other by themselves, past any relay."""
+MAX_FINAL_S = 600
+"""Blocks that take longer to be final are not waited for."""
+POW_RULES = ("interval_ms", "initial_difficulty", "min_difficulty", "window")
+DEADLINE_AFTER_MS = 540_000
+"""Of operations on keys, after the load began."""
 Pairs = list[tuple[int, int]]
 
 
@@ -67,7 +83,10 @@ class Stage:
     """One network of real processes, from its files to its end."""
 
     def __init__(self, base: Plan, conditions: Conditions, workload: Workload) -> None:
+        settings = {**base.engine_settings, **conditions.settings.get(base.engine, {})}
+        base = msgspec.structs.replace(base, engine_settings=settings)
         self.base, self.conditions, self.workload = base, conditions, workload
+        self.pace = get_pace(base)
         self.count = len(base.machines)
         self.folder = Path(tempfile.mkdtemp(prefix="quorate-compare-"))
         self.local: Local = self.create()
@@ -87,7 +106,9 @@ class Stage:
             devnet.Plan(
                 validators=self.count,
                 engine=self.base.engine,
-                block_time_ms=self.base.node_settings.get("block_time_ms", 0),
+                application=self.workload.application,
+                block_time_ms=self.pace.interval_ns // MS
+                or self.base.node_settings.get("block_time_ms", 0),
                 gas=rules.get("gas", "fees"),
                 gas_limit=int(str(consensus["gasLimit"]), 0),
                 chain_id=int(consensus["config"]["chainId"]),
@@ -98,29 +119,31 @@ class Stage:
         )
         local = open_local(path, environment={})
         genesis = path / local.network.genesis
-        genesis.write_bytes(
-            prepare_genesis(genesis.read_bytes(), self.base.engine, self.workload.name)
-        )
+        if self.workload.application == ETHEREUM:
+            genesis.write_bytes(
+                prepare_genesis(genesis.read_bytes(), self.base.engine, self.workload.name)
+            )
         return local
 
     def write_view(self, index: int) -> Path:
-        """Write the network's file as one validator sees it: its peers live at the relays."""
-        network = self.local.network
-        validators = [
-            validator
-            if other == index
-            else msgspec.structs.replace(validator, port=self.mesh.ports[index, other])
-            for other, validator in enumerate(network.validators)
-        ]
-        settings = self.conditions.settings.get(self.base.engine, {})
+        """Write the network's file as one validator sees it: its peers live at the relays, unless
+        it finds them by itself.
+        """
+        network, settings = self.local.network, self.base.engine_settings
+        validators = network.validators
+        if self.pace.is_open:
+            # What decides which blocks are valid is in the genesis file.
+            settings = {k: v for k, v in settings.items() if k not in POW_RULES}
+        else:
+            validators = [
+                validator
+                if other == index
+                else msgspec.structs.replace(validator, port=self.mesh.ports[index, other])
+                for other, validator in enumerate(validators)
+            ]
         path = self.local.path / f"network-{index}.toml"
         write_network(
-            msgspec.structs.replace(
-                network,
-                validators=validators,
-                engine_settings={**self.base.engine_settings, **settings},
-            ),
-            path,
+            msgspec.structs.replace(network, validators=validators, engine_settings=settings), path
         )
         return path
 
@@ -132,7 +155,8 @@ class Stage:
 
     async def start(self) -> None:
         """Start all validators and wait until each answers. Raises Problem."""
-        await self.mesh.start()
+        if not self.pace.is_open:
+            await self.mesh.start()
         for index in range(self.count):
             self.write_view(index)
             self.spawn(index)
@@ -152,30 +176,43 @@ class Stage:
     async def run(self) -> list[Operation]:
         """Carry out load and script; return what clients saw."""
         await self.start()
-        places = [(v.rpc_host, v.rpc_port) for v in self.local.network.validators]
-        ways = [[0 if a == b else d for b, d in enumerate(r)] for a, r in enumerate(self.delays_ns)]
-        clients = Clients(places, ways)
+        clients = self.make_clients()
         try:
             await asyncio.sleep(SETTLE_S)
             begin = clients.now()
             length: Nanoseconds = self.conditions.length_ms * MS
             tape = Tape(self.conditions.seed)
             due = list_arrivals(tape.stream("arrivals"), self.conditions.rate, length)
-            items = self.workload.get_items(len(due))
+            items = self.make_items(len(due))
             clients.plan(items, [begin + at for at in due], self.conditions.clients)
             draws = tape.stream("who")
             for fault in self.conditions.script.faults:
                 drawn = draws.choose(DRAWS)
-                if fault.kind in POSSIBLE:
+                if fault.kind in get_possible(self.base):
                     clients.begin(self.act(fault, drawn, begin))
             await asyncio.sleep(length / 1e9)
-            end = time.monotonic() + DRAIN_S
+            end = time.monotonic() + DRAIN_S + 2 * self.pace.depth * self.pace.interval_ns / 1e9
             while clients.open and time.monotonic() < end:
                 await asyncio.sleep(0.05)
             return [request.get_operation(begin) for request in clients.requests]
         finally:
             await clients.stop()
             await self.mesh.stop()
+
+    def make_clients(self) -> Clients:
+        """Return the clients, who listen from now on."""
+        places = [(v.rpc_host, v.rpc_port) for v in self.local.network.validators]
+        ways = [[0 if a == b else d for b, d in enumerate(r)] for a, r in enumerate(self.delays_ns)]
+        patience = max(PATIENCE_NS, (self.pace.depth + OPEN_INTERVALS) * self.pace.interval_ns)
+        kind = Clients if self.workload.application == ETHEREUM else KeyValueClients
+        return kind(places, ways, patience_ns=patience, open=self.pace.is_open)
+
+    def make_items(self, count: int) -> list[Item]:
+        if self.workload.application == ETHEREUM:
+            return self.workload.get_items(count)
+        # Those of virtual time are long over.
+        deadline_ms = time.time_ns() // MS + DEADLINE_AFTER_MS
+        return [make_put(number, deadline_ms) for number in range(count)]
 
     def remove(self) -> None:
         """Leave no process and no file behind."""
@@ -260,6 +297,25 @@ def find_ports(count: int) -> tuple[int, int, int]:
     return found[0], found[1], found[2]
 
 
+def get_possible(base: Plan) -> tuple[str, ...]:
+    """Return the kinds of fault that processes of an engine can be given."""
+    return OPEN_POSSIBLE if ENGINES[base.engine].open else POSSIBLE
+
+
+def check_pace(base: Plan, settings: dict[str, int]) -> None:
+    """Refuse to wait for ever. Raises Problem."""
+    pace = get_pace(
+        msgspec.structs.replace(base, engine_settings={**base.engine_settings, **settings})
+    )
+    final_s = pace.depth * pace.interval_ns // 10**9
+    if final_s > MAX_FINAL_S:
+        fail(
+            f"--real: {base.engine} takes {final_s} s until a block is final, expected at most "
+            f"{MAX_FINAL_S}: --setting {base.engine}.final_depth=N",
+            EXIT_USAGE,
+        )
+
+
 # ---- all engines
 
 
@@ -272,10 +328,7 @@ def run_real(
     """
     engines = []
     skipped = [f for f in conditions.script.faults if f.kind not in POSSIBLE]
-    left_out = [base.engine for base in bases if ENGINES[base.engine].open]
     for base in bases:
-        if base.engine in left_out:
-            continue
         yield f"{base.engine}: real processes"
         stage = Stage(base, conditions, workload)
         try:
@@ -285,13 +338,17 @@ def run_real(
         engines.append(describe(base, conditions, operations, stage.struck))
     parts = [
         f"{len(bases[0].machines)} processes, their relays and all clients on this machine, over "
-        "JSON-RPC; once, with the faults"
+        f"{'JSON-RPC' if workload.application == ETHEREUM else 'frames'}; once, with the faults"
     ]
     if skipped:
         texts = [describe_fault(fault, len(bases[0].machines)) for fault in skipped]
         parts.append(f"left out, since no process can be given them: {', '.join(texts)}")
-    if left_out:
-        parts.append(f"{', '.join(left_out)} is left out: its blocks take longer to be final")
+    parts += [
+        f"{base.engine} without delays and faults of links, since its nodes find each other past "
+        "the relays"
+        for base in bases
+        if ENGINES[base.engine].open
+    ]
     document["real"] = {"text": "; ".join(parts) + ".", "engines": engines}
 
 

@@ -22,7 +22,7 @@ from msgspec import Struct
 
 from quorate import _kernel
 from quorate.base.errors import Invalid
-from quorate.base.types import Address, Member, Nanoseconds
+from quorate.base.types import Address, Member, Milliseconds, Nanoseconds
 from quorate.crypto.hashes import keccak256
 from quorate.ledger import operations
 from quorate.ledger.genesis import make_genesis
@@ -143,12 +143,12 @@ def make_opaque(number: int) -> Item:
     return Item(raw[:OPAQUE_BYTES], raw[:OPAQUE_BYTES], number % ACCOUNTS)
 
 
-def make_put(number: int) -> Item:
+def make_put(number: int, deadline_ms: Milliseconds = DEADLINE_MS) -> Item:
     """Return an operation of a client of its own, so that none waits for another one."""
     client, account = b"compare %08d" % number, number % ACCOUNTS
     value = (keccak256(client) * (OPAQUE_BYTES // 32))[:OPAQUE_BYTES]
     action = operations.make_put(b"account %d" % account, value)
-    raw = operations.encode(action, client, 1, 0, DEADLINE_MS)
+    raw = operations.encode(action, client, 1, 0, deadline_ms)
     return Item(operations.get_identity(raw), raw, account)
 
 
