@@ -3,6 +3,8 @@
 //!
 //! This file only exports; `src/quorate/_kernel.pyi` describes what Python sees. Nothing here decides.
 
+mod addresses;
+mod appearances;
 mod block;
 mod call;
 mod codec;
@@ -12,6 +14,7 @@ mod dev_face;
 mod errors;
 mod event_queue;
 mod evm;
+mod fill;
 mod genesis;
 mod import;
 mod journal;
@@ -23,6 +26,7 @@ mod kill_tests;
 mod ledger;
 mod memo;
 mod ordered_trie;
+mod otterscan;
 mod payload;
 mod pool;
 mod pool_face;
@@ -50,6 +54,8 @@ mod trie_node;
 mod trie_update;
 mod twister;
 mod types;
+#[cfg(test)]
+mod vector_tests;
 mod view;
 
 use pyo3::prelude::*;
@@ -70,5 +76,7 @@ fn _kernel(m: &Bound<'_, PyModule>) -> PyResult<()> {
     twister::export(m)?;
     pool_face::export(m)?;
     view::export(m)?;
+    addresses::export(m)?;
+    fill::export(m)?;
     Ok(())
 }

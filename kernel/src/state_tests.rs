@@ -57,24 +57,22 @@ impl Edit for SetRaw {
 }
 
 /// A trie of raw leaves with its history, in memory.
-struct RawTrie {
+pub struct RawTrie {
     store: Store,
-    root: Root,
+    pub root: Root,
     version: u64,
 }
 
 impl RawTrie {
-    fn new() -> RawTrie {
+    pub fn new() -> RawTrie {
         RawTrie { store: Store::in_memory(), root: EMPTY, version: 0 }
     }
 
-    fn edit(&mut self, edits: &BTreeMap<B256, Option<Vec<u8>>>) {
+    pub fn edit<K: AsRef<[u8]>>(&mut self, edits: &BTreeMap<K, Option<Vec<u8>>>) {
         self.version += 1;
         let source = Origin { layers: Arc::new([]), store: self.store.clone() }.open().unwrap();
-        let item = |(key, value): (&B256, &Option<Vec<u8>>)| Item {
-            key: Nibbles::unpack_array(&key.0),
-            edit: SetRaw(value.clone()),
-        };
+        let item =
+            |(key, value): (&K, &Option<Vec<u8>>)| Item { key: Nibbles::unpack(key), edit: SetRaw(value.clone()) };
         let items: Vec<_> = edits.iter().map(item).collect();
         let mut writer = NodeWriter::new(self.version, 0, 1);
         match update(&source, self.root.id, &items, &mut writer).unwrap() {
@@ -340,14 +338,19 @@ fn a_chunk_does_not_depend_on_the_number_of_threads() {
 
 // ---- official vectors
 
-fn vectors() -> Option<std::path::PathBuf> {
+/// A folder of the official vectors, if they are here.
+pub fn vectors(name: &str) -> Option<std::path::PathBuf> {
     let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/vectors");
     let folder = std::env::var("QUORATE_VECTORS").unwrap_or_else(|_| default.to_owned());
-    let folder = std::path::Path::new(&folder).join("ethereum-tests/TrieTests");
-    folder.is_dir().then_some(folder)
+    let folder = std::path::Path::new(&folder).join("ethereum-tests").join(name);
+    if !folder.is_dir() {
+        eprintln!("skipped: no vectors at {}; set QUORATE_VECTORS", folder.display());
+        return None;
+    }
+    Some(folder)
 }
 
-fn parse_bytes(text: &str) -> Vec<u8> {
+pub fn parse_bytes(text: &str) -> Vec<u8> {
     match text.strip_prefix("0x") {
         Some(hex) => alloy_primitives::hex::decode(hex).unwrap(),
         None => text.as_bytes().to_vec(),
@@ -356,10 +359,8 @@ fn parse_bytes(text: &str) -> Vec<u8> {
 
 #[test]
 fn official_secure_trie_vectors() {
-    let Some(folder) = vectors() else {
-        eprintln!("skipped: no vectors; set QUORATE_VECTORS");
-        return;
-    };
+    let Some(folder) = vectors("TrieTests") else { return };
+    let mut count = 0;
     for file in ["trietest_secureTrie.json", "trieanyorder_secureTrie.json", "hex_encoded_securetrie_test.json"] {
         let text = std::fs::read_to_string(folder.join(file)).unwrap();
         let cases: BTreeMap<String, serde_json::Value> = serde_json::from_str(&text).unwrap();
@@ -388,6 +389,8 @@ fn official_secure_trie_vectors() {
             let mut together = RawTrie::new();
             together.edit(&at_once);
             assert_eq!(together.root.hash, expected, "{file} {name}");
+            count += 1;
         }
     }
+    println!("TrieTests: {count} roots of hashed keys");
 }

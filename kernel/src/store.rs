@@ -121,6 +121,14 @@ impl Store {
         }
     }
 
+    /// Whether `write` may succeed.
+    pub fn is_writer(&self) -> bool {
+        match self {
+            Store::Disk(environment) => environment.is_writer(),
+            Store::Memory(_) => true,
+        }
+    }
+
     /// How errors name the store.
     pub fn name(&self) -> String {
         match self {
@@ -165,6 +173,26 @@ impl Snapshot {
         match self {
             Snapshot::Disk(mapped) => mapped.last_key(table),
             Snapshot::Memory(tables) => Ok(tables.read()[table as usize].keys().next_back().cloned()),
+        }
+    }
+
+    /// At most `limit` keys from `low` to `high`, both included, ascending or not.
+    pub fn keys_between(
+        &self,
+        table: Table,
+        low: &[u8],
+        high: &[u8],
+        ascending: bool,
+        limit: usize,
+    ) -> Result<Vec<Vec<u8>>> {
+        match self {
+            _ if low > high => Ok(Vec::new()),
+            Snapshot::Disk(mapped) => mapped.keys_between(table, low, high, ascending, limit),
+            Snapshot::Memory(tables) => {
+                let tables = tables.read();
+                let keys = tables[table as usize].range(low.to_vec()..=high.to_vec()).map(|(key, _)| key.clone());
+                Ok(if ascending { keys.take(limit).collect() } else { keys.rev().take(limit).collect() })
+            }
         }
     }
 

@@ -100,6 +100,10 @@ impl Environment {
         &self.name
     }
 
+    pub fn is_writer(&self) -> bool {
+        self.lock.lock().is_some()
+    }
+
     /// Let another process write; snapshots stay readable.
     pub fn release_writer(&self) {
         *self.lock.lock() = None;
@@ -161,6 +165,23 @@ impl Mapped {
     pub fn last_key(&self, table: Table) -> Result<Option<Vec<u8>>> {
         let last = self.tables[table as usize].last(&self.txn).map_err(|e| describe(&self.name, e))?;
         Ok(last.map(|(key, _)| key.to_vec()))
+    }
+
+    pub fn keys_between(
+        &self,
+        table: Table,
+        low: &[u8],
+        high: &[u8],
+        ascending: bool,
+        limit: usize,
+    ) -> Result<Vec<Vec<u8>>> {
+        let (table, range) = (self.tables[table as usize], (Bound::Included(low), Bound::Included(high)));
+        let key = |entry: heed::Result<(&[u8], &[u8])>| entry.map(|(key, _)| key.to_vec());
+        let keys: heed::Result<Vec<Vec<u8>>> = match ascending {
+            true => table.range(&self.txn, &range).and_then(|entries| entries.take(limit).map(key).collect()),
+            false => table.rev_range(&self.txn, &range).and_then(|entries| entries.take(limit).map(key).collect()),
+        };
+        keys.map_err(|e| describe(&self.name, e))
     }
 
     pub fn keys_where(&self, table: Table, choose: &dyn Fn(&[u8]) -> Result<bool>) -> Result<Vec<Vec<u8>>> {

@@ -39,7 +39,7 @@ use serde_json::{Value, json};
 const MAX_ACCESS_LIST_RUNS: usize = 16;
 
 /// One run under an inspector, which leaves the state as it was; with the state that it would leave.
-fn inspect<'a, I>(
+pub fn inspect<'a, I>(
     context: MainnetContext<Overlay<'a>>,
     tx: TxEnv,
     inspector: I,
@@ -62,10 +62,10 @@ where
 }
 
 /// A stored block that is run again.
-struct Replay {
-    block: BlockContext,
-    hash: B256,
-    transactions: Vec<Transaction>,
+pub struct Replay {
+    pub block: BlockContext,
+    pub hash: B256,
+    pub transactions: Vec<Transaction>,
 }
 
 fn parse<T: serde::de::DeserializeOwned + Default>(name: &str, json: Option<&[u8]>) -> Result<T> {
@@ -83,7 +83,7 @@ impl Moment<'_> {
     ///
     /// `each` gets the block, the index of its transaction and the state before it, and gives that state back with what the
     /// transaction changed.
-    fn replay(
+    pub fn replay(
         self,
         stored: &Stored,
         first: usize,
@@ -213,7 +213,7 @@ impl Replay {
 }
 
 /// The transactions of a stored block, whose senders are known.
-fn open_stored(stored: &Stored) -> Result<Vec<Transaction>> {
+pub fn open_stored(stored: &Stored) -> Result<Vec<Transaction>> {
     let open = |(sender, raw): (Address, Bytes)| {
         let hash = keccak256(&raw);
         match decode_any(&raw) {

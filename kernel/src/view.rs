@@ -186,6 +186,10 @@ impl View {
         View { past: RwLock::new(Some(Arc::new(Past { store, spec }))), genesis_hash, chain_id }
     }
 
+    pub fn genesis(&self) -> B256 {
+        self.genesis_hash
+    }
+
     /// Raises Unavailable once closed.
     pub fn past(&self) -> Result<Arc<Past>> {
         self.past.read().clone().ok_or_else(|| Error::unavailable("view: closed"))

@@ -418,6 +418,21 @@ class View:
     def parity_calls(
         self, at: int | bytes, calls: list[tuple[bytes, bytes]], gas_cap: int
     ) -> bytes: ...
+    def ots_trace(self, hash: bytes) -> bytes | None:
+        """ots_traceTransaction."""
+
+    def ots_operations(self, hash: bytes) -> bytes | None:
+        """ots_getInternalOperations."""
+
+    def ots_error(self, hash: bytes) -> bytes | None:
+        """What a transaction gave back when it reverted; empty where it did not."""
+
+    def ots_block_details(self, at: int | bytes) -> bytes | None: ...
+    def ots_block_transactions(self, at: int | bytes, page: int, size: int) -> bytes | None: ...
+    def ots_transactions(self, places: list[tuple[int, int]]) -> bytes | None:
+        """`{txs, receipts}` of the transactions at (height, index)."""
+
+    def transaction_hash_at(self, height: int, index: int) -> bytes | None: ...
     def next_base_fee(self) -> int:
         """The base fee of the block after the last one."""
 
@@ -429,6 +444,46 @@ class View:
     def suggest_tip(self) -> int: ...
     def decision(self, height: int) -> tuple[bytes, bytes, list[bytes]] | None: ...
     def close(self) -> None: ...
+
+def fill_transaction(request: bytes) -> bytes:
+    """`{raw, tx}` of a transaction without signature, from the JSON of all of its fields.
+
+    Raises Invalid, Rejected.
+    """
+
+@final
+class AddressIndex:
+    """In which transactions an address takes part: a store beside a ledger's. Thread-safe."""
+
+    is_writer: bool
+    """Whether this one may write: no other process does."""
+
+    @staticmethod
+    def open(path: str | None, map_bytes: int = ...) -> AddressIndex:
+        """Open for writing, or for reading where another process writes."""
+
+    def update(self, view: View, blocks: int) -> tuple[int, int]:
+        """Follow a ledger by at most so many blocks; the last height that is in, the ledger's."""
+
+    def heights(self, view: View) -> tuple[int, int]:
+        """The last height that is in, and the ledger's."""
+
+    def search(
+        self, view: View, address: bytes, first: int, is_up: bool, count: int
+    ) -> tuple[list[tuple[int, int]], bool]:
+        """(height, index) of transactions from `first` up or down, and whether there are more.
+
+        At least `count` and all of the last block, if there are so many.
+        """
+
+    def creator(self, view: View, address: bytes) -> tuple[int, int, bytes] | None:
+        """(height, index, creator) of the transaction that created a contract last."""
+
+    def sent(self, view: View, sender: bytes, nonce: int) -> tuple[int, int] | None:
+        """(height, index) of the transaction that an account sent with a nonce."""
+
+    def close(self) -> None:
+        """Let another process write."""
 
 # ---- the key-value application
 

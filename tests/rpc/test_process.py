@@ -159,11 +159,11 @@ def test_port_in_use_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
 
 def test_unknown_namespace_is_named(tmp_path: Path) -> None:
     found = subprocess.run(
-        command(tmp_path, "--api", "eth,admin"),
+        command(tmp_path, "--api", "eth,personal"),
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
         timeout=60,
     )
     assert found.returncode == 2
-    assert "'admin' is not one of eth, net, web3, quorate, txpool" in found.stderr
+    assert "'personal' is not one of eth, net, web3, quorate, txpool" in found.stderr

@@ -9,7 +9,7 @@ from msgspec import Struct
 from quorate._kernel import address
 from quorate.base.types import Address
 from quorate.cli import keystore
-from quorate.cli.devnet import BOOTNODES, make_pow_rules, to_checksum, write_genesis
+from quorate.cli.devnet import BOOTNODES, make_pow_rules, write_genesis
 from quorate.cli.options import (
     application_option,
     engine_option,
@@ -19,6 +19,7 @@ from quorate.cli.options import (
 )
 from quorate.cli.output import Progress, emit, fail, say
 from quorate.consensus import ENGINES, pow_types
+from quorate.crypto.addresses import to_checksum
 from quorate.ledger.keyvalue import ETHEREUM
 from quorate.runtime.config import (
     FILE_NAME,

@@ -6,11 +6,12 @@ from typing import Any
 
 from msgspec import Struct
 
-from quorate._kernel import address, keccak256
+from quorate._kernel import address
 from quorate.base.types import Address, Member
 from quorate.cli import keystore
 from quorate.cli.mnemonic import TEST_MNEMONIC, derive_accounts
 from quorate.consensus import ENGINES, pow_types
+from quorate.crypto.addresses import to_checksum
 from quorate.ledger.genesis import make_genesis
 from quorate.ledger.keyvalue import ETHEREUM
 from quorate.ledger.keyvalue import make_genesis as make_keyvalue_genesis
@@ -65,14 +66,6 @@ def get_accounts() -> list[tuple[str, str]]:
         (to_checksum(address(secret)), "0x" + secret.hex())
         for secret in derive_accounts(TEST_MNEMONIC, ACCOUNTS)
     ]
-
-
-def to_checksum(account: bytes) -> str:
-    """Return an address with the capitals of EIP-55, which wallets check."""
-    digits = account.hex()
-    marks = keccak256(digits.encode()).hex()
-    pairs = zip(digits, marks, strict=False)
-    return "0x" + "".join(c.upper() if mark in "89abcdef" else c for c, mark in pairs)
 
 
 def create(path: Path, plan: Plan) -> None:

@@ -7,6 +7,8 @@ import contextlib
 from quorate import _kernel
 from quorate.base.errors import Unavailable
 from quorate.rpc.accounts import Accounts
+from quorate.rpc.addresses import Addresses
+from quorate.rpc.admin import Admin
 from quorate.rpc.chain import Chain
 from quorate.rpc.debug import Debug, Trace
 from quorate.rpc.dev import Dev
@@ -14,11 +16,13 @@ from quorate.rpc.dispatch import Dispatcher, Method
 from quorate.rpc.errors import RpcError
 from quorate.rpc.events import Events
 from quorate.rpc.fees import Fees
+from quorate.rpc.fill import Filler
 from quorate.rpc.filters import Filters
 from quorate.rpc.finality import Finality
 from quorate.rpc.logs import Logs
 from quorate.rpc.membership import Membership
 from quorate.rpc.network import Network, get_client_version
+from quorate.rpc.otterscan import Otterscan
 from quorate.rpc.page import Facts
 from quorate.rpc.settings import Settings
 from quorate.rpc.store import Store
@@ -42,6 +46,7 @@ class Api:
         self.events = Events(self.store)
         self.validator = Validator(socket, self.events.on_committed, self.events.on_pending)
         self.subscriptions = Subscriptions(settings, self.validator, self.events)
+        self.addresses = Addresses(self.store)
         logs = Logs(settings, self.store)
         filters = Filters(settings, self.store, self.validator, self.workers, logs, self.events)
         self.events.listeners.append(filters.on_pending)
@@ -56,11 +61,16 @@ class Api:
             Network(self.store, self.validator, settings.namespaces).methods(),
             Membership(self.store, self.validator).methods(),
             Finality(self.store).methods(),
-            TransactionPool(self.validator).methods(),
+            TransactionPool(self.validator, self.workers).methods(),
+            Admin(self.store, self.validator).methods(),
+            Filler(settings, self.store, self.validator, self.workers).methods(),
             Debug(settings, self.store).methods(),
             Trace(settings, self.store).methods(),
+            Otterscan(self.store, self.addresses).methods(),
         ]
         served = {*settings.namespaces, "rpc"}
+        if "ots" in served:
+            served.add("erigon")
         methods = [
             method
             for group in groups
@@ -74,6 +84,8 @@ class Api:
 
     async def run(self) -> None:
         """Follow the validator until cancelled."""
+        if "ots" in self.settings.namespaces:
+            self.addresses.resume()
         await self.validator.start()
         try:
             await self.subscriptions.watch_syncing()
@@ -89,6 +101,7 @@ class Api:
 
     def close(self) -> None:
         self.workers.close()
+        self.addresses.close()
         self.store.close()
 
     def get_facts(self) -> Facts:

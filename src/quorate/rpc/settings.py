@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from msgspec import Struct
 
 DEFAULT_NAMESPACES = ("eth", "net", "web3", "quorate")
-NAMESPACES = (*DEFAULT_NAMESPACES, "txpool", "debug", "trace")
+NAMESPACES = (*DEFAULT_NAMESPACES, "txpool", "debug", "trace", "ots", "admin")
 
 
 class Settings(Struct, frozen=True, kw_only=True):

@@ -1,0 +1,65 @@
+//! eth_fillTransaction: a transaction without signature, from fields that are all named.
+
+use crate::errors::{Error, Result};
+use crate::json::{to_bytes, to_value};
+use crate::ledger::detached;
+use alloy_consensus::{TxLegacy, TypedTransaction};
+use alloy_eips::eip2718::Encodable2718;
+use alloy_primitives::{Bytes, Signature, U256, keccak256};
+use alloy_rlp::Encodable;
+use alloy_rpc_types_eth::TransactionRequest;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use serde_json::json;
+
+/// geth leaves all three parts of a missing signature zero, the recovery number of an old transaction too.
+fn encode_unsigned(tx: &TxLegacy) -> Vec<u8> {
+    let mut fields = Vec::new();
+    tx.nonce.encode(&mut fields);
+    tx.gas_price.encode(&mut fields);
+    tx.gas_limit.encode(&mut fields);
+    tx.to.encode(&mut fields);
+    tx.value.encode(&mut fields);
+    tx.input.encode(&mut fields);
+    for _ in 0..3 {
+        0u8.encode(&mut fields);
+    }
+    let mut out = Vec::with_capacity(fields.len() + 9);
+    alloy_rlp::Header { list: true, payload_length: fields.len() }.encode(&mut out);
+    out.extend_from_slice(&fields);
+    out
+}
+
+fn fill(request: &[u8]) -> Result<Vec<u8>> {
+    let request: TransactionRequest = serde_json::from_slice(request)
+        .map_err(|e| Error::invalid(format!("transaction: {e}, expected its fields")))?;
+    let missing = |_| Error::invalid("transaction: expected nonce, gas, prices, and an address or code");
+    let typed = request.build_typed_tx().map_err(missing)?;
+    let unsigned = match &typed {
+        TypedTransaction::Legacy(tx) => Some(encode_unsigned(tx)),
+        TypedTransaction::Eip4844(_) => {
+            return Err(Error::rejected("blobs are not served, expected a transaction without"));
+        }
+        _ => None,
+    };
+    let envelope = typed.into_envelope(Signature::new(U256::ZERO, U256::ZERO, false));
+    let mut value = to_value(&envelope)?;
+    let raw = match unsigned {
+        Some(raw) => {
+            (value["v"], value["hash"]) = (json!("0x0"), json!(keccak256(&raw)));
+            raw
+        }
+        None => envelope.encoded_2718(),
+    };
+    to_bytes(&json!({"raw": Bytes::from(raw), "tx": value}))
+}
+
+/// `{raw, tx}` of a transaction without signature, from the JSON of its fields. Raises Invalid, Rejected.
+#[pyfunction]
+fn fill_transaction<'py>(py: Python<'py>, request: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+    Ok(PyBytes::new(py, &detached(py, || fill(request))?))
+}
+
+pub fn export(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_function(wrap_pyfunction!(fill_transaction, m)?)
+}
