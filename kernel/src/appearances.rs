@@ -104,33 +104,26 @@ fn read(stored: &Stored, transactions: &[Transaction]) -> Result<Vec<Appearances
 }
 
 impl Moment<'_> {
-    /// Who takes part in each transaction of a block, in order. Where the state before it is not there, only who a transaction
-    /// and its receipt name.
+    /// Who takes part in each transaction of a block, in order. Of one that cannot run again, only who it and its receipt name.
     pub fn appearances(self, stored: &Stored) -> Result<Vec<Appearances>> {
         let transactions = open_stored(stored)?;
         if transactions.is_empty() {
             return Ok(Vec::new());
         }
-        let mut found = Vec::with_capacity(transactions.len());
+        let mut found = read(stored, &transactions)?;
         let traced = self.replay(stored, 0, usize::MAX, |replay, index, overlay| {
             let transaction = &replay.transactions[index];
-            let context = build_context(&replay.block, overlay, |_| {});
+            let context = build_context(&replay.block, overlay, |cfg| cfg.disable_eip3607 = true);
             let (overlay, recorder, done) =
                 inspect(context, tx_env(transaction), Recorder::default(), &mut Budget::nothing())?;
-            let Recorder { mut addresses, created, .. } = recorder;
-            addresses.insert(transaction.sender);
-            found.push(Appearances {
-                sender: transaction.sender,
-                nonce: transaction.envelope.nonce(),
-                addresses,
-                created,
-            });
+            let one = &mut found[index];
+            one.addresses.extend(recorder.addresses);
+            one.created = recorder.created;
             Ok((overlay, done.state))
         });
         match traced {
-            Ok(()) => Ok(found),
-            // History that is not kept has a code of its own.
-            Err(Error::Coded { .. }) => read(stored, &transactions),
+            // History that is not kept has a code of its own, and what development networks revert cannot run again.
+            Ok(()) | Err(Error::Coded { .. } | Error::Rejected(_)) => Ok(found),
             Err(error) => Err(error),
         }
     }

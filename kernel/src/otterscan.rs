@@ -131,7 +131,7 @@ impl Moment<'_> {
     fn record(self, stored: &Stored, index: usize) -> Result<(Vec<Entry>, ExecutionResult)> {
         let mut found = None;
         self.replay(stored, index, 1, |replay, index, overlay| {
-            let context = build_context(&replay.block, overlay, |_| {});
+            let context = build_context(&replay.block, overlay, |cfg| cfg.disable_eip3607 = true);
             let tx = tx_env(&replay.transactions[index]);
             let (overlay, recorder, done) = inspect(context, tx, Recorder::default(), &mut Budget::of_calls())?;
             found = Some((recorder.entries, done.result));
@@ -262,6 +262,9 @@ impl View {
         answer(py, || {
             let now = past.now()?;
             let Some((stored, index)) = now.stored_of(&hash)? else { return Ok(None) };
+            if decode_receipts(&stored.receipts)?.get(index).is_some_and(|one| one.receipt.status()) {
+                return Ok(Some(Vec::new()));
+            }
             match now.record(&stored, index)?.1 {
                 ExecutionResult::Revert { output, .. } => Ok(Some(output.to_vec())),
                 _ => Ok(Some(Vec::new())),

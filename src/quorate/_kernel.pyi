@@ -459,7 +459,7 @@ class AddressIndex:
     """Whether this one may write: no other process does."""
 
     @staticmethod
-    def open(path: str | None, map_bytes: int = ...) -> AddressIndex:
+    def open(path: str | None, map_bytes: int = 1_099_511_627_776) -> AddressIndex:
         """Open for writing, or for reading where another process writes."""
 
     def update(self, view: View, blocks: int) -> tuple[int, int]:

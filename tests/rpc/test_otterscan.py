@@ -194,7 +194,7 @@ def test_transactions_by_nonce_and_creators(ask: Ask) -> None:
 
 def test_an_index_that_is_far_behind_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(addresses, "MAX_BEHIND", 2)
-    monkeypatch.setattr(addresses, "STEP_BLOCKS", 1)
+    monkeypatch.setattr(addresses, "MAX_STEP", 1)
     monkeypatch.setattr(addresses, "PATIENCE_SECONDS", 0)
     monkeypatch.setattr(Addresses, "start", lambda _: None)
     ledger = Ledger.open(None, genesis())

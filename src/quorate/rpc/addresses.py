@@ -18,8 +18,10 @@ from quorate.rpc.store import Store
 logger = logging.getLogger(__name__)
 
 FOLDER = "addresses"
-STEP_BLOCKS = 256
+MAX_STEP = 256
 """Blocks between two durable writes, at most."""
+STEP_SECONDS = 0.25
+"""What a step should take, since the thread cannot be stopped within one."""
 POLL_SECONDS = 0.5
 """Between looks at the ledger. New blocks of this time are written together."""
 FAILURE_SECONDS = 10.0
@@ -37,6 +39,7 @@ class Addresses:
         self.store = store
         self.opened: AddressIndex | None = None
         self.failure = ""
+        self.step = 1
         self.was_level = False
         """Whether the index had all blocks at some time since the start."""
         self.stopping = Event()
@@ -90,7 +93,10 @@ class Addresses:
         before, latest = self.opened.heights(view)
         height = before
         if self.opened.is_writer:
-            height, latest = self.opened.update(view, STEP_BLOCKS)
+            start = monotonic()
+            height, latest = self.opened.update(view, self.step)
+            is_short = monotonic() - start < STEP_SECONDS
+            self.step = min(self.step * 2, MAX_STEP) if is_short else max(self.step // 2, 1)
         self.was_level |= height >= latest
         return height != before and height < latest
 
