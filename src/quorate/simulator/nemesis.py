@@ -21,6 +21,7 @@ from quorate.base.types import Nanoseconds
 from quorate.consensus import ENGINES
 from quorate.simulator.budget import Budget
 from quorate.simulator.clock_errors import choose_drift, choose_error
+from quorate.simulator.displace import Displacement
 from quorate.simulator.faults import Faults
 from quorate.simulator.knobs import choose_node_settings
 from quorate.simulator.membership import Membership
@@ -159,6 +160,8 @@ class Nemesis:
             self.plan_next()
             if self.world.plan.engine == "raft":
                 self.plan_hand_over()
+                if self.world.plan.profile.isolate:
+                    Displacement(self.world, self.faults, self.until_ns).plan_next()
 
     def plan_next(self) -> None:
         delay = MS + 2 * self.mean_ns - self.pause.choose(2 * self.mean_ns)
