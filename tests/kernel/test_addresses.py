@@ -2,11 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from kernel.chain import ACCOUNTS, CONTRACT, KEYS, extend, genesis, transaction
 from kernel.test_branches import LOGGER, STRANGER, Walk
+from kernel.vectors import vectors
 from quorate._kernel import AddressIndex, Ledger, View, keccak256
 
 FORWARDS, CREATES, FAILS, ENDS, DELEGATES = (bytes([0xD0 + i]) * 20 for i in range(5))
@@ -196,3 +198,35 @@ def test_one_process_writes_and_others_read(tmp_path: Path) -> None:
     ledger.commit()
     catch_up(first, ledger.view())
     assert find(second, ledger.view(), FRIEND) == [(1, 0)]
+
+
+def list_parties(frame: dict[str, Any], is_inner: bool = False) -> set[str]:
+    """Return both ends of all calls of geth's call tracer, less precompiled contracts inside."""
+    ends = {frame["from"], frame.get("to")} - {None}
+    found = {end for end in ends if not (is_inner and int(end, 16) < 1 << 16)}
+    for call in frame.get("calls", []):
+        found |= list_parties(call, True)
+    return found
+
+
+def test_the_official_chain_has_the_parties_that_the_call_tracer_shows() -> None:
+    folder = vectors("execution-apis/tests")
+    ledger = Ledger.open(None, (folder / "genesis.json").read_bytes())
+    ledger.import_blocks((folder / "chain.rlp").read_bytes())
+    view, index = ledger.view(), AddressIndex.open(None)
+    catch_up(index, view)
+    places: dict[str, list[tuple[int, int]]] = {}
+    sent = set()
+    for height in range(1, view.head() + 1):
+        traces = json.loads(view.trace_block(height, b'{"tracer": "callTracer"}') or b"")
+        block = json.loads(view.block_json(height, True) or b"")
+        pairs = zip(traces, block["transactions"], strict=True)
+        for place, (trace, found) in enumerate(pairs):
+            for party in list_parties(trace["result"]) | {found["from"]}:
+                places.setdefault(party, []).append((height, place))
+            sent.add((found["from"], int(found["nonce"], 16), (height, place)))
+    assert len(places) > 20
+    for name, expected in places.items():
+        assert find(index, view, bytes.fromhex(name[2:])) == expected, name
+    for name, nonce, place in sent:
+        assert index.sent(view, bytes.fromhex(name[2:]), nonce) == place
