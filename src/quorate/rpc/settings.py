@@ -34,6 +34,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_notification_bytes: int = 32 << 20
     max_subscriptions: int = 128
     """Of one connection."""
+    max_all_subscriptions: int = 16_384
+    """Of all connections: each of them is told of each block in one turn of the loop."""
     max_filters: int = 1024
     filter_seconds: float = 300.0
     """A filter that nobody asks for changes is forgotten after this time."""

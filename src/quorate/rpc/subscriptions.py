@@ -52,6 +52,9 @@ class Subscriptions:
         most = self.settings.max_subscriptions
         if len(session.subscriptions) >= most:
             raise RpcError(LIMIT, f"this connection has {most} subscriptions, no more are possible")
+        most = self.settings.max_all_subscriptions
+        if sum(map(len, self.events.subscriptions.values())) >= most:
+            raise RpcError(LIMIT, f"this node has {most} subscriptions, no more are possible")
         criteria = None
         if kind == "logs" and options is not None:
             try:

@@ -1,0 +1,81 @@
+"""Many clients, and clients that ask for much: bounded, and answered in the conventional words."""
+
+import json
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from websockets.sync.client import ClientConnection, connect
+
+from quorate.rpc.errors import LIMIT
+from quorate.rpc.settings import Settings
+from rpc.conftest import send
+from rpc.fakes import Node, running
+
+MANY, EACH = 20, 100
+
+
+def dial(node: Node) -> ClientConnection:
+    return connect(f"ws://127.0.0.1:{node.port}", open_timeout=20, compression=None)
+
+
+def subscribe(client: ClientConnection, count: int) -> list[Any]:
+    """Subscribe to heads so many times by one batch; return what is answered."""
+    body = {"jsonrpc": "2.0", "id": 1, "method": "eth_subscribe", "params": ["newHeads"]}
+    client.send(json.dumps([body] * count))
+    answers = json.loads(client.recv(timeout=20))
+    return [answer.get("result") or answer["error"] for answer in answers]
+
+
+def ask(node: Node, method: str, *params: Any) -> Any:
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+    return json.loads(send(node, json.dumps(body).encode())[2])
+
+
+def test_thousands_of_subscriptions_hear_of_a_block_and_reads_go_on(tmp_path: Path) -> None:
+    with running(tmp_path, Settings()) as node, ExitStack() as stack:
+        clients = [stack.enter_context(dial(node)) for _ in range(MANY)]
+        names = [set(subscribe(client, EACH)) for client in clients]
+        assert sum(map(len, names)) == MANY * EACH
+        node.commit(4)
+        assert ask(node, "eth_blockNumber")["result"] == "0x4"
+        for client, expected in zip(clients, names, strict=True):
+            notes = [json.loads(client.recv(timeout=20))["params"] for _ in range(EACH)]
+            assert {note["subscription"] for note in notes} == expected
+            assert {note["result"]["number"] for note in notes} == {"0x4"}
+
+
+def test_subscriptions_of_all_connections_together_are_bounded(tmp_path: Path) -> None:
+    with running(tmp_path, Settings(max_all_subscriptions=5)) as node, dial(node) as second:
+        with dial(node) as first:
+            assert all(isinstance(name, str) for name in subscribe(first, 4))
+            accepted, refused = subscribe(second, 2)
+            assert isinstance(accepted, str)
+            assert refused["code"] == LIMIT
+            assert refused["message"] == "this node has 5 subscriptions, no more are possible"
+        deadline = time.monotonic() + 20
+        while len(node.api.events.subscriptions["newHeads"]) > 1:
+            assert time.monotonic() < deadline
+        assert isinstance(subscribe(second, 1)[0], str)
+
+
+@pytest.mark.parametrize("tag", ["latest", "0x3"])
+def test_range_of_logs_is_bounded(tmp_path: Path, tag: str) -> None:
+    with running(tmp_path, Settings(max_log_blocks=2)) as node:
+        answer = ask(node, "eth_getLogs", {"fromBlock": "0x0", "toBlock": tag})
+        message = "block range is too wide: 4 blocks, at most 2"
+        assert answer["error"] == {"code": LIMIT, "message": message}
+        assert "result" in ask(node, "eth_getLogs", {"fromBlock": "0x2", "toBlock": tag})
+
+
+def test_batch_of_slow_calls_beyond_what_may_wait_is_refused_item_by_item(tmp_path: Path) -> None:
+    with running(tmp_path, Settings(max_waiting_calls=10)) as node:
+        call = {"method": "eth_call", "params": [{"to": "0x" + "11" * 20}, "latest"]}
+        head = {"method": "eth_blockNumber", "params": []}
+        items = [{"jsonrpc": "2.0", "id": i} | (call if i else head) for i in range(12)]
+        answers = json.loads(send(node, json.dumps(items).encode())[2])
+        assert [answer["id"] for answer in answers] == list(range(12))
+        assert "result" in answers[0]
+        assert {answer["error"]["code"] for answer in answers[1:]} == {LIMIT}
