@@ -4,6 +4,7 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -309,6 +310,23 @@ def test_heights_that_share_a_write_of_the_store_survive_without_it(engine: obje
         world.start(i)
     assert world.run(2000, lambda: min(world.get_heights()) >= max(heights))
     world.check_agreement()
+
+
+def test_payload_goes_out_before_it_is_executed() -> None:
+    world = World(make_lone)
+    world.start()
+    node: Any = world.get_node(0)
+    submit, executed_first = node.replica.submit, []
+
+    def spy(now: int, height: int, payload: bytes) -> None:
+        execution = node.execution
+        executed_first.append(payload in execution.results or payload in execution.speculating)
+        submit(now, height, payload)
+
+    node.replica.submit = spy
+    world.submit(0, b"item")
+    assert world.run(500, lambda: have_items(world, 1))
+    assert executed_first[0] is False
 
 
 def test_last_height_reaches_the_store_though_none_follows() -> None:

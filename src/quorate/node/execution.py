@@ -210,14 +210,11 @@ class Execution:
             self.interpreter.submit(want.height, NOTHING)
             return
         self.building = True
-        application, parent, envelope = self.application, self.final.block, self.envelope
+        application, parent = self.application, self.final.block
         now_ms, limit = self.port.wall_ms(), self.settings.max_payload_bytes
 
-        def build() -> tuple[bytes, Executed | None]:
-            payload = application.build(parent, now_ms, limit)
-            if len(payload) > AT_ONCE_BYTES:
-                return payload, None
-            return payload, application.execute(parent, [payload], envelope)
+        def build() -> bytes:
+            return application.build(parent, now_ms, limit)
 
         height = want.height
         self.port.work(
@@ -226,7 +223,7 @@ class Execution:
             lambda outcome: self.on_built(height, outcome),
         )
 
-    def on_built(self, height: Height, outcome: "Outcome[tuple[bytes, Executed | None]]") -> None:
+    def on_built(self, height: Height, outcome: Outcome[bytes]) -> None:
         self.building = False
         want = self.want
         if (
@@ -242,15 +239,14 @@ class Execution:
         if outcome.value is None:
             self.fail(outcome.error or "")
             return
-        payload, executed = outcome.value
+        payload = outcome.value
         self.want = None
         self.count("payloads_built")
         self.verdicts[payload] = True
-        if executed is not None:
-            self.results[payload] = executed
-        else:
-            self.speculate(payload)
         self.interpreter.submit(height, payload)
+        # Others have it by now, and what they do with it takes as long as executing it here.
+        if height == self.final.height + 1 and not self.executing:
+            self.speculate(payload)
 
     def on_work(self, ready: bool, has_items: bool) -> None:
         """What the pool's lane says after it admitted something."""
