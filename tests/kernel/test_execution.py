@@ -12,6 +12,7 @@ from kernel.chain import (
     CHAIN_ID,
     COINBASE,
     CONTRACT,
+    FUNDS,
     KEYS,
     envelope_of,
     extend,
@@ -101,6 +102,38 @@ def test_what_does_not_apply_is_skipped_with_its_reason(ledger: Ledger) -> None:
     assert len(block.skipped) == len(beginnings)
     for (_, reason), beginning in zip(block.skipped, beginnings, strict=True):
         assert reason.startswith(beginning), reason
+
+
+@pytest.mark.parametrize(
+    "value", [(1 << 256) - 1, (1 << 256) - 4 * 10**14], ids=["greatest", "wraps"]
+)
+def test_amounts_that_overflow_move_nothing(value: int) -> None:
+    """Bug N5 (CVE-2010-5139): a value that wraps together with its fees costs next to nothing."""
+    ledger = Ledger.open(None, genesis())
+    raw = transaction(KEYS[0], 0, STRANGER, value=value)
+    [(_, reason)] = Pool(ledger).add([raw])
+    assert reason is not None
+    assert reason.startswith("insufficient funds")
+    block = extend(ledger, raw)
+    assert (block.transactions, len(block.skipped)) == (0, 1)
+    ledger.commit()
+    view = ledger.view()
+    assert (view.balance(1, ACCOUNTS[0]), view.balance(1, STRANGER)) == (FUNDS, 0)
+
+
+def test_an_account_that_is_full_takes_no_more() -> None:
+    full = (1 << 256) - 1
+    alloc = json.loads(genesis())["alloc"] | {STRANGER.hex(): {"balance": hex(full)}}
+    ledger = Ledger.open(None, genesis(alloc=alloc))
+    extend(ledger, transaction(KEYS[0], 0, STRANGER, value=1000))
+    ledger.commit()
+    view = ledger.view()
+    assert view.balance(1, STRANGER) == full
+    # Neither is what could not be paid gone: only the fees are.
+    [receipt] = json.loads(view.block_receipts_json(1) or b"")
+    fee = int(receipt["gasUsed"], 16) * int(receipt["effectiveGasPrice"], 16)
+    assert receipt["status"] == "0x0"
+    assert view.balance(1, ACCOUNTS[0]) == FUNDS - fee
 
 
 def test_several_payloads_make_one_block(ledger: Ledger) -> None:

@@ -80,3 +80,6 @@ def test_bug_must_be_found_in_two_ranges_and_the_table_says_where() -> None:
     table = make_table(hunts, Control(runs=5, events=10, cpu_s=1.0, alarms=[]), 60)
     assert "| b | lock | 3 / 4 / - | 1,000 / 1,000 / 1,000 | 1.5 / 1.5 / 1.5 | 7 |" in table
     assert "5 seeds, 10 events, 1 CPU seconds, 0 alarms" in table
+    table = make_table(hunts, Control(runs=5, events=10, cpu_s=1.0, alarms=[]), 60, "pow")
+    assert "known bugs under pow" in table
+    assert "N5" in table
