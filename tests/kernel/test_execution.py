@@ -121,21 +121,6 @@ def test_amounts_that_overflow_move_nothing(value: int) -> None:
     assert (view.balance(1, ACCOUNTS[0]), view.balance(1, STRANGER)) == (FUNDS, 0)
 
 
-def test_an_account_that_is_full_takes_no_more() -> None:
-    full = (1 << 256) - 1
-    alloc = json.loads(genesis())["alloc"] | {STRANGER.hex(): {"balance": hex(full)}}
-    ledger = Ledger.open(None, genesis(alloc=alloc))
-    extend(ledger, transaction(KEYS[0], 0, STRANGER, value=1000))
-    ledger.commit()
-    view = ledger.view()
-    assert view.balance(1, STRANGER) == full
-    # Neither is what could not be paid gone: only the fees are.
-    [receipt] = json.loads(view.block_receipts_json(1) or b"")
-    fee = int(receipt["gasUsed"], 16) * int(receipt["effectiveGasPrice"], 16)
-    assert receipt["status"] == "0x0"
-    assert view.balance(1, ACCOUNTS[0]) == FUNDS - fee
-
-
 def test_several_payloads_make_one_block(ledger: Ledger) -> None:
     parent = tip(ledger)
     both = transaction(KEYS[0], 0, STRANGER)
