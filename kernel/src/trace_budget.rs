@@ -46,14 +46,23 @@ struct Steps {
     writes: bool,
 }
 
+/// What a tracer shows of accounts that are touched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Accounts {
+    Nothing,
+    /// Code where it is new or goes.
+    Changes,
+    /// All code.
+    Whole,
+}
+
 /// What a tracer keeps of an execution, and how much of it is left to keep. Cuts an execution off that keeps too much.
 #[derive(Debug)]
 pub struct Budget {
     steps: Steps,
     /// The input and output of each call.
     calls: bool,
-    /// Accounts that are touched, with their code.
-    accounts: bool,
+    accounts: Accounts,
     /// Slots that were touched, in this transaction.
     slots: AddressMap<HashSet<U256>>,
     /// None once it was too much.
@@ -61,17 +70,17 @@ pub struct Budget {
 }
 
 impl Budget {
-    fn new(steps: Steps, calls: bool, accounts: bool) -> Budget {
+    fn new(steps: Steps, calls: bool, accounts: Accounts) -> Budget {
         Budget { steps, calls, accounts, slots: AddressMap::default(), left: Some(MAX_KEPT_BYTES) }
     }
 
     /// Of a tracer that keeps only what gas bounds well, such as an access list.
     pub fn nothing() -> Budget {
-        Budget::new(Steps::default(), false, false)
+        Budget::new(Steps::default(), false, Accounts::Nothing)
     }
 
     pub fn of_calls() -> Budget {
-        Budget::new(Steps::default(), true, false)
+        Budget::new(Steps::default(), true, Accounts::Nothing)
     }
 
     pub fn of_geth(options: &GethOptions) -> Budget {
@@ -84,16 +93,19 @@ impl Budget {
                 let stack = !config.disable_stack.unwrap_or_default();
                 let storage = !config.disable_storage.unwrap_or_default();
                 let (memory, returned) = (config.is_memory_enabled(), config.is_return_data_enabled());
-                Budget::new(Steps { limit, stack, memory, returned, storage, writes: false }, true, false)
+                Budget::new(Steps { limit, stack, memory, returned, storage, writes: false }, true, Accounts::Nothing)
             }
             Some(Tracer::BuiltInTracer(BuiltIn::FourByteTracer | BuiltIn::CallTracer | BuiltIn::FlatCallTracer)) => {
                 Budget::of_calls()
             }
             Some(Tracer::BuiltInTracer(BuiltIn::NoopTracer | BuiltIn::StateGasTracer)) => Budget::nothing(),
-            Some(Tracer::BuiltInTracer(BuiltIn::PreStateTracer | BuiltIn::MuxTracer)) => {
-                Budget::new(Steps::default(), true, true)
+            Some(Tracer::BuiltInTracer(BuiltIn::PreStateTracer)) => {
+                let config = options.tracer_config.clone().into_pre_state_config().unwrap_or_default();
+                let is_part = config.is_diff_mode() || !config.code_enabled();
+                Budget::new(Steps::default(), true, if is_part { Accounts::Changes } else { Accounts::Whole })
             }
-            Some(_) => Budget::new(all, true, true),
+            Some(Tracer::BuiltInTracer(BuiltIn::MuxTracer)) => Budget::new(Steps::default(), true, Accounts::Whole),
+            Some(_) => Budget::new(all, true, Accounts::Whole),
         }
     }
 
@@ -107,7 +119,10 @@ impl Budget {
     pub fn turn_to(&mut self, types: &HashSet<TraceType>) {
         let limit = if types.contains(&TraceType::VmTrace) { u64::MAX } else { 0 };
         self.steps = Steps { limit, writes: true, ..Steps::default() };
-        self.accounts = types.contains(&TraceType::StateDiff);
+        self.accounts = match types.contains(&TraceType::StateDiff) {
+            true => Accounts::Changes,
+            false => Accounts::Nothing,
+        };
     }
 
     fn keep(&mut self, bytes: usize) {
@@ -117,9 +132,10 @@ impl Budget {
     /// Count what a transaction left, and raise Rejected if that and all before was too much.
     pub fn settle(&mut self, state: &EvmState) -> Result<()> {
         self.slots.clear();
-        if self.accounts {
+        if self.accounts != Accounts::Nothing {
             for account in state.values() {
-                let code = account.info.code.as_ref().map_or(0, |code| code.len());
+                let is_shown = self.accounts == Accounts::Whole || account.is_created() || account.is_selfdestructed();
+                let code = account.info.code.as_ref().filter(|_| is_shown).map_or(0, |code| code.len());
                 self.keep(ACCOUNT_BYTES + code + SLOT_BYTES * account.storage.len());
             }
         }

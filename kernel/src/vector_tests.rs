@@ -136,6 +136,5 @@ fn official_plain_trie_vectors() {
         }
     }
     println!("TrieTests: {ran} roots, {} cases where a key begins another one: {prefixes:?}", prefixes.len());
-    assert_eq!(ran + prefixes.len(), 12);
-    assert!(ran >= 4, "{ran}");
+    assert_eq!((ran, prefixes.len()), (4, 8));
 }

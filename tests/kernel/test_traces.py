@@ -57,6 +57,7 @@ def trace(view: View, to: bytes, count: int, **options: Any) -> Any:
     return json.loads(answer)
 
 
+ASKS = b"\xbf" * 20
 LONG = 40_000
 
 
@@ -112,6 +113,31 @@ def test_steps_of_parity_count_what_they_write(view: View) -> None:
     for to, count in ((COUNTS, LONG), (COPIES, 600)):
         with pytest.raises(Rejected, match=TOO_MUCH):
             trace_parity(view, to, count, "vmTrace")
+
+
+def test_code_counts_where_it_is_shown() -> None:
+    # Asks for the size of a thousand contracts of 24,000 bytes.
+    asks = "6103e85b8062010000173b50600190038060035700"
+    alloc: dict[str, object] = {
+        f"{0x10000 + number:040x}": {"balance": "0x1", "code": f"0x{number:08x}" + "00" * 23_996}
+        for number in range(1, 1001)
+    }
+    alloc[ASKS.hex()] = {"balance": "0x0", "code": "0x" + asks}
+    alloc[ACCOUNTS[0].hex()] = {"balance": hex(10**24)}
+    ledger = Ledger.open(None, genesis(alloc=alloc))
+    extend(ledger, *(transaction(KEYS[0], nonce, ASKS, 0, gas=4_000_000) for nonce in range(2)))
+    ledger.commit()
+    view = ledger.view()
+
+    def show(**config: bool) -> Any:
+        options = {"tracer": "prestateTracer", "tracerConfig": config}
+        return json.loads(view.trace_block(1, json.dumps(options).encode()) or b"")
+
+    assert len(show(diffMode=True)) == 2
+    assert len(show(disableCode=True)[1]["result"]) > 1000
+    assert view.parity_replay_block(1, b'["stateDiff"]')
+    with pytest.raises(Rejected, match=TOO_MUCH):
+        show()
 
 
 def test_all_transactions_of_an_answer_share_what_may_be_kept(view: View) -> None:
