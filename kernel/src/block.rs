@@ -79,7 +79,7 @@ pub fn encode_head(head: &Head) -> Vec<u8> {
     out
 }
 
-fn decode_head(height: u64, record: &[u8]) -> Result<Head> {
+pub fn decode_head(height: u64, record: &[u8]) -> Result<Head> {
     let mut reader = Reader::new(record);
     let hash = reader.hash()?;
     let timestamp_ms = u64::from_be_bytes(*reader.array()?);

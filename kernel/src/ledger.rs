@@ -110,7 +110,7 @@ impl Ledger {
         Ok(self.core()?)
     }
 
-    fn core(&self) -> Result<Arc<Core>> {
+    pub fn core(&self) -> Result<Arc<Core>> {
         self.core.read().clone().ok_or_else(|| Error::unavailable("ledger: closed"))
     }
 }

@@ -16,6 +16,7 @@ mod event_queue;
 mod evm;
 mod fill;
 mod genesis;
+mod history;
 mod import;
 mod journal;
 mod json;
@@ -30,12 +31,15 @@ mod otterscan;
 mod payload;
 mod pool;
 mod pool_face;
+mod portable;
 mod precompiles;
 mod queries;
 mod reward;
 mod rules;
 mod seal;
 mod simulate;
+mod snapshot_face;
+mod sparse;
 mod state;
 #[cfg(test)]
 mod state_bench;
@@ -78,5 +82,6 @@ fn _kernel(m: &Bound<'_, PyModule>) -> PyResult<()> {
     view::export(m)?;
     addresses::export(m)?;
     fill::export(m)?;
+    snapshot_face::export(m)?;
     Ok(())
 }

@@ -64,6 +64,8 @@ impl Moment<'_> {
 
     fn logs_json(&self, first: u64, last: u64, filter: &LogFilter, limit: usize) -> Result<Vec<u8>> {
         let mut found: Vec<Value> = Vec::new();
+        // Of genesis there are no logs; what follows it must be whole.
+        self.expect_block(first.max(1).min(last))?;
         for height in first..=last.min(self.head()?) {
             let Some((header, ..)) = self.header(height)? else { break };
             if !filter.may_match(&header.logs_bloom) || (first < last && self.is_reverted(height)?) {
@@ -165,7 +167,8 @@ impl Moment<'_> {
         }
         let head = self.head()?;
         let mut samples: Vec<u128> = Vec::new();
-        for height in head.saturating_sub(TIP_BLOCKS - 1)..=head {
+        let first = head.saturating_sub(TIP_BLOCKS - 1).max(self.history()?.blocks);
+        for height in first..=head {
             let Some((header, ..)) = self.header(height)? else { continue };
             let mut tips: Vec<u128> = self.priority_fees(&header)?.into_iter().map(|(tip, _)| tip).collect();
             tips.sort_unstable();

@@ -10,7 +10,7 @@ use crate::store_lmdb::{Environment, Mapped};
 use alloy_primitives::Bytes;
 use parking_lot::RwLock;
 use std::collections::BTreeMap;
-use std::ops::Deref;
+use std::ops::{Bound, Deref};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -44,6 +44,8 @@ pub enum Change {
     Append(Table, Vec<u8>, Bytes),
     /// Remove all keys from this one on.
     Truncate(Table, Vec<u8>),
+    /// Remove all keys from the first on, without the second.
+    Clear(Table, Vec<u8>, Vec<u8>),
     Delete(Table, Vec<u8>),
 }
 
@@ -147,6 +149,11 @@ fn apply_change(tables: &mut [Map; TABLES.len()], change: &Change) {
         Change::Truncate(table, from) => {
             tables[*table as usize].split_off(from);
         }
+        Change::Clear(table, from, until) => {
+            let table = &mut tables[*table as usize];
+            let mut above = table.split_off(from);
+            table.extend(above.split_off(until));
+        }
         Change::Delete(table, key) => {
             tables[*table as usize].remove(key);
         }
@@ -192,6 +199,21 @@ impl Snapshot {
                 let tables = tables.read();
                 let keys = tables[table as usize].range(low.to_vec()..=high.to_vec()).map(|(key, _)| key.clone());
                 Ok(if ascending { keys.take(limit).collect() } else { keys.rev().take(limit).collect() })
+            }
+        }
+    }
+
+    /// The first key after `key`, with its value.
+    pub fn next(&self, table: Table, key: &[u8]) -> Result<Option<(Vec<u8>, Bytes)>> {
+        match self {
+            Snapshot::Disk(mapped) => mapped.next(table, key),
+            Snapshot::Memory(tables) => {
+                let tables = tables.read();
+                let range = (Bound::Excluded(key), Bound::Unbounded);
+                Ok(tables[table as usize]
+                    .range::<[u8], _>(range)
+                    .next()
+                    .map(|(key, value)| (key.clone(), value.clone())))
             }
         }
     }

@@ -131,10 +131,20 @@ impl Environment {
             match change {
                 Change::Put(table, key, value) => self.tables[*table as usize].put(&mut txn, key, value)?,
                 Change::Append(table, key, value) => {
-                    self.tables[*table as usize].put_with_flags(&mut txn, PutFlags::APPEND, key, value)?;
+                    match self.tables[*table as usize].put_with_flags(&mut txn, PutFlags::APPEND, key, value) {
+                        // Something lies above: a state that is being imported.
+                        Err(heed::Error::Mdb(MdbError::KeyExist)) => {
+                            self.tables[*table as usize].put(&mut txn, key, value)?;
+                        }
+                        result => result?,
+                    }
                 }
                 Change::Truncate(table, from) => {
                     let range = (Bound::Included(from.as_slice()), Bound::Unbounded);
+                    self.tables[*table as usize].delete_range(&mut txn, &range)?;
+                }
+                Change::Clear(table, from, until) => {
+                    let range = (Bound::Included(from.as_slice()), Bound::Excluded(until.as_slice()));
                     self.tables[*table as usize].delete_range(&mut txn, &range)?;
                 }
                 Change::Delete(table, key) => {
@@ -143,7 +153,7 @@ impl Environment {
             }
         }
         txn.commit()?;
-        if batch.iter().any(|change| matches!(change, Change::Truncate(..))) {
+        if batch.iter().any(|change| matches!(change, Change::Truncate(..) | Change::Clear(..))) {
             fill_up(&self.env)?;
         }
         Ok(())
@@ -182,6 +192,12 @@ impl Mapped {
             false => table.rev_range(&self.txn, &range).and_then(|entries| entries.take(limit).map(key).collect()),
         };
         keys.map_err(|e| describe(&self.name, e))
+    }
+
+    pub fn next(&self, table: Table, key: &[u8]) -> Result<Option<(Vec<u8>, alloy_primitives::Bytes)>> {
+        let found =
+            self.tables[table as usize].get_greater_than(&self.txn, key).map_err(|e| describe(&self.name, e))?;
+        Ok(found.map(|(key, value)| (key.to_vec(), alloy_primitives::Bytes::copy_from_slice(value))))
     }
 
     pub fn keys_where(&self, table: Table, choose: &dyn Fn(&[u8]) -> Result<bool>) -> Result<Vec<Vec<u8>>> {

@@ -12,6 +12,7 @@ use crate::block::{self, Decision, Head};
 use crate::errors::{Error, Result};
 use crate::evm::{self, Ancestor};
 use crate::genesis::{self, ChainSpec};
+use crate::history::History;
 use crate::import::Extra;
 use crate::payload::Payload;
 use crate::state::{BlockLayer, Root, StateAt};
@@ -255,9 +256,11 @@ pub struct Core {
     genesis_hash: B256,
     tree: RwLock<Tree>,
     /// What the store holds above the durable height; locked by whoever changes what is durable.
-    shown: Mutex<Vec<Shown>>,
+    pub shown: Mutex<Vec<Shown>>,
     /// A block that was imported, and the difficulty of all blocks up to it.
     difficulty: Mutex<(B256, U256)>,
+    /// Held by whoever changes what is kept of the past; taken before `shown`.
+    pub pruning: Mutex<()>,
 }
 
 impl Core {
@@ -272,7 +275,8 @@ impl Core {
         let (tree, shown) = load(&store)?;
         let (tree, shown) = (RwLock::new(tree), Mutex::new(shown));
         let senders = Senders::new(CACHED_SENDERS).allow_unsigned(spec.dev);
-        Ok(Core { store, spec, senders, genesis_hash, tree, shown, difficulty: Mutex::default() })
+        let (difficulty, pruning) = (Mutex::default(), Mutex::new(()));
+        Ok(Core { store, spec, senders, genesis_hash, tree, shown, difficulty, pruning })
     }
 
     pub fn store(&self) -> &Store {
@@ -565,8 +569,14 @@ impl Core {
 
     /// Forget everything above a stored final height, and of the last one itself all that was only executed.
     pub fn rollback(&self, height: u64) -> Result<()> {
+        let _pruning = self.pruning.lock();
         let mut shown = self.shown.lock();
         batch_rollback(&self.store, height)?;
+        self.reload(&mut shown)
+    }
+
+    /// Begin again from what the store holds.
+    pub fn reload(&self, shown: &mut Vec<Shown>) -> Result<()> {
         let mut tree = self.tree.write();
         (*tree, *shown) = load(&self.store)?;
         Ok(())
@@ -581,6 +591,10 @@ impl Core {
         let unknown = || Error::unavailable(format!("block {hash}: not executed here"));
         let height = block::final_height_of(&snapshot, hash)?.ok_or_else(unknown)?;
         let head = block::head(&snapshot, height)?.ok_or_else(unknown)?;
+        let first = History::read(&snapshot)?.states;
+        if height < first {
+            return Err(Error::unavailable(format!("height {height}: its state is pruned, the first here is {first}")));
+        }
         StateAt::new(&self.store, Vec::new(), height, *hash, head.root)
     }
 

@@ -5,6 +5,7 @@ use crate::block::{self, BODY, DECISION, Decision, EXTRA, HEAD, Head, RECEIPTS};
 use crate::codec::decode_body;
 use crate::errors::{Error, Result};
 use crate::genesis;
+use crate::history::History;
 use crate::state::{EMPTY, Root, StateTrie, apply};
 use crate::store::{Batch, Change, Snapshot, Store, Table, required};
 use crate::tree::{Branch, Tree, fingerprint};
@@ -15,6 +16,8 @@ use std::sync::Arc;
 
 /// Of the layout that `block.rs`, `trie_node.rs` and `codec.rs` describe.
 const FORMAT_VERSION: u32 = 1;
+/// The same, of a store that does not hold everything since genesis (`history.rs`).
+pub const PRUNED_FORMAT: [u8; 4] = 2u32.to_be_bytes();
 
 /// A block of the adopted branch as the store holds it.
 pub struct Shown {
@@ -128,6 +131,10 @@ pub fn batch_rollback(store: &Store, height: u64) -> Result<()> {
     if height == tips.last {
         return Ok(());
     }
+    let history = History::read(&snapshot)?;
+    if height < history.states || !history.has_block(height) {
+        return Err(Error::unavailable(format!("height {height}: pruned, its state or block is not here")));
+    }
     let above = |value: &[u8]| Ok(block::indexed_height(value)? > height);
     let mut batch: Batch =
         snapshot.keys_where(Table::Index, &above)?.into_iter().map(|key| Change::Delete(Table::Index, key)).collect();
@@ -145,19 +152,29 @@ pub fn batch_rollback(store: &Store, height: u64) -> Result<()> {
 pub fn open_store(store: &Store, json: &[u8]) -> Result<B256> {
     let snapshot = store.snapshot()?;
     check_format(store, &snapshot)?;
-    if block::latest_height(&snapshot)?.is_none() {
-        create_genesis(store, json)?;
+    match block::latest_height(&snapshot)? {
+        None => create_genesis(store, json)?,
+        Some(latest) => remove_unfinished(store, &snapshot, latest)?,
     }
     check_genesis(store, json)
+}
+
+/// A state that was being imported when the process ended lies above the last block; nothing names it.
+fn remove_unfinished(store: &Store, snapshot: &Snapshot, latest: u64) -> Result<()> {
+    let first = node_key(latest + 1, 0);
+    if snapshot.last_key(Table::Nodes)?.is_some_and(|last| last >= first) {
+        store.write(&vec![Change::Truncate(Table::Nodes, first)])?;
+    }
+    Ok(())
 }
 
 pub fn check_format(store: &Store, snapshot: &Snapshot) -> Result<()> {
     let Some(value) = snapshot.get(Table::Meta, b"format")? else { return Ok(()) };
     let found = value.first_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes));
     match found {
-        Some(FORMAT_VERSION) => Ok(()),
+        Some(FORMAT_VERSION..=2) => Ok(()),
         Some(other) => Err(Error::corrupt(format!(
-            "{}: format {other}, expected {FORMAT_VERSION}; open it with the version of Quorate that wrote it, or sync anew",
+            "{}: format {other}, expected {FORMAT_VERSION} or 2; open it with the version of Quorate that wrote it, or sync anew",
             store.name()
         ))),
         None => Err(Error::corrupt(format!("{}: its format is not a number", store.name()))),

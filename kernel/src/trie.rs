@@ -3,6 +3,7 @@
 //! Keys are keccak256 hashes, so that all have 64 nibbles. Updates are in `trie_update.rs`, records in `trie_node.rs`.
 
 use crate::errors::{Error, Result, fixed};
+use crate::sparse::{SPARSE, find_in_sparse};
 use crate::store::{Snapshot, Store, Table, Value};
 use crate::trie_node::{Chunks, Leaf, Node, NodeId, Reader, write_branch_rlp, write_extension_rlp, write_leaf_rlp};
 use alloy_primitives::{B256, Bytes, keccak256};
@@ -98,9 +99,17 @@ impl NodeSource {
             }
             None => self.stored_chunk(id.version, id.chunk())?,
         };
-        let record = match chunk {
-            Some(Value::Mapped(bytes)) => bytes.get(id.start()..).map(Value::Mapped),
-            Some(Value::Shared(bytes)) if id.start() <= bytes.len() => Some(Value::Shared(bytes.slice(id.start()..))),
+        let place = match &chunk {
+            // What pruning left of a chunk says where its nodes are.
+            Some(chunk) if chunk.first() == Some(&SPARSE) => find_in_sparse(chunk, id.start())?,
+            Some(_) => Some(id.start()),
+            None => None,
+        };
+        let record = match (chunk, place) {
+            (Some(Value::Mapped(bytes)), Some(place)) => bytes.get(place..).map(Value::Mapped),
+            (Some(Value::Shared(bytes)), Some(place)) if place <= bytes.len() => {
+                Some(Value::Shared(bytes.slice(place..)))
+            }
             _ => None,
         };
         record.ok_or_else(|| {
@@ -192,8 +201,23 @@ impl NodeSource {
     /// Show every leaf to `visit`, in the order of keys.
     #[cfg(test)]
     pub fn walk<L: Leaf>(&self, root: Option<NodeId>, visit: &mut dyn FnMut(B256, L) -> Result<()>) -> Result<()> {
+        self.walk_from(root, &B256::ZERO, &mut |key, leaf| visit(key, leaf).map(|()| true))
+    }
+
+    /// Show the leaves from key `first` on to `visit`, in the order of keys, until it says no.
+    pub fn walk_from<L: Leaf>(
+        &self,
+        root: Option<NodeId>,
+        first: &B256,
+        visit: &mut dyn FnMut(B256, L) -> Result<bool>,
+    ) -> Result<()> {
+        let begin = Nibbles::unpack_array(&first.0);
+        let is_before = |path: &Nibbles| *path < begin.slice(..path.len());
         let mut waiting: Vec<(Nibbles, NodeId)> = root.map(|id| (Nibbles::new(), id)).into_iter().collect();
         while let Some((mut path, id)) = waiting.pop() {
+            if is_before(&path) {
+                continue;
+            }
             match Node::read(&self.node(id)?)? {
                 Node::Branch(branch) => {
                     for (nibble, child) in branch.children()?.iter().enumerate().rev() {
@@ -212,7 +236,9 @@ impl NodeSource {
                 Node::Leaf(rest, mut record) => {
                     let key = extended(&path, &rest)?;
                     let packed = fixed::<32>("trie key", &key.pack()).map_err(|e| Error::corrupt(e.to_string()))?;
-                    visit(B256::new(packed), L::read_record(&mut record)?)?;
+                    if !is_before(&key) && !visit(B256::new(packed), L::read_record(&mut record)?)? {
+                        return Ok(());
+                    }
                 }
             }
         }
@@ -231,7 +257,6 @@ fn nibble_at(key: &Nibbles, depth: usize) -> Result<u8> {
         .ok_or_else(|| Error::corrupt(format!("trie: a branch at depth {depth}, expected below {KEY_NIBBLES}")))
 }
 
-#[cfg(test)]
 fn extended(path: &Nibbles, rest: &Nibbles) -> Result<Nibbles> {
     let length = path.len() + rest.len();
     if length > KEY_NIBBLES {

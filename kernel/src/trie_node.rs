@@ -35,7 +35,7 @@ const CHUNK_BYTES: usize = 1 << 16;
 const CHUNK_BITS: u32 = 16;
 
 /// Where a node is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct NodeId {
     pub version: u64,
     pub offset: u32,
@@ -86,6 +86,11 @@ impl Reference {
 
     pub fn is_hash(&self) -> bool {
         self.len as usize == HASH_BYTES
+    }
+
+    /// Bytes of an extension's record.
+    pub fn extension_bytes(&self, path: &Nibbles) -> usize {
+        3 + path.len().div_ceil(2) + self.len as usize + ID_BYTES
     }
 
     fn as_slice(&self) -> &[u8] {
@@ -164,6 +169,11 @@ impl<'a> Reader<'a> {
 
     pub fn is_empty(&self) -> bool {
         self.rest.is_empty()
+    }
+
+    /// How many bytes are left.
+    pub fn left(&self) -> usize {
+        self.rest.len()
     }
 
     fn path(&mut self) -> Result<Nibbles> {
@@ -249,6 +259,11 @@ impl Branch<'_> {
     }
 
     pub fn children(&self) -> Result<Children> {
+        self.children_and_rest().map(|(children, _)| children)
+    }
+
+    /// The children, and how many bytes follow the node.
+    pub fn children_and_rest(&self) -> Result<(Children, usize)> {
         let mut children = [None; 16];
         let mut reader = Reader::new(self.children);
         for (nibble, child) in children.iter_mut().enumerate() {
@@ -262,7 +277,7 @@ impl Branch<'_> {
                 reader.link()?
             });
         }
-        Ok(children)
+        Ok((children, reader.left()))
     }
 }
 
@@ -327,6 +342,11 @@ pub struct NodeWriter {
 impl NodeWriter {
     pub fn new(version: u64, lane: usize, lanes: usize) -> NodeWriter {
         debug_assert!(lane < lanes);
+        NodeWriter::resume(version, lane, lanes)
+    }
+
+    /// A writer whose first chunk is `lane`.
+    pub fn resume(version: u64, lane: usize, lanes: usize) -> NodeWriter {
         let (buffer, full, rlp, added, hashes, value) = Default::default();
         NodeWriter { version, chunk: lane as u64, lanes: lanes as u64, buffer, full, rlp, added, hashes, value }
     }

@@ -1,9 +1,10 @@
 //! Read-only snapshots of what is durable, final or adopted: `View`, less its calls and JSON, which are in `json.rs`.
 
-use crate::block::{self, BODY, Decision, RECEIPTS, Tips};
+use crate::block::{self, BODY, Decision, Head, RECEIPTS, Tips};
 use crate::dev::Reverted;
 use crate::errors::{Error, Result, fixed};
 use crate::genesis::{self, ChainSpec};
+use crate::history::History;
 use crate::import::Extra;
 use crate::ledger::{DecisionTuple, address_argument, decision_tuple, detached, hash_argument};
 use crate::reward::withdrawals;
@@ -91,6 +92,19 @@ impl<'a> Moment<'a> {
         required(block::latest_height(&self.snapshot)?, || "the genesis block".to_owned())
     }
 
+    pub fn history(&self) -> Result<History> {
+        History::read(&self.snapshot)
+    }
+
+    /// A block's head. Raises 4444 for one of before this store.
+    pub fn head_at(&self, height: u64) -> Result<Option<Head>> {
+        let head = block::head(&self.snapshot, height)?;
+        if head.is_none() {
+            self.expect_header(height)?;
+        }
+        Ok(head)
+    }
+
     /// The height that `at` means, if it is stored.
     pub fn height_at(&self, at: At) -> Result<Option<u64>> {
         match at {
@@ -109,6 +123,7 @@ impl<'a> Moment<'a> {
             (At::Hash(_), None) => return Err(Error::unavailable("header for hash not found")),
             (_, None) => return Err(Error::unavailable("header not found")),
         };
+        self.expect_state(height)?;
         let head = required(block::head(&self.snapshot, height)?, || format!("height {height}: its head"))?;
         Ok(StateAt::stored(&self.past.store, self.snapshot, height, head.hash, head.root))
     }
@@ -123,12 +138,13 @@ impl<'a> Moment<'a> {
 
     /// Header, its hash, and milliseconds.
     pub fn header(&self, number: u64) -> Result<Option<(Header, B256, u64)>> {
-        let head = block::head(&self.snapshot, number)?;
+        let head = self.head_at(number)?;
         Ok(head.map(|head| (head.header, head.hash, head.timestamp_ms)))
     }
 
     pub fn stored(&self, number: u64) -> Result<Option<Stored>> {
-        let Some(head) = block::head(&self.snapshot, number)? else { return Ok(None) };
+        let Some(head) = self.head_at(number)? else { return Ok(None) };
+        self.expect_block(number)?;
         Ok(Some(Stored {
             hash: head.hash,
             body: block::part(&self.snapshot, number, BODY)?,
@@ -157,8 +173,13 @@ impl<'a> Moment<'a> {
         Reverted::read(&self.past.now()?.into_state(At::Tag(Tag::Latest))?)?.holds(height)
     }
 
+    /// Raises 4444 for one that was pruned.
     pub fn decision(&self, height: u64) -> Result<Option<Decision>> {
-        block::decision(&self.snapshot, height)
+        let decision = block::decision(&self.snapshot, height)?;
+        if decision.is_none() {
+            self.expect_block(height)?;
+        }
+        Ok(decision)
     }
 }
 

@@ -235,8 +235,51 @@ class Ledger:
         unsynced writes).
         """
 
+    def prune(self, states: int | None, blocks: int | None) -> bool:
+        """Take one step of forgetting all but the last `states` states and the last `blocks`
+        blocks before the durable height (None: keep all); whether there is more to do.
+
+        A step is bounded and one transaction. At least eight of each stay, and all headers.
+        """
+
+    def start_import(self, height: int) -> StateImport:
+        """Begin to load a state that will take the place of everything here.
+
+        Raises Invalid unless `height` is above the durable one, Unavailable where blocks are shown
+        that are not final.
+        """
+
+    def note(self) -> bytes | None:
+        """What came with the state that this store was made from; None: it began with genesis."""
+
     def view(self) -> View: ...
     def close(self) -> None: ...
+
+@final
+class StateImport:
+    """A state that is being loaded, piece by piece; nothing of it is seen before `finish`."""
+
+    accounts: int
+    def add(self, piece: bytes) -> None:
+        """Load the next piece of `View.export_state`.
+
+        Raises Invalid for one that is malformed or out of order; the import is over then.
+        """
+
+    def finish(
+        self,
+        heads: list[bytes],
+        envelope: bytes,
+        certificate: bytes,
+        payloads: list[bytes],
+        note: bytes,
+    ) -> None:
+        """Let the ledger be at this state, as if it had executed all blocks up to it.
+
+        `heads` are what `View.head_record` gives for up to 257 heights, the last that of the
+        state; the rest is the decision of that height. Raises Invalid, and changes nothing, unless
+        each header names the one before and the last one's state root is that of what was loaded.
+        """
 
 @final
 class Pool:
@@ -298,7 +341,8 @@ class View:
 
     Methods ending in `_json` return the JSON of a JSON-RPC result. `at` is a height, a block hash
     or a tag: -1 the latest block, -3 the safe one, -4 the last final one. Every call answers from
-    one moment. Raises Unavailable for an unknown block or state (message as geth words it).
+    one moment. Raises Unavailable for an unknown block or state (message as geth words it), and
+    Rejected with code 4444 for what was pruned.
     """
 
     genesis_hash: bytes
@@ -334,6 +378,22 @@ class View:
 
     def branch(self, first: int, limit: int) -> tuple[int, list[bytes]]:
         """The last final height, and the hashes of at most `limit` blocks from `first` on."""
+
+    def history(self) -> tuple[int, int, int]:
+        """The first heights whose state, whole block and header are here. Genesis is always whole
+        but for its state.
+        """
+
+    def export_state(
+        self, at: int | bytes, cursor: bytes, limit_bytes: int
+    ) -> tuple[bytes, bytes | None]:
+        """A piece of the state after a block, and where the next one begins; None: that was all.
+
+        `cursor` is empty for the first piece. A piece ends with the record that passes the limit.
+        """
+
+    def head_record(self, height: int) -> bytes | None:
+        """What `StateImport.finish` takes for a block."""
 
     def block_hash(self, height: int) -> bytes | None: ...
     def block_number(self, hash: bytes) -> int | None: ...

@@ -1,0 +1,176 @@
+//! Pruning, exporting and importing states, and what is kept, as Python sees them.
+
+use crate::block;
+use crate::errors::{Error, Result};
+use crate::history::{History, prune, pruned};
+use crate::ledger::{Ledger, detached, hash_argument};
+use crate::portable::{Loading, NOTE, batch_install, export as export_piece, read_heads};
+use crate::store::Table;
+use crate::tree::Core;
+use crate::view::{At, View};
+use alloy_primitives::Bytes;
+use parking_lot::Mutex;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use std::sync::Arc;
+
+type Piece<'py> = (Bound<'py, PyBytes>, Option<Bound<'py, PyBytes>>);
+
+#[pymethods]
+impl Ledger {
+    /// Take one step of forgetting all but the last `states` states and `blocks` blocks before the durable one (None: keep
+    /// all); whether there is more to do.
+    #[pyo3(signature = (states, blocks))]
+    fn prune(&self, py: Python<'_>, states: Option<u64>, blocks: Option<u64>) -> PyResult<bool> {
+        let core = self.core()?;
+        detached(py, || core.prune(states, blocks))
+    }
+
+    /// Begin to load a state that takes the place of everything here; `height` is above the durable one.
+    fn start_import(&self, py: Python<'_>, height: u64) -> PyResult<StateImport> {
+        let core = self.core()?;
+        let loading = detached(py, || core.start_import(height))?;
+        Ok(StateImport { core, loading: Mutex::new(Some(loading)) })
+    }
+
+    /// What came with the state that this store was made from, None if it was made from genesis.
+    fn note<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let core = self.core()?;
+        let found = detached(py, || Ok(core.store().snapshot()?.get(Table::Meta, NOTE)?.map(|note| note.to_vec())))?;
+        Ok(found.map(|note| PyBytes::new(py, &note)))
+    }
+}
+
+/// A state that is being loaded. Dropped, it leaves nothing that is seen.
+#[pyclass(frozen, module = "quorate._kernel")]
+pub struct StateImport {
+    core: Arc<Core>,
+    /// None once finished.
+    loading: Mutex<Option<Loading>>,
+}
+
+fn finished() -> Error {
+    Error::unavailable("state: its import is finished")
+}
+
+#[pymethods]
+impl StateImport {
+    fn add(&self, py: Python<'_>, piece: &[u8]) -> PyResult<()> {
+        detached(py, || self.loading.lock().as_mut().ok_or_else(finished)?.add(piece))
+    }
+
+    #[getter]
+    fn accounts(&self) -> u64 {
+        self.loading.lock().as_ref().map_or(0, Loading::accounts)
+    }
+
+    /// Let the ledger be at this state, if its root is that of the last header. The ledger's tree begins anew there.
+    fn finish(
+        &self,
+        py: Python<'_>,
+        heads: Vec<Vec<u8>>,
+        envelope: &[u8],
+        certificate: &[u8],
+        payloads: Vec<Vec<u8>>,
+        note: &[u8],
+    ) -> PyResult<()> {
+        let envelope = hash_argument("envelope", envelope)?;
+        let payloads: Vec<Bytes> = payloads.into_iter().map(Bytes::from).collect();
+        let decision = (envelope, Bytes::copy_from_slice(certificate), payloads);
+        detached(py, || {
+            let mut loading = self.loading.lock().take().ok_or_else(finished)?;
+            let heads = read_heads(&heads, loading.height())?;
+            self.core.install(&mut loading, heads, &decision, note)
+        })
+    }
+}
+
+#[pymethods]
+impl View {
+    /// The first heights whose state, whole block and header are here.
+    fn history(&self, py: Python<'_>) -> PyResult<(u64, u64, u64)> {
+        let past = self.past()?;
+        let History { states, blocks, headers } = detached(py, || past.now()?.history())?;
+        Ok((states, blocks, headers))
+    }
+
+    /// A piece of the state after a block, from a cursor on (empty: from the beginning), and the cursor of the next one.
+    fn export_state<'py>(&self, py: Python<'py>, at: At, cursor: &[u8], limit_bytes: usize) -> PyResult<Piece<'py>> {
+        let past = self.past()?;
+        let (piece, next) =
+            detached(py, || past.now()?.into_state(at)?.with_trie(|trie| export_piece(trie, cursor, limit_bytes)))?;
+        Ok((PyBytes::new(py, &piece), next.map(|next| PyBytes::new(py, &next))))
+    }
+
+    /// What `StateImport.finish` takes for a block: its header with what the ledger adds.
+    fn head_record<'py>(&self, py: Python<'py>, height: u64) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let past = self.past()?;
+        let record = detached(py, || {
+            let head = past.now()?.head_at(height)?;
+            Ok(head.map(|head| block::encode_head(&head)))
+        })?;
+        Ok(record.map(|record| PyBytes::new(py, &record)))
+    }
+}
+
+impl Core {
+    /// See `Ledger.prune`.
+    pub fn prune(&self, states: Option<u64>, blocks: Option<u64>) -> Result<bool> {
+        let _one = self.pruning.lock();
+        prune(self.store(), self.durable(), states, blocks)
+    }
+
+    pub fn start_import(&self, height: u64) -> Result<Loading> {
+        let _one = self.pruning.lock();
+        let shown = self.shown.lock();
+        if !shown.is_empty() {
+            return Err(Error::unavailable("state: blocks are shown here that are not final"));
+        }
+        Loading::start(self.store(), self.durable(), height)
+    }
+
+    pub fn install(
+        &self,
+        loading: &mut Loading,
+        heads: Vec<block::Head>,
+        decision: &block::Decision,
+        note: &[u8],
+    ) -> Result<()> {
+        let root = loading.complete()?;
+        let _one = self.pruning.lock();
+        let mut shown = self.shown.lock();
+        if self.durable() >= loading.height() {
+            return Err(Error::unavailable(format!(
+                "height {}: the ledger is at {} by now",
+                loading.height(),
+                self.durable()
+            )));
+        }
+        let snapshot = self.store().snapshot()?;
+        let genesis =
+            block::head(&snapshot, 0)?.ok_or_else(|| Error::corrupt("the genesis block: not in the store"))?;
+        drop(snapshot);
+        self.store().write(&batch_install(&genesis, heads, root, decision, note)?)?;
+        self.reload(&mut shown)
+    }
+}
+
+impl crate::view::Moment<'_> {
+    /// Raises 4444 for what came before this store.
+    pub fn expect_header(&self, height: u64) -> Result<()> {
+        let history = self.history()?;
+        if height > 0 && height < history.headers { Err(pruned()) } else { Ok(()) }
+    }
+
+    pub fn expect_block(&self, height: u64) -> Result<()> {
+        if self.history()?.has_block(height) { Ok(()) } else { Err(pruned()) }
+    }
+
+    pub fn expect_state(&self, height: u64) -> Result<()> {
+        if height < self.history()?.states { Err(pruned()) } else { Ok(()) }
+    }
+}
+
+pub fn export(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_class::<StateImport>()
+}
