@@ -13,7 +13,7 @@
 
 use crate::block::{self, Decision, Head};
 use crate::errors::{Error, Result};
-use crate::history::{History, visit};
+use crate::history::{History, Over, visit};
 use crate::sparse::Dead;
 use crate::state::{AccountLeaf, EMPTY, Root, SlotLeaf, StateTrie};
 use crate::store::{Batch, Change, Store, Table};
@@ -223,7 +223,7 @@ impl Loading {
         let source = Origin { layers: Arc::new([]), store: self.store.clone() }.open()?;
         let mut writer = NodeWriter::resume(self.height, self.next_chunk as usize, 1);
         let mut batch = Batch::new();
-        let mut spines = Spines::default();
+        let mut dead = Dead::default();
         let mut codes: HashSet<B256> = HashSet::new();
         let mut slots: Vec<Item<Put<SlotLeaf>>> = Vec::new();
         let mut reader = Reader::new(piece);
@@ -242,7 +242,7 @@ impl Loading {
                     batch.push(Change::Put(Table::Codes, hash.to_vec(), code));
                 }
                 ACCOUNT => {
-                    self.close_account(&source, &mut slots, &mut writer, &mut spines)?;
+                    self.close_account(&source, &mut slots, &mut writer, &mut dead)?;
                     let key = reader.hash()?;
                     let declared = AccountLeaf::read_record(&mut reader)?;
                     self.open_account(&source, key, declared, &codes)?;
@@ -264,9 +264,9 @@ impl Loading {
                 kind => return Err(Error::invalid(format!("state: a record of kind {kind}, expected 1, 2 or 3"))),
             }
         }
-        self.add_slots(&source, &mut slots, &mut writer, &mut spines)?;
-        self.add_accounts(&source, &mut writer, &mut spines)?;
-        self.write(batch, writer.finish(), spines, &source)
+        self.add_slots(&source, &mut slots, &mut writer, &mut dead)?;
+        self.add_accounts(&source, &mut writer, &mut dead)?;
+        self.write(batch, writer.finish(), dead, &source)
     }
 
     fn open_account(
@@ -297,17 +297,14 @@ impl Loading {
         source: &NodeSource,
         slots: &mut Vec<Item<Put<SlotLeaf>>>,
         writer: &mut NodeWriter,
-        spines: &mut Spines,
+        dead: &mut Dead,
     ) -> Result<()> {
-        let (Some(open), Some(last)) = (&mut self.open, slots.last()) else { return Ok(()) };
+        let (Some(open), Some(first), Some(last)) = (&mut self.open, slots.first(), slots.last()) else {
+            return Ok(());
+        };
+        note_replaced::<SlotLeaf>(source, open.storage.id, &first.key, dead)?;
         let last = B256::from_slice(&last.key.pack());
-        if let Some(before) = open.last_slot {
-            spines.before::<SlotLeaf>(source, open.storage.id, &before)?;
-        }
         open.storage = open.storage.after(update(source, open.storage.id, slots, writer)?);
-        if let Some(before) = open.last_slot {
-            spines.storage = Some((open.storage.id, before));
-        }
         open.last_slot = Some(last);
         slots.clear();
         Ok(())
@@ -318,9 +315,9 @@ impl Loading {
         source: &NodeSource,
         slots: &mut Vec<Item<Put<SlotLeaf>>>,
         writer: &mut NodeWriter,
-        spines: &mut Spines,
+        dead: &mut Dead,
     ) -> Result<()> {
-        self.add_slots(source, slots, writer, spines)?;
+        self.add_slots(source, slots, writer, dead)?;
         let Some(Open { key, declared, storage, .. }) = self.open.take() else { return Ok(()) };
         if storage.hash != declared.storage.hash {
             return Err(Error::invalid(format!(
@@ -333,28 +330,21 @@ impl Loading {
         Ok(())
     }
 
-    fn add_accounts(&mut self, source: &NodeSource, writer: &mut NodeWriter, spines: &mut Spines) -> Result<()> {
+    fn add_accounts(&mut self, source: &NodeSource, writer: &mut NodeWriter, dead: &mut Dead) -> Result<()> {
         let Some(first) = self.complete.first() else { return Ok(()) };
-        // Any key that was there before leads down the right edge, which is what is written anew.
-        let edge = B256::from_slice(&first.key.pack());
-        spines.before::<AccountLeaf>(source, self.root.id, &edge)?;
+        note_replaced::<AccountLeaf>(source, self.root.id, &first.key, dead)?;
         self.root = self.root.after(update(source, self.root.id, &self.complete, writer)?);
-        spines.accounts = Some((self.root.id, edge));
         self.complete.clear();
         Ok(())
     }
 
-    /// Write what was built, then bury what it replaced of earlier pieces.
-    fn write(&mut self, mut batch: Batch, chunks: Chunks, spines: Spines, source: &NodeSource) -> Result<()> {
+    /// Write what was built, and bury what it replaced of earlier pieces.
+    fn write(&mut self, mut batch: Batch, chunks: Chunks, dead: Dead, source: &NodeSource) -> Result<()> {
         for (number, chunk) in chunks {
             self.next_chunk = number + 1;
             batch.push(Change::Put(Table::Nodes, node_key(self.height, number), chunk));
         }
-        self.store.write(&batch)?;
-        let now = source.origin().open()?;
-        let dead = spines.find_dead(&now)?;
-        let mut batch = Batch::new();
-        dead.bury(now.snapshot(), &mut batch)?;
+        dead.bury(source.snapshot(), &mut batch)?;
         self.store.write(&batch)
     }
 
@@ -365,81 +355,34 @@ impl Loading {
         }
         let source = Origin { layers: Arc::new([]), store: self.store.clone() }.open()?;
         let mut writer = NodeWriter::resume(self.height, self.next_chunk as usize, 1);
-        let mut spines = Spines::default();
-        self.close_account(&source, &mut Vec::new(), &mut writer, &mut spines)?;
-        self.add_accounts(&source, &mut writer, &mut spines)?;
-        self.write(Batch::new(), writer.finish(), spines, &source)?;
+        let mut dead = Dead::default();
+        self.close_account(&source, &mut Vec::new(), &mut writer, &mut dead)?;
+        self.add_accounts(&source, &mut writer, &mut dead)?;
+        self.write(Batch::new(), writer.finish(), dead, &source)?;
         Ok(self.root)
     }
 }
 
-/// The nodes on the way to the right edge of a trie, before and after it grew there.
-#[derive(Default)]
-struct Spines {
-    before: Vec<(NodeId, usize)>,
-    accounts: Option<(Option<NodeId>, B256)>,
-    storage: Option<(Option<NodeId>, B256)>,
-}
-
-impl Spines {
-    fn before<L: crate::history::Over>(&mut self, source: &NodeSource, root: Option<NodeId>, key: &B256) -> Result<()> {
-        for id in way_to(source, root, key)? {
-            let bytes = visit::<L>(source, id)?.bytes;
-            self.before.push((id, bytes));
-        }
-        Ok(())
-    }
-
-    fn find_dead(self, source: &NodeSource) -> Result<Dead> {
-        let mut living: HashSet<NodeId> = HashSet::new();
-        for (root, key) in self.accounts.into_iter().chain(self.storage) {
-            let mut waiting: Vec<NodeId> = way_to(source, root, &key)?;
-            // A node that was cut off lies beside the way: below what replaced it.
-            for id in waiting.clone() {
-                if let Node::Branch(branch) = Node::read(&source.node(id)?)? {
-                    waiting.extend(branch.children()?.iter().flatten().map(|link| link.id));
-                }
-            }
-            living.extend(waiting);
-        }
-        let mut dead = Dead::default();
-        for (id, bytes) in self.before {
-            if !living.contains(&id) {
-                dead.add(id, bytes);
-            }
-        }
-        Ok(dead)
-    }
-}
-
-/// The nodes towards the last key that is not above `key`, from the top down.
-fn way_to(source: &NodeSource, root: Option<NodeId>, key: &B256) -> Result<Vec<NodeId>> {
-    let key = Nibbles::unpack_array(&key.0);
-    let mut way = Vec::new();
-    let mut next = root;
+/// Note the nodes on the way to a key that is going to be added above all others: all of them are replaced, and no others,
+/// since what else is added lies above it.
+fn note_replaced<L: Over>(source: &NodeSource, root: Option<NodeId>, key: &Nibbles, dead: &mut Dead) -> Result<()> {
     let mut depth = 0;
-    // Once the way has left the key to the left, the last child follows.
-    let mut is_free = false;
+    let mut next = root;
     while let Some(id) = next.take() {
-        way.push(id);
+        dead.add(id, visit::<L>(source, id)?.bytes);
         match Node::read(&source.node(id)?)? {
             Node::Branch(branch) => {
-                let children = branch.children()?;
-                let until = if is_free { 15 } else { key.get(depth).unwrap_or(15) as usize };
-                let found = (0..=until).rev().find(|nibble| children[*nibble].is_some());
-                is_free = is_free || found != Some(until);
-                next = found.and_then(|nibble| children[nibble]).map(|link| link.id);
+                next = key.get(depth).map(|nibble| branch.child(nibble)).transpose()?.flatten();
                 depth += 1;
             }
-            Node::Extension(path, link) => {
-                is_free = is_free || key.slice(depth.min(64)..(depth + path.len()).min(64)) != path;
+            Node::Extension(path, link) if key.slice(depth..).starts_with(&path) => {
                 depth += path.len();
                 next = Some(link.id);
             }
-            Node::Leaf(..) => {}
+            Node::Extension(..) | Node::Leaf(..) => {}
         }
     }
-    Ok(way)
+    Ok(())
 }
 
 // ---- what comes with a state

@@ -75,6 +75,12 @@ class FileStore(OpaqueStore):
 
 
 class FileLedger(OpaqueLedger):
+    def first_held(self) -> Height:
+        return 1
+
+    def prune(self, states: int, blocks: int) -> bool:
+        return False
+
     def commit(self) -> Height:
         height = super().commit()
         assert isinstance(self.store, FileStore)

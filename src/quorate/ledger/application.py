@@ -2,8 +2,8 @@
 
 Methods marked *slow* may take milliseconds to seconds; the node calls them through lanes of its
 port, never on the path of a vote: `build`, `check`, `execute` on one, `add`, `settle`, `has_work`
-and `waiting` on another, `commit`, `keep_chunk`, `list_kept` and `import_state` on a third,
-`decision`, `describe_state` and `export_state` on a fourth. Lanes run beside each other.
+and `waiting` on another, `commit`, `prune`, `keep_chunk`, `list_kept` and `import_state` on a
+third, `decision`, `describe_state` and `export_state` on a fourth. Lanes run beside each other.
 They must be deterministic except `build` and `add`, and must not look at a clock.
 
 Executed blocks form a tree over the last final one. `finalize` takes its next step for good;
@@ -59,6 +59,10 @@ class Application(Protocol):
 
         None if it is not (or no longer) held.
         """
+        ...
+
+    def first_held(self) -> Height:
+        """Slow: the first height whose decision is held; 1 unless blocks were pruned."""
         ...
 
     def members(self, height: Height) -> list[Member]:
@@ -128,6 +132,12 @@ class Application(Protocol):
     def commit(self) -> Height:
         """Slow: make everything final durable at once, and what readers see with it; the durable
         height.
+        """
+        ...
+
+    def prune(self, states: int, blocks: int) -> bool:
+        """Slow: take one bounded step of forgetting all but the last so many states and blocks
+        before the durable height (0: keep all); whether there is more to do.
         """
         ...
 

@@ -9,6 +9,8 @@ not let that happen; this rule keeps every node on the same set should a bug in 
 
 import json
 
+import msgspec
+
 from quorate._kernel import Block, Ledger, Pool
 from quorate.base.errors import Corrupt, Invalid, Unavailable
 from quorate.base.types import Address, Hash, Height, Member, Milliseconds
@@ -25,6 +27,8 @@ KEPT_FINAL = 8
 """Final heights whose validator set is remembered by height."""
 MAX_SETS = 256
 """Executed blocks whose validator set is remembered; others are read again."""
+
+SETS = msgspec.msgpack.Decoder(dict[Height, list[Member]])
 
 
 class EthereumLedger(Replayed):
@@ -52,6 +56,10 @@ class EthereumLedger(Replayed):
         """Storage root of the contract and the set, by block."""
         self.after: dict[Height, list[Member]] = {}
         """The sets after the last final heights; asked for at every height, on the node's loop."""
+        note = ledger.note()
+        if note is not None:
+            # The states that these sets were read from did not come with the one that is here.
+            self.after.update(decode_sets(note))
         last = self.get_block(ledger.final())
         self.tip: Hash = last.hash
         """The latest block: the last final one, or the one that was adopted since."""
@@ -184,6 +192,27 @@ class EthereumLedger(Replayed):
 
     def commit(self) -> Height:
         return self.ledger.commit()
+
+    # ---- what is kept
+
+    def first_held(self) -> Height:
+        return max(self.ledger.view().history()[1], 1)
+
+    def prune(self, states: int, blocks: int) -> bool:
+        return self.ledger.prune(states or None, blocks or None)
+
+
+def encode_sets(sets: dict[Height, list[Member]]) -> bytes:
+    """Return what a store that begins with a state remembers: validator sets after heights."""
+    return msgspec.msgpack.encode(sets)
+
+
+def decode_sets(note: bytes) -> dict[Height, list[Member]]:
+    """Return what `encode_sets` was given. Raises Corrupt."""
+    try:
+        return SETS.decode(note)
+    except msgspec.MsgspecError as error:
+        raise Corrupt(f"the store's note: {error}, expected validator sets") from None
 
 
 def read_members(ledger: Ledger, block: Hash) -> list[Member] | None:

@@ -143,6 +143,12 @@ class KeyValueLedger(Replayed):
     def commit(self) -> Height:
         return self.store.commit()
 
+    def first_held(self) -> Height:
+        return 1
+
+    def prune(self, states: int, blocks: int) -> bool:
+        return False
+
     # ---- reading
 
     def get(self, key: bytes, height: Height | None = None) -> tuple[Height, int, Entry | None]:

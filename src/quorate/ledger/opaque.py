@@ -296,6 +296,12 @@ class OpaqueLedger:
             self.pool_bytes += len(item)
             self.returned.append(identity)
 
+    def first_held(self) -> Height:
+        return 1
+
+    def prune(self, states: int, blocks: int) -> bool:
+        return False
+
     def commit(self) -> Height:
         # More may become final while this runs: it takes the heights that are there now.
         for height in list(self.final):

@@ -17,6 +17,7 @@ from quorate.ledger.application import Application, Executed
 from quorate.ledger.payload import parse_head
 from quorate.node.guard import GuardedPort
 from quorate.node.interpreter import Interpreter
+from quorate.node.messages import MAX_HEIGHT
 from quorate.node.settings import Settings
 
 WANT_TIMER: Final = Timer("node.want")
@@ -95,6 +96,7 @@ class Execution:
         "on_final",
         "payloads",
         "port",
+        "prune_at",
         "ready",
         "results",
         "settings",
@@ -170,6 +172,8 @@ class Execution:
         """Checks that are under way."""
         self.held = False
         """Whether the state is about to be replaced, so that nothing is begun over this one."""
+        self.prune_at = self.durable
+        """The durable height at which the next step of forgetting is due."""
 
     # ---- what to agree on
 
@@ -535,6 +539,7 @@ class Execution:
             self.port.committed(self.durable)
             self.apply()
             self.on_durable(self.durable)
+            self.prune()
         self.commit()
 
     # ---- a jump to another height
@@ -578,6 +583,35 @@ class Execution:
         self.executed, self.want = None, None
         self.verdicts, self.results, self.speculating = {}, {}, {}
         self.unapplied.clear()
+
+    def prune(self) -> None:
+        """Let the store forget a little, if it is time.
+
+        On the lane of commits, so that the next one waits for one step at most; agreement waits
+        for neither.
+        """
+        states, blocks = self.settings.state_history, self.settings.block_history
+        if (not states and not blocks) or self.durable < self.prune_at:
+            return
+        # Not again before this step is done.
+        self.prune_at = MAX_HEIGHT
+        application = self.application
+        self.port.work(
+            "commit",
+            guard("cannot prune the store", lambda: application.prune(states, blocks)),
+            self.on_pruned,
+        )
+
+    def on_pruned(self, outcome: Outcome[bool]) -> None:
+        if outcome.value is None:
+            self.fail(outcome.error or "")
+            return
+        self.count("prune_steps")
+        is_behind = outcome.value
+        self.prune_at = self.durable + (0 if is_behind else self.settings.prune_every)
+        if is_behind and not self.committing:
+            # Nothing has to be written: what there is of a backlog goes now.
+            self.prune()
 
     def count(self, name: str, n: int = 1) -> None:
         self.counters[name] = self.counters.get(name, 0) + n

@@ -135,8 +135,24 @@ class Chunk(Struct, frozen=True, array_like=True, gc=False, tag=111):
     data: Annotated[bytes, Meta(max_length=MAX_CHUNK_BYTES)]
 
 
+class Pruned(Struct, frozen=True, array_like=True, gc=False, tag=112):
+    """The answer to the request with this `first` of one who keeps decisions from `base` on."""
+
+    first: HeightField
+    base: HeightField
+
+
 NodeMessage: TypeAlias = (
-    Hello | Tip | GetDecisions | Decisions | Transactions | GetState | State | GetChunk | Chunk
+    Hello
+    | Tip
+    | GetDecisions
+    | Decisions
+    | Transactions
+    | GetState
+    | State
+    | GetChunk
+    | Chunk
+    | Pruned
 )
 NODE_MESSAGES: tuple[type[Struct], ...] = (
     Hello,
@@ -148,6 +164,7 @@ NODE_MESSAGES: tuple[type[Struct], ...] = (
     State,
     GetChunk,
     Chunk,
+    Pruned,
 )
 OPEN_MESSAGES: tuple[type[Any], ...] = (Here, GetPeers, PeerList)
 """Said besides in networks whose membership is open; malformed in others."""

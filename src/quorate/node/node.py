@@ -50,6 +50,7 @@ from quorate.node.wire import (
     Hello,
     Here,
     PeerList,
+    Pruned,
     State,
     Tip,
     Transactions,
@@ -196,6 +197,7 @@ class Node:
             Tip: self.peers.on_tip,
             GetDecisions: self.sync.on_get_decisions,
             Decisions: self.sync.on_decisions,
+            Pruned: self.sync.on_pruned,
             Transactions: self.gossip.on_transactions,
             GetState: self.states.on_get_state,
             State: self.states.on_state,
@@ -378,6 +380,7 @@ class Node:
             durable=execution.durable,
             has_work=execution.compute_wait_ms() is not None,
             max_uncommitted=self.settings.max_uncommitted,
+            lack=self.sync.get_lack(),
         )
 
     def get_peers(self) -> list[PeerStatus]:

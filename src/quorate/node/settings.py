@@ -98,6 +98,14 @@ class Settings(Struct, frozen=True, kw_only=True):
     """
     commit_heights: int = 16
     """So many do not wait any longer."""
+
+    state_history: int = 0
+    """Heights below the durable one whose state is kept; 0: all."""
+    block_history: int = 0
+    """Heights whose blocks and certificates are kept; 0: all."""
+    prune_every: int = 16
+    """Heights that are let go together, so that few writes are spent on it."""
+
     max_uncommitted: int = 128
     """Heights that may be final and not yet durable; beyond it agreement waits for the store."""
     max_waiting_effects: int = 1 << 16

@@ -58,10 +58,16 @@ def explain(
     durable: Height,
     has_work: bool,
     max_uncommitted: int,
+    lack: Height | None = None,
 ) -> str:
     """Return one line that says what this node waits for; the first cause that applies."""
     if failed:
         return f"stopped: {failed}"
+    if lack is not None:
+        return (
+            f"catching up: no connected peer keeps height {lack} any more; start from a snapshot "
+            "(`quorate snapshot`)"
+        )
     if syncing_to is not None and syncing_to > final:
         return f"catching up: {final} of {syncing_to}"
     if delivered > final:

@@ -6,6 +6,8 @@ itself; any other is closed by asking peers for ranges of decisions, several req
 Nothing of an answer is trusted: each decision goes through the engine, which verifies its
 certificate, in order. A peer that does not answer in time, or whose answer is refused, is left
 alone for a while and the range is asked of another; what it answers late is taken all the same.
+A peer that has pruned a height says so, and is not asked for it again; where no connected peer
+keeps what comes next, that is told, for only a snapshot can help then.
 """
 
 from typing import Final
@@ -19,7 +21,7 @@ from quorate.node.interpreter import Interpreter
 from quorate.node.peers import SECOND, Peer, Peers
 from quorate.node.settings import Settings
 from quorate.node.states import StateSync
-from quorate.node.wire import Decisions, GetDecisions, encode
+from quorate.node.wire import Decisions, GetDecisions, Pruned, encode
 
 SYNC_TIMER: Final = Timer("node.sync")
 SHUN: Final = 5 * SECOND
@@ -61,6 +63,7 @@ class Sync:
         "active",
         "application",
         "asked",
+        "bases",
         "buffer",
         "buffer_bytes",
         "counters",
@@ -107,6 +110,8 @@ class Sync:
         self.buffer_bytes = 0
         self.shunned: dict[Address, Nanoseconds] = {}
         """Until when peers are not asked."""
+        self.bases: dict[Address, Height] = {}
+        """Of peers that have pruned: the first height that they keep."""
         self.feeding = False
         self.states: StateSync
         """Set by the node before anything is called."""
@@ -237,12 +242,42 @@ class Sync:
         for peer in self.peers.connected.values():
             if peer.height < height or self.shunned.get(peer.address, 0) > now:
                 continue
+            if self.bases.get(peer.address, 0) > height:
+                continue
             load = busy.get(peer.address, 0)
             if load >= self.settings.serve_requests:
                 continue
             if best is None or load < busy.get(best.address, 0):
                 best = peer
         return best
+
+    def get_lack(self) -> Height | None:
+        """The height that comes next, if every connected peer that has got so far has pruned it."""
+        height = self.get_next()
+        ahead = [p.address for p in self.peers.connected.values() if p.height >= height]
+        pruned = bool(ahead) and all(self.bases.get(peer, 0) > height for peer in ahead)
+        return height if self.active and pruned else None
+
+    def on_pruned(self, peer: Peer, m: Pruned) -> None:
+        """A peer does not keep what it was asked for: others may."""
+        request = self.asked.get(m.first)
+        if request is not None and request.peer == peer.address:
+            del self.asked[m.first]
+        elif self.late.pop((peer.address, m.first), None) is None:
+            self.peers.strike(peer, "unasked_decisions")
+            return
+        if m.base <= m.first:
+            self.shun(peer.address, "says that it keeps what it does not give")
+            return
+        self.bases.pop(peer.address, None)
+        self.bases[peer.address] = m.base
+        if len(self.bases) > MAX_SHUNNED:
+            del self.bases[next(iter(self.bases))]
+        self.count("sync_pruned")
+        lack = self.get_lack()
+        if lack is not None:
+            self.port.log("warning", "no connected peer keeps the next height", height=lack)
+        self.update()
 
     def on_decisions(self, peer: Peer, m: Decisions) -> None:
         request = self.asked.get(m.first)
@@ -362,7 +397,7 @@ class Sync:
         self.count("sync_served")
         application, limit = self.application, self.settings.sync_reply_bytes
 
-        def read() -> list[Decision]:
+        def read() -> tuple[list[Decision], Height]:
             decisions: list[Decision] = []
             size = 0
             for height in range(first, first + count):
@@ -373,7 +408,7 @@ class Sync:
                 decision = Decision(height, payloads if bodies else [], certificate)
                 decisions.append(decision)
                 size += compute_size(decision)
-            return decisions
+            return decisions, 0 if decisions else application.first_held()
 
         self.port.work(
             "read",
@@ -382,15 +417,25 @@ class Sync:
         )
 
     def on_read(
-        self, peer: Peer, first: Height, outcome: Outcome[list[Decision]], recalled: bool
+        self,
+        peer: Peer,
+        first: Height,
+        outcome: Outcome[tuple[list[Decision], Height]],
+        recalled: bool,
     ) -> None:
         peer.serving -= 1
         if outcome.value is None:
             self.execution.fail(outcome.error or "")
-        elif peer.greeted and recalled:
-            self.port.send(peer.address, encode(Recalled(outcome.value)))
-        elif peer.greeted:
-            self.port.send(peer.address, encode(Decisions(first, outcome.value)))
+            return
+        decisions, base = outcome.value
+        if not peer.greeted:
+            return
+        if recalled:
+            self.port.send(peer.address, encode(Recalled(decisions)))
+        elif base > first:
+            self.port.send(peer.address, encode(Pruned(first, base)))
+        else:
+            self.port.send(peer.address, encode(Decisions(first, decisions)))
 
     def count(self, name: str, n: int = 1) -> None:
         self.counters[name] = self.counters.get(name, 0) + n

@@ -149,5 +149,8 @@ class Logs:
         topics = [None if options is None else list(options) for options in criteria.topics]
         try:
             return self.store.view.logs_json(first, last, addresses, topics, limit, tip)
-        except Rejected:
+        except Rejected as error:
+            if len(error.args) > 1:
+                # With a code of its own: what was asked for is pruned.
+                raise
             raise RpcError(LIMIT, f"query returned more than {limit} results") from None

@@ -207,6 +207,15 @@ class Store(Section, frozen=True, kw_only=True):
         int,
         Meta(ge=1 << 28, le=1 << 46, description="Largest size of the ledger (address space)."),
     ] = 1 << 40
+    state_history: Annotated[
+        int,
+        Meta(ge=0, le=1 << 40, description="Blocks whose state stays readable; 0: all."),
+    ] = 90_000
+    block_history: Annotated[
+        int,
+        Meta(ge=0, le=1 << 40, description="Blocks that are kept whole; 0: all."),
+    ] = 0
+    archive: Annotated[bool, Meta(description="true: keep all states and all blocks.")] = False
     fsync: Annotated[
         bool, Meta(description="false: a power failure may break agreement; only for trials.")
     ] = True
@@ -427,6 +436,17 @@ def check_network(network: Network, source: str) -> None:
             parse_place(network.discovery.advertise)
         except Invalid as error:
             raise Invalid(f"{source}: discovery.advertise: {error}") from None
+    if network.store.block_history and not network.store.archive:
+        if network.engine == "pow":
+            raise Invalid(
+                f"{source}: store.block_history: found {network.store.block_history}, expected 0: "
+                "whoever joins a network of proof of work follows all of its blocks"
+            )
+        if network.application != "ethereum":
+            raise Invalid(
+                f"{source}: store.block_history: found {network.store.block_history}, expected 0: "
+                f"the application {network.application} keeps all blocks"
+            )
     if network.peers.timeout_ms < 2 * network.peers.ping_ms:
         raise Invalid(
             f"{source}: peers.timeout_ms: found {network.peers.timeout_ms}, "

@@ -560,6 +560,8 @@ def make_node(
             certify_ms=network.blocks.certify_ms,
             max_payload_bytes=network.blocks.max_bytes,
             max_frame_bytes=network.peers.max_frame_bytes,
+            state_history=0 if network.store.archive else network.store.state_history,
+            block_history=0 if network.store.archive else network.store.block_history,
             # Its clients are answered when an operation is final, and send it again until then.
             forward=network.application == "keyvalue",
             # After a revert the same transaction may come again.
