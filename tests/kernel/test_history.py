@@ -75,7 +75,9 @@ def read_state(view: View, height: int) -> list[object]:
     return found + [view.storage(height, CONTRACT, word(slot)) for slot in range(40)]
 
 
-def carry(source: Ledger, height: int, target: Ledger, limit: int = 700) -> None:
+def carry(
+    source: Ledger, height: int, target: Ledger, limit: int = 700, note: bytes = b"a note"
+) -> None:
     """Take the state after a height from one ledger to another."""
     view = source.view()
     loading = target.start_import(height)
@@ -83,15 +85,17 @@ def carry(source: Ledger, height: int, target: Ledger, limit: int = 700) -> None
     while cursor is not None:
         piece, cursor = view.export_state(height, cursor, limit)
         loading.add(piece)
-    finish(source, height, loading)
+    finish(source, height, loading, note=note)
 
 
-def finish(source: Ledger, height: int, loading: object, heads: int = 3) -> None:
+def finish(
+    source: Ledger, height: int, loading: object, heads: int = 3, note: bytes = b"a note"
+) -> None:
     view = source.view()
     records = [view.head_record(h) for h in range(max(height - heads + 1, 1), height + 1)]
     decision = source.decision(height)
     assert decision is not None
-    loading.finish(records, *decision, b"a note")  # type: ignore[attr-defined]
+    loading.finish(records, *decision, note)  # type: ignore[attr-defined]
 
 
 def test_pruned_states_are_gone_and_the_others_are_whole(ledger: Ledger) -> None:

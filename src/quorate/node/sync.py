@@ -274,6 +274,10 @@ class Sync:
         if len(self.bases) > MAX_SHUNNED:
             del self.bases[next(iter(self.bases))]
         self.count("sync_pruned")
+        if m.first == self.get_next() and self.states.begin():
+            # Nobody may have the blocks any more; what is under way would come to nothing.
+            self.drop_all()
+            return
         lack = self.get_lack()
         if lack is not None:
             self.port.log("warning", "no connected peer keeps the next height", height=lack)

@@ -81,6 +81,10 @@ ENGINES: dict[str, dict[str, tuple[int, ...]]] = {
         "checkpoint_bytes": (1, 2000),
     },
 }
+APPLICATIONS: dict[str, dict[str, tuple[int, ...]]] = {
+    "ethereum": {"state_history": (8, 9, 30), "prune_every": (1, 3)},
+}
+"""Of nodes whose application can forget."""
 LEADING: dict[str, tuple[int, ...]] = {"forward": (1,)}
 """Of nodes whose engine has one leader; a yes or no."""
 FAR_BEHIND: dict[str, int] = {"state_interval": 2, "state_gap": 3, "state_chunk_bytes": 200}
@@ -120,6 +124,7 @@ def turn_knobs(world: "World") -> None:
     if plan.engine == "raft" and tape.stream("knob far behind").choose(3):
         node.update(FAR_BEHIND)
     node.update(choose_node_settings(tape, "knob", permille))
+    node.update(choose(tape, "knob", APPLICATIONS.get(plan.application, {}), permille))
     if plan.engine == "raft":
         for name in choose(tape, "knob", LEADING, permille):
             # Where modules are compiled, an item of `dict[str, int]` is no bool any more.

@@ -11,15 +11,24 @@ if TYPE_CHECKING:
 __all__ = ["find_supply_fault", "watch_ledger"]
 
 
-def find_supply_fault(ledger: Ledger, accounts: list[Address], reward: int = 0) -> str:
+def count_funds(ledger: Ledger, accounts: list[Address]) -> int:
+    """Return what these accounts hold in the genesis state, which a ledger may forget later."""
+    view = ledger.view()
+    return sum(view.balance(0, account) for account in accounts)
+
+
+def find_supply_fault(
+    ledger: Ledger, accounts: list[Address], reward: int = 0, funds: int | None = None
+) -> str:
     """Return how the sum of balances changed since genesis, or nothing.
 
-    `accounts` are all that may hold money. Every block makes `reward` wei, and fees that are burnt
-    leave; nothing else may.
+    `accounts` are all that may hold money, `funds` what they held in genesis, where the ledger may
+    have forgotten it. Every block makes `reward` wei, and fees that are burnt leave; nothing else
+    may.
     """
     view = ledger.view()
     head = view.head()
-    before = reward * head + sum(view.balance(0, account) for account in accounts)
+    before = reward * head + (count_funds(ledger, accounts) if funds is None else funds)
     burnt = 0
     for height in range(1, head + 1):
         block = ledger.block(height)
@@ -33,6 +42,7 @@ def find_supply_fault(ledger: Ledger, accounts: list[Address], reward: int = 0) 
 
 def watch_ledger(world: "World", accounts: list[Address], reward: int = 0) -> None:
     """Judge the money and the state of every honest machine at the end of a run."""
+    funds = count_funds(world.stores.make(), accounts)
 
     def judge() -> None:
         # Machines that the plan does not name may have proposed as well.
@@ -42,7 +52,7 @@ def watch_ledger(world: "World", accounts: list[Address], reward: int = 0) -> No
             if not machine.is_honest:
                 continue
             ledger = machine.store
-            fault = find_supply_fault(ledger, owners, reward)
+            fault = find_supply_fault(ledger, owners, reward, funds)
             if fault:
                 world.find("supply", fault, machine)
             for height in range(ledger.durable() + 1):
