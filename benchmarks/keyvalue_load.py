@@ -15,6 +15,7 @@ import json
 import os
 import sys
 import time
+from abc import ABC, abstractmethod
 from typing import Any
 
 import uvloop
@@ -50,7 +51,7 @@ class Load:
         return now < self.end
 
 
-class Client(asyncio.Protocol):
+class Client(asyncio.Protocol, ABC):
     """A connection with a number of requests under way."""
 
     def __init__(self, load: Load, in_flight: int) -> None:
@@ -74,8 +75,9 @@ class Client(asyncio.Protocol):
         self.open += 1
         self.send(self.load.next_key(), time.monotonic())
 
+    @abstractmethod
     def send(self, key: bytes, since: float) -> None:
-        raise NotImplementedError
+        """Put the request that sets a key behind those that leave next."""
 
     def settle(self, since: float, good: bool) -> None:
         self.open -= 1
@@ -107,8 +109,9 @@ class Http(Client):
         self.since = since
         self.out.append(self.compose(key))
 
+    @abstractmethod
     def compose(self, key: bytes) -> bytes:
-        raise NotImplementedError
+        """Return the request that sets a key."""
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import threading
 import urllib.error
 import urllib.request
@@ -65,6 +66,30 @@ def test_both_ports_tell_the_same_and_survive_a_dead_leader(three: Stage) -> Non
     three.up()
     assert ask(three, 0, "GET", "kv/greeting")[1]["value"] == "bye"
     assert ask(three, 1, "GET", "kv/n19")[1]["value"] == "19"
+
+
+def test_what_was_acknowledged_survives_the_death_of_all(three: Stage) -> None:
+    three.up("--engine", "raft", "--application", "keyvalue")
+    # As many as make several writes of the store, and then some that only journals hold.
+    for number in range(40):
+        assert ask(three, number % 3, "PUT", f"kv/k{number}", b"%d" % number)[0] == 200
+    for index in range(3):
+        three.do("kill", str(index))
+    for index in range(3):
+        three.do("start", str(index))
+    for number in range(40):
+        status, found = ask(three, number % 3, "GET", f"kv/k{number}")
+        assert (status, found["value"], found["version"]) == (200, str(number), 1)
+    # A port that takes everybody's requests survives those that ask for another protocol.
+    place = ("127.0.0.1", three.rpc)
+    with socket.create_connection(place, timeout=10) as stranger:
+        stranger.sendall(
+            b"GET /v1/status HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\n"
+            b"upgrade: websocket\r\nsec-websocket-version: 13\r\n"
+            b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        assert stranger.recv(1 << 16).startswith(b"HTTP/1.1 400 ")
+    assert ask(three, 0, "GET", "status")[0] == 200
 
 
 async def kill_the_leader(stage: Stage) -> None:

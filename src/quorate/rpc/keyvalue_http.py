@@ -151,6 +151,13 @@ class HttpConnection(HttpProtocol):
 
     # ---- requests
 
+    def hand_over(self, rest: bytes) -> None:
+        """There is no WebSocket here: what asks for one is refused."""
+        self.reject(400)
+        self.transport.write(b"".join(self.out))
+        self.out.clear()
+        self.flush()
+
     def complete(self) -> None:
         """Answer the request that was read, now or when its answer is there."""
         if self.watching is not None:
