@@ -98,6 +98,7 @@ fn get_body<'a>(raw: &'a [u8], place: &Place, limit: usize) -> Option<&'a [u8]> 
 }
 
 #[pyfunction]
+#[expect(clippy::too_many_arguments, reason = "each is a field of what is made")]
 fn make_records<'py>(
     py: Python<'py>,
     head: &[u8],
