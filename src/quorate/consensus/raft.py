@@ -159,7 +159,7 @@ class Raft(Snapshots):
         elif isinstance(record, Written):
             log.restore(record.prev_index, record.entries)
         else:
-            assert isinstance(record, Learned | Based)
+            assert isinstance(record, (Learned, Based))
             if record.height <= self.height:
                 log.settle(decode_certificate(record.certificate).index)
                 return

@@ -286,11 +286,12 @@ class Heights(Links):
 
 
 def _get_height(record: Record) -> Height:
-    if isinstance(record, Proposed):
-        return record.proposal.height
     if isinstance(record, Voted):
         return record.vote.height
+    if isinstance(record, Proposed):
+        return record.proposal.height
     if isinstance(record, Polka):
         return record.votes[0].height
-    assert isinstance(record, Decided | Entered)
+    # A tuple: a union would be made anew for every record of a restart.
+    assert isinstance(record, (Decided, Entered))
     return record.height

@@ -95,7 +95,7 @@ class RaftRules:
                 for entry in record.entries:
                     kept.log[entry.index] = entry.term
                     self.match(who, entry)
-            elif isinstance(record, Learned | Based):
+            elif isinstance(record, (Learned, Based)):
                 certificate = decode_certificate(record.certificate)
                 if kept.log.get(certificate.index) != certificate.envelope.round:
                     kept.log = {}

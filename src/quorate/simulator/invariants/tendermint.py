@@ -68,18 +68,21 @@ class TendermintRules:
 
     def collect(self, vote: Vote) -> None:
         """Count a vote, whoever says it."""
-        if vote.kind != PREVOTE or vote.value == NIL or not self.knows_members(vote.height):
+        if vote.kind != PREVOTE:
+            return
+        height, round, value, voter = vote.height, vote.round, vote.value, vote.voter
+        if value == NIL or not self.knows_members(height):
             # Of heights that nobody has come to, liars alone speak.
             return
-        votes = self.get_height(vote.height)
-        voters = votes.tally.setdefault((vote.round, vote.value), {})
-        if vote.voter in voters:
+        votes = self.get_height(height)
+        voters = votes.tally.setdefault((round, value), {})
+        if voter in voters:
             return
-        voters[vote.voter] = None
-        if self.is_quorum(vote.height, voters):
-            rounds = votes.polkas.setdefault(vote.value, [])
-            if vote.round not in rounds:
-                rounds.append(vote.round)
+        voters[voter] = None
+        if self.is_quorum(height, voters):
+            rounds = votes.polkas.setdefault(value, [])
+            if round not in rounds:
+                rounds.append(round)
 
     def judge_vote(self, vote: Vote, *, written: bool = True) -> None:
         """Judge what an honest member says of itself; everything before it has been collected.
