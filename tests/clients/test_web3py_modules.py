@@ -71,7 +71,6 @@ OMITTED = {
     "test_eth_wait_for_transaction_receipt_unmined": RACES,
     "test_gas_price_from_strategy_bypassed_for_dynamic_fee_txn": SIGNER,
     "test_sign_authorization_send_raw_and_send_set_code_transactions": GETH,
-    "test_geth_txpool_inspect": "txpool_inspect is not there",
 }
 """Names of tests that are not run, with the reason; with QUORATE_TEST_ALL they are."""
 
