@@ -233,7 +233,15 @@ class Build:
         for_each(self.jobs, link_one, list(objects))
 
 
-FLAGS = ["-fPIC", "-DNDEBUG", "-fwrapv", "-fno-semantic-interposition"]
+FLAGS = [
+    "-fPIC",
+    "-DNDEBUG",
+    "-fwrapv",
+    "-fno-semantic-interposition",
+    # Calls between modules of the build, and those of Python, without a detour by a table of jumps.
+    "-fvisibility=hidden",
+    "-fno-plt",
+]
 SHARED = ["-bundle", "-undefined", "dynamic_lookup"] if sys.platform == "darwin" else ["-shared"]
 
 
