@@ -58,6 +58,9 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "export": ("chain_files:export", "Write blocks of a store to a file."),
         "serve": ("chain_files:serve", "Answer JSON-RPC from a store, without a network."),
     },
+    "States and stores": {
+        "snapshot": ("snapshot:snapshot", "Write, verify and load the state of a block."),
+    },
     "This program": {
         "version": ("about:version", "Show versions of everything that matters."),
         "completion": ("about:completion", "Print the completion script of a shell."),

@@ -11,7 +11,7 @@ import json
 
 import msgspec
 
-from quorate._kernel import Block, Ledger, Pool
+from quorate._kernel import Block, Ledger, Pool, View
 from quorate.base.errors import Corrupt, Invalid, Unavailable
 from quorate.base.types import Address, Hash, Height, Member, Milliseconds
 from quorate.crypto.hashes import HEAD_BYTES, keccak256
@@ -226,6 +226,22 @@ def read_members(ledger: Ledger, block: Hash) -> list[Member] | None:
     if len(powers) != count or not all(powers.values()):
         return None
     return [Member(address, power) for address, power in sorted(powers.items())]
+
+
+def read_view_members(view: View, height: Height) -> list[Member]:
+    """Return the set in the state after a stored height. Raises Corrupt for one that is not sound.
+
+    Where a set was not sound, agreement stayed with the one before; readers refuse instead.
+    """
+    count = int.from_bytes(view.storage(height, VALIDATORS, COUNT_SLOT), "big")
+    if not 1 <= count <= MAX_MEMBERS:
+        raise Corrupt(f"height {height}: {count} validators, expected 1 to {MAX_MEMBERS}")
+    members = []
+    for i in range(count):
+        slot = ((FIRST_SLOT + i) % (1 << 256)).to_bytes(32, "big")
+        packed = view.storage(height, VALIDATORS, slot)
+        members.append(Member(packed[12:], int.from_bytes(packed[:12], "big")))
+    return sorted(members)
 
 
 def open_ethereum(
