@@ -11,10 +11,11 @@ from click.testing import CliRunner
 
 from kernel.chain import ACCOUNTS, KEYS, payload, tip, transaction
 from quorate._kernel import Ledger
-from quorate.base.errors import Invalid
+from quorate.base.errors import Corrupt, Invalid
 from quorate.base.types import Member
 from quorate.cli.main import cli
 from quorate.cli.output import Problem
+from quorate.cli.snapshot import install_folder
 from quorate.consensus.certificate import (
     PRECOMMIT,
     Certificate,
@@ -28,6 +29,9 @@ from quorate.consensus.membership import hash_members
 from quorate.crypto.hashes import hash_payload
 from quorate.ledger.genesis import make_genesis
 from quorate.light.snapshot import MAGIC, Proof, Reader, Writer, install, prove, write_snapshot
+from quorate.runtime.disk import FileDisk
+from quorate.runtime.folder import Folder
+from quorate.storage.journal import open_journal
 
 VALIDATORS = [SecpKeys(bytes(31) + bytes((i,))) for i in (1, 2, 3, 4)]
 STRANGERS = [SecpKeys(bytes(31) + bytes((i,))) for i in (5, 6, 7, 8)]
@@ -218,3 +222,16 @@ def test_the_command_writes_and_verifies(tmp_path: Path, genesis: bytes) -> None
     assert isinstance(refused.exception, SystemExit | Problem)
     assert refused.exit_code != 0
     store.close()
+
+
+def test_a_store_is_put_in_place_with_a_journal_of_its_own(tmp_path: Path) -> None:
+    own, built = Folder(tmp_path / "erin"), tmp_path / "erin" / "ledger.unfinished"
+    built.mkdir(parents=True)
+    (built / "data.mdb").write_bytes(b"x")
+    install_folder(built, own, b"identity")
+    assert (own.ledger / "data.mdb").read_bytes() == b"x"
+    disk = FileDisk(own.journal)
+    assert disk.names(), "a store without a journal is taken for one that lost it"
+    assert open_journal(disk, b"identity")[1].records == []
+    with pytest.raises(Corrupt):
+        open_journal(FileDisk(own.journal), b"another")

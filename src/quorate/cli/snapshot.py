@@ -221,7 +221,8 @@ def install_folder(built: Path, own: Folder, identity: bytes) -> None:
 
     disk = FileDisk(own.journal)
     journal, _ = open_journal(disk, identity)
-    journal.sync()
+    # An empty one is a file of its own; none at all would be one that was lost.
+    journal.replace([])
     disk.close()
     if own.ledger.exists():
         own.ledger.rmdir()
