@@ -11,7 +11,8 @@ Properties:
     write first       a vote or an acknowledgement is said only when it is durable
     log matching      entries of one index and term are the same everywhere
     commitment        what a leader calls committed is durable in a majority of the members of its
-                      height, and of those of the next, and stays
+                      height, and of those of the next, and stays; what nobody called so before is
+                      of the leader's own term (section 5.4.2)
 """
 
 from collections.abc import Callable
@@ -54,13 +55,29 @@ class Durable:
 class RaftRules:
     """Told what is said and written; reports what breaks a rule."""
 
-    __slots__ = ("committed", "entries", "get_members", "leaders", "members", "report")
+    __slots__ = (
+        "committed",
+        "entries",
+        "get_members",
+        "highest",
+        "is_final",
+        "leaders",
+        "members",
+        "report",
+    )
 
     def __init__(
-        self, get_members: Callable[[Height], list[Member] | None], report: Report
+        self,
+        get_members: Callable[[Height], list[Member] | None],
+        report: Report,
+        is_final: Callable[[Height], bool] = lambda _: False,
     ) -> None:
-        """`get_members` returns who agrees on a height, None while that is not known."""
-        self.get_members, self.report = get_members, report
+        """`get_members` returns who agrees on a height, None while that is not known; `is_final`
+        whether a machine has made a height final.
+        """
+        self.get_members, self.report, self.is_final = get_members, report, is_final
+        self.highest: Height = 0
+        """Of the payloads that anybody wrote or sent."""
         self.members: dict[Address, Durable] = {}
         self.leaders: dict[int, Address] = {}
         self.entries: dict[tuple[int, int], tuple[bytes, int, bool]] = {}
@@ -134,6 +151,7 @@ class RaftRules:
             bool(entry.envelope),
         )
         known = self.entries.setdefault((entry.index, entry.term), found)
+        self.highest = max(self.highest, entry.height)
         if known != found:
             self.report(
                 "log matching",
@@ -150,12 +168,27 @@ class RaftRules:
             self.report("election safety", f"leads term {m.term}, as 0x{leader.hex()} does", who)
         for entry in m.entries:
             self.match(who, entry)
-        self.judge_commit(who, m.commit)
+        self.judge_commit(who, m.commit, m.term)
 
-    def judge_commit(self, who: Address, commit: int) -> None:
-        """Every index up to a commit index is durable with majorities."""
+    def judge_commit(self, who: Address, commit: int, in_term: int) -> None:
+        """Every index up to a commit index is durable with majorities, and the last one is of the
+        leader's term unless it was known to be committed.
+        """
         kept = self.get(who)
         index = commit
+        last = kept.log.get(commit)
+        known = None if last is None else self.entries.get((commit, last))
+        # That a payload exists proves that the one below it is committed.
+        if (
+            known is not None
+            and last != in_term
+            and commit > kept.base
+            and commit not in self.committed
+            and known[1] >= self.highest
+            and not self.is_final(known[1])
+        ):
+            text = f"calls entry {commit} of term {last} committed in term {in_term}"
+            self.report("commitment", f"{text}, expected one of that term", who)
         while index > 0 and index not in self.committed:
             term = kept.log.get(index)
             known = None if term is None else self.entries.get((index, term))

@@ -91,7 +91,7 @@ def watch_raft(world: "World", chain: Chain) -> None:
     def report(property: str, message: str, who: Address) -> None:
         world.find(property, message, world.get_machine(who))
 
-    rules = RaftRules(chain.members.get, report)
+    rules = RaftRules(chain.members.get, report, lambda height: height in chain.blocks)
 
     cutting: set[int] = set()
 
@@ -123,7 +123,7 @@ def watch_raft(world: "World", chain: Chain) -> None:
 
     def on_commit(machine: "Machine", m: raft_types.Commit) -> None:
         if machine.is_honest:
-            rules.judge_commit(machine.address, m.commit)
+            rules.judge_commit(machine.address, m.commit, m.term)
 
     def on_appended(machine: "Machine", m: raft_types.Appended) -> None:
         if machine.is_honest:
