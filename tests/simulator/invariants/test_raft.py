@@ -1,7 +1,7 @@
 """The judge of Raft, told by hand what members say and write."""
 
 from quorate.base.types import Address, Member
-from quorate.consensus.raft_types import Append, Entry, Written
+from quorate.consensus.raft_types import Append, Appended, Ballot, Entry, Written
 from quorate.simulator.invariants.raft import RaftRules
 
 A, B, C = (bytes([i]) * 20 for i in (1, 2, 3))
@@ -57,3 +57,15 @@ def test_a_cut_of_the_journal_gives_up_nothing_that_is_committed() -> None:
     rules.judge_append(A, Append(2, 1, 2, [], 1))
     rules.keep(B, [], cut=True)
     assert found == ["commitment: gives up entry 1, which is committed"]
+
+
+def test_what_is_acknowledged_is_what_the_leader_has() -> None:
+    for term, count in ((4, 1), (5, 0)):
+        rules, found = watch(A)
+        rules.keep(B, [Ballot(4, B), Written(0, [Entry(4, 1, 0, b"", b"")])])
+        rules.judge_append(B, Append(4, 0, 0, [], 0))
+        # In a later term another leader may have brought it.
+        rules.keep(A, [Ballot(term, bytes(20))])
+        rules.judge_appended(A, Appended(4, True, 1))
+        assert len(found) == count
+        assert all("whose leader has one of term 4 there" in text for text in found)

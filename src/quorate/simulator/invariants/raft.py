@@ -40,9 +40,11 @@ NOBODY = bytes(20)
 class Durable:
     """What is durable of one member: its votes and its log, as index -> term."""
 
-    __slots__ = ("base", "log", "votes")
+    __slots__ = ("base", "log", "term", "votes")
 
     def __init__(self) -> None:
+        self.term = 0
+        """The last one that it wrote down."""
         self.votes: dict[int, Address] = {}
         self.log: dict[int, int] = {}
         self.base = 0
@@ -132,6 +134,7 @@ class RaftRules:
         kept.base = max(kept.base, known.index)
 
     def keep_ballot(self, who: Address, kept: Durable, record: Ballot) -> None:
+        kept.term = max(kept.term, record.term)
         if record.voted_for == NOBODY:
             return
         known = kept.votes.setdefault(record.term, record.voted_for)
@@ -228,3 +231,13 @@ class RaftRules:
         kept = self.get(who)
         if m.success and m.index > kept.base and m.index not in kept.log:
             self.report("write first", f"acknowledges entry {m.index}, which is not kept", who)
+        leader = self.leaders.get(m.term)
+        if not m.success or leader is None or leader == who:
+            return
+        # While both are in that term, what is acknowledged is what the leader has there.
+        theirs = self.get(leader)
+        ours, other = kept.log.get(m.index), theirs.log.get(m.index)
+        same = ours is None or other is None or ours == other
+        if not same and max(kept.term, theirs.term) <= m.term:
+            text = f"acknowledges entry {m.index} of term {ours} in term {m.term}"
+            self.report("log matching", f"{text}, whose leader has one of term {other} there", who)
