@@ -60,13 +60,15 @@ fn block_record(height: u64, hash: &B256) -> Bytes {
 struct Reading<'a> {
     snapshot: Snapshot,
     moment: Moment<'a>,
+    /// The first block that is not pruned.
+    first: u64,
     latest: u64,
 }
 
 impl Reading<'_> {
     /// Whether the block that an entry is of is the one that readers see.
     fn is_there(&self, height: u64) -> Result<bool> {
-        if height > self.latest {
+        if height > self.latest || height < self.first {
             return Ok(false);
         }
         match self.snapshot.get(Table::Meta, &undo_key(height))? {
@@ -78,10 +80,12 @@ impl Reading<'_> {
     /// Places of transactions from `first` on, or down: at least `count` and all of the last block, if there are so many; and
     /// whether there are more.
     fn search(&self, address: &Address, first: u64, is_up: bool, count: usize) -> Result<(Vec<(u64, u32)>, bool)> {
-        let (mut low, mut high) = match is_up {
-            true => (entry_key(TAKES_PART, address, first, 0), entry_key(TAKES_PART, address, u64::MAX, u32::MAX)),
-            false => (entry_key(TAKES_PART, address, 0, 0), entry_key(TAKES_PART, address, first, u32::MAX)),
+        let (lowest, highest) = match is_up {
+            true => (first.max(self.first), u64::MAX),
+            false => (self.first, first),
         };
+        let mut low = entry_key(TAKES_PART, address, lowest, 0);
+        let mut high = entry_key(TAKES_PART, address, highest, u32::MAX);
         let mut found: Vec<(u64, u32)> = Vec::new();
         loop {
             let keys = self.snapshot.keys_between(Table::Index, &low, &high, is_up, CHUNK)?;
@@ -153,7 +157,13 @@ impl Core {
         if is_other {
             top = wipe(&mut batch, genesis);
         }
-        while moment.block_hash(top.0)? != Some(top.1) {
+        let first = first_block(&moment)?;
+        if top.0 + 1 < first {
+            // What is pruned cannot be read any more.
+            let Some((header, ..)) = moment.header(first)? else { return Ok((top.0, tips.latest)) };
+            top = (first - 1, header.parent_hash);
+        }
+        while top.0 >= first && moment.block_hash(top.0)? != Some(top.1) {
             let Some(below) = self.step_back(&mut batch, &snapshot, &moment, top.0)? else {
                 // What is final can only be away until the ledger has caught up again, unless it is another one.
                 if moment.block_hash(top.0)?.is_none() {
@@ -245,6 +255,12 @@ impl Core {
     }
 }
 
+/// The first block above genesis that can be read whole.
+fn first_block(moment: &Moment<'_>) -> Result<u64> {
+    let history = moment.history()?;
+    Ok(history.blocks.max(history.headers))
+}
+
 /// Begin anew, with a chain of this genesis block.
 fn wipe(batch: &mut Batch, genesis: &B256) -> (u64, B256) {
     batch.push(Change::Truncate(Table::Index, vec![0]));
@@ -263,8 +279,8 @@ impl AddressIndex {
     fn read<'a>(&self, past: &'a Past) -> Result<Reading<'a>> {
         // The ledger comes second: what the index holds beyond it belongs to a block that is gone.
         let (snapshot, moment) = (self.core.store.snapshot()?, past.now()?);
-        let latest = moment.tips()?.latest;
-        Ok(Reading { snapshot, moment, latest })
+        let (first, latest) = (first_block(&moment)?, moment.tips()?.latest);
+        Ok(Reading { snapshot, moment, first, latest })
     }
 }
 

@@ -9,7 +9,7 @@ import pytest
 from kernel.chain import ACCOUNTS, CONTRACT, KEYS, extend, genesis, transaction
 from kernel.test_branches import LOGGER, STRANGER, Walk
 from kernel.vectors import vectors
-from quorate._kernel import AddressIndex, Ledger, View, keccak256
+from quorate._kernel import AddressIndex, Ledger, Rejected, View, keccak256
 
 FORWARDS, CREATES, FAILS, ENDS, DELEGATES = (bytes([0xD0 + i]) * 20 for i in range(5))
 FRIEND = b"\x99" * 20
@@ -186,6 +186,39 @@ def test_another_ledger_begins_anew(tmp_path: Path) -> None:
     catch_up(index, behind.view())
     assert find(index, behind.view(), FRIEND) == [(1, 0)]
     assert find(index, behind.view(), STRANGER) == [(2, 0)]
+
+
+def test_what_is_pruned_is_not_found() -> None:
+    ledger = make_ledger()
+    for nonce in range(40):
+        extend(ledger, transaction(KEYS[0], nonce, FORWARDS, 1, word(FRIEND)))
+    ledger.commit()
+    view, early, late = ledger.view(), AddressIndex.open(None), AddressIndex.open(None)
+    catch_up(early, view)
+    assert len(find(early, view, FRIEND)) == 40
+    while ledger.prune(10, 20):
+        pass
+    catch_up(late, view)
+    first = next(h for h in range(1, 41) if is_whole(view, h))
+    assert 1 < first <= 21
+    assert find(early, view, FRIEND) == [(height, 0) for height in range(first, 41)]
+    assert find(late, view, FORWARDS) == find(early, view, FORWARDS)
+    # Of blocks without the state below them, only what they say themselves is known.
+    traced = find(late, view, FRIEND)
+    assert 0 < len(traced) < len(find(late, view, FORWARDS))
+    assert early.sent(view, ACCOUNTS[0], 3) is None
+    assert late.sent(view, ACCOUNTS[0], 39) == (40, 0)
+    extend(ledger, transaction(KEYS[0], 40, FRIEND, 1))
+    ledger.commit()
+    catch_up(late, view)
+    assert find(late, view, FRIEND)[-1] == (41, 0)
+
+
+def is_whole(view: View, height: int) -> bool:
+    try:
+        return view.block_json(height, True) is not None
+    except Rejected:
+        return False
 
 
 def test_one_process_writes_and_others_read(tmp_path: Path) -> None:

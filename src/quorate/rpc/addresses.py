@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 from time import monotonic
 
-from quorate._kernel import AddressIndex, Corrupt, Invalid, Unavailable
+from quorate._kernel import AddressIndex, Corrupt, Invalid, Rejected, Unavailable
 from quorate.base.types import Address
 from quorate.rpc.errors import UNAVAILABLE, RpcError
 from quorate.rpc.store import Store
@@ -79,7 +79,7 @@ class Addresses:
             except RpcError:
                 # The ledger is not there yet.
                 seconds = POLL_SECONDS
-            except (Unavailable, Corrupt, Invalid, OSError) as error:
+            except (Unavailable, Corrupt, Invalid, Rejected, OSError) as error:
                 self.failure = str(error)
                 logger.error("the index of addresses cannot go on: %s", error)
                 seconds = FAILURE_SECONDS
