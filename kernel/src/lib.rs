@@ -7,6 +7,7 @@ mod addresses;
 mod appearances;
 mod block;
 mod call;
+mod check;
 mod codec;
 mod crypto;
 mod dev;
@@ -83,5 +84,6 @@ fn _kernel(m: &Bound<'_, PyModule>) -> PyResult<()> {
     addresses::export(m)?;
     fill::export(m)?;
     snapshot_face::export(m)?;
+    check::export(m)?;
     Ok(())
 }

@@ -1,17 +1,20 @@
 //! Pruning, exporting and importing states, and what is kept, as Python sees them.
 
 use crate::block;
+use crate::check::Check;
 use crate::errors::{Error, Result};
 use crate::history::{History, prune, pruned};
 use crate::ledger::{Ledger, detached, hash_argument};
 use crate::portable::{Loading, NOTE, batch_install, export as export_piece, read_heads};
 use crate::store::Table;
+use crate::store_lmdb::Environment;
 use crate::tree::Core;
 use crate::view::{At, View};
 use alloy_primitives::Bytes;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 type Piece<'py> = (Bound<'py, PyBytes>, Option<Bound<'py, PyBytes>>);
@@ -94,6 +97,11 @@ impl View {
         Ok((states, blocks, headers))
     }
 
+    /// Begin to look at everything that is stored now.
+    fn check(&self, py: Python<'_>) -> PyResult<Check> {
+        detached(py, || self.new_check())
+    }
+
     /// A piece of the state after a block, from a cursor on (empty: from the beginning), and the cursor of the next one.
     fn export_state<'py>(&self, py: Python<'py>, at: At, cursor: &[u8], limit_bytes: usize) -> PyResult<Piece<'py>> {
         let past = self.past()?;
@@ -171,6 +179,13 @@ impl crate::view::Moment<'_> {
     }
 }
 
+/// Write the store at a path anew without free pages, while nobody writes there; its size before and after.
+#[pyfunction]
+fn compact_store(py: Python<'_>, path: PathBuf) -> PyResult<(u64, u64)> {
+    detached(py, || Environment::compact(&path))
+}
+
 pub fn export(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_function(wrap_pyfunction!(compact_store, m)?)?;
     m.add_class::<StateImport>()
 }

@@ -3,7 +3,7 @@
 use crate::errors::{Error, Result};
 use crate::store::{Batch, Change, TABLES, Table};
 use heed::types::Bytes;
-use heed::{Database, Env, EnvFlags, EnvOpenOptions, MdbError, PutFlags, RoTxn, WithoutTls};
+use heed::{CompactionOption, Database, Env, EnvFlags, EnvOpenOptions, MdbError, PutFlags, RoTxn, WithoutTls};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -94,6 +94,25 @@ impl Environment {
         let environment = Arc::new(Environment { env, tables, name, lock, writable: false, writes: AtomicU32::new(0) });
         open.insert(path, Arc::downgrade(&environment));
         Ok(environment)
+    }
+
+    /// Write the file anew without the pages that are free, while nobody writes; its size before and after. A crash leaves the
+    /// old file or the new one. Readers that have it open go on with the old one.
+    pub fn compact(path: &Path) -> Result<(u64, u64)> {
+        if !path.join("data.mdb").exists() {
+            return Err(Error::unavailable(format!("store {}: no store here yet", path.display())));
+        }
+        let environment = Environment::open_writer(path, READER_MAP_BYTES)?;
+        let failed = |e: std::io::Error| Error::unavailable(format!("{}: {e}", environment.name));
+        let (file, partial) = (path.join("data.mdb"), path.join("data.mdb.partial"));
+        let before = fs::metadata(&file).map_err(failed)?.len();
+        let copied = environment.env.copy_to_path(&partial, CompactionOption::Enabled);
+        let copy = copied.map_err(|e| describe(&environment.name, e))?;
+        copy.sync_all().map_err(failed)?;
+        let after = copy.metadata().map_err(failed)?.len();
+        fs::rename(&partial, &file).map_err(failed)?;
+        File::open(path).and_then(|folder| folder.sync_all()).map_err(failed)?;
+        Ok((before, after))
     }
 
     pub fn name(&self) -> &str {

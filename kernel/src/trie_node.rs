@@ -93,7 +93,7 @@ impl Reference {
         3 + path.len().div_ceil(2) + self.len as usize + ID_BYTES
     }
 
-    fn as_slice(&self) -> &[u8] {
+    pub fn as_slice(&self) -> &[u8] {
         &self.bytes[..self.len as usize]
     }
 

@@ -66,6 +66,10 @@ impl Past {
         &self.spec
     }
 
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// The newest snapshot. One answer comes from one of them, since the blocks that are not final may be others in the next.
     pub fn now(&self) -> Result<Moment<'_>> {
         Ok(Moment { past: self, snapshot: self.store.snapshot()? })

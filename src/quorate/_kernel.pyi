@@ -255,6 +255,32 @@ class Ledger:
     def view(self) -> View: ...
     def close(self) -> None: ...
 
+def compact_store(path: str) -> tuple[int, int]:
+    """Write the store at a path anew without free pages, while nobody writes there.
+
+    Returns the size of its file before and after. Raises Unavailable while a process writes.
+    """
+
+@final
+class Check:
+    """A check of everything that one moment of a store holds: every hash is computed anew."""
+
+    def range(self) -> tuple[int, int, int, int]:
+        """The latest height, and the first heights whose state, whole block and header are here."""
+
+    def blocks(self, first: int, count: int) -> list[tuple[int, str]]:
+        """(height, what does not fit) of blocks, their receipts and the index."""
+
+    def states(self, count: int) -> tuple[int | None, int, list[tuple[int, str]]]:
+        """Look at `count` more nodes of states: the height that is being walked (None: all is
+        done), how many nodes were looked at in all, and what does not fit.
+        """
+
+    def totals(self) -> tuple[int, int, int, int, int]:
+        """After all else: bytes of nodes that are needed, that are stored, and that are dead and
+        wait; index entries that are needed, and that are stored.
+        """
+
 @final
 class StateImport:
     """A state that is being loaded, piece by piece; nothing of it is seen before `finish`."""
@@ -383,6 +409,9 @@ class View:
         """The first heights whose state, whole block and header are here. Genesis is always whole
         but for its state.
         """
+
+    def check(self) -> Check:
+        """Begin to look at everything that is stored now."""
 
     def export_state(
         self, at: int | bytes, cursor: bytes, limit_bytes: int

@@ -59,6 +59,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "serve": ("chain_files:serve", "Answer JSON-RPC from a store, without a network."),
     },
     "States and stores": {
+        "db": ("db:db", "Check a validator's store, and shrink its file."),
         "snapshot": ("snapshot:snapshot", "Write, verify and load the state of a block."),
     },
     "This program": {
