@@ -67,6 +67,7 @@ def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Probe, and OpenZeppelin's ERC-20 and ERC-721, compiled by solc; once for all workers."""
     node = require_node_package("solc")
     require_node_package("@openzeppelin/contracts")
+    require_node_package("@openzeppelin/contracts-upgradeable")
     place = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         place = place.parent

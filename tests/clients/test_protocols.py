@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from clients.conftest import require_node_package
 from clients.network import Endpoint
 from clients.test_javascript import run_suite
 
@@ -11,4 +12,6 @@ pytestmark = pytest.mark.network
 
 
 def test_openzeppelin_uniswap_and_erc_4337(network: Endpoint, node: str, artefacts: Path) -> None:
+    for package in ("@uniswap/v2-core", "@uniswap/v2-periphery", "@account-abstraction/contracts"):
+        require_node_package(package)
     run_suite("protocols", network, node, artefacts)
