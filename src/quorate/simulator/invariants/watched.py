@@ -33,7 +33,9 @@ def make_watched(watch: Watcher, kind: type[Any]) -> type[Any]:
             valid: bool,
             envelope: Hash = b"",
         ) -> None:
-            watch.on_checked(self.me, envelope, valid)
+            # What is answered of a branch that was cut off meanwhile says nothing of the block.
+            if envelope in self.tree.blocks:
+                watch.on_checked(self.me, envelope, valid)
             super().checked(now, height, payload, valid, envelope)
 
         def sealed(self, now: Nanoseconds, header: bytes, nonce: int) -> None:
