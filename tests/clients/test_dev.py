@@ -80,6 +80,24 @@ def test_commands_of_several_nodes_at_once_all_take_effect(dev: Endpoint) -> Non
     assert ask(dev.http[0], "evm_increaseTime", 0)["result"] == max(before) + 120
 
 
+def test_gas_is_estimated_at_the_time_of_the_next_block(dev: Endpoint) -> None:
+    url, lock = dev.http[0], "0x00000000000000000000000000000000cafe000a"
+    # Reverts before the time in slot 0.
+    ask(url, "anvil_setCode", lock, "0x6000544210600957005b60006000fd")
+    block = ask(url, "eth_getBlockByNumber", "latest", False)["result"]
+    unlock = int(block["timestamp"], 16) + 10**6
+    ask(url, "anvil_setStorageAt", lock, "0x0", hex(unlock))
+    call = {"from": ask(url, "eth_accounts")["result"][0], "to": lock}
+    assert "reverted" in ask(url, "eth_estimateGas", call)["error"]["message"]
+    ask(url, "evm_setNextBlockTimestamp", unlock)
+    assert int(ask(url, "eth_estimateGas", call)["result"], 16) > 21_000
+    assert "error" in ask(url, "eth_call", call, "latest")
+    assert ask(url, "eth_call", call, "pending")["result"] == "0x"
+    transaction = ask(url, "eth_sendTransaction", call)["result"]
+    receipt = ask(url, "eth_getTransactionReceipt", transaction)["result"]
+    assert receipt["status"] == "0x1"
+
+
 def test_web3_reads_the_blocks_of_commands(dev: Endpoint) -> None:
     web3 = Web3(Web3.HTTPProvider(dev.http[1], request_kwargs={"timeout": 30}))
     web3.provider.make_request("anvil_setBalance", [SOMEONE, hex(5)])  # type: ignore[arg-type]

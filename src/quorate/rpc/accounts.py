@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from quorate.base.types import Address
+from quorate.rpc.dev_clock import set_next_time
 from quorate.rpc.dispatch import Kind, Method, optional, required
 from quorate.rpc.encoding import data, quantity, to_hex
 from quorate.rpc.errors import invalid_params
@@ -88,10 +89,13 @@ class Accounts:
 
     def call(self, request: bytes, block: Selector, overrides: bytes | None) -> bytes:
         located = self.store.locate(block)
+        if block == PENDING:
+            overrides = set_next_time(self.store.view, block, overrides)
         return data(self.store.view.call(located, request, overrides, self.settings.gas_cap))
 
     def estimate_gas(self, request: bytes, block: Selector, overrides: bytes | None) -> bytes:
         located = self.store.locate(block)
+        overrides = set_next_time(self.store.view, block, overrides)
         return quantity(
             self.store.view.estimate_gas(located, request, overrides, self.settings.gas_cap)
         )

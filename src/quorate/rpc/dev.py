@@ -9,7 +9,6 @@ blocks are final, or whose validators decide, is refused, with what to do instea
 
 import asyncio
 import os
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from quorate.base.types import Address, Hash
+from quorate.rpc.dev_clock import set_next_time
 from quorate.rpc.dev_parameters import (
     parse_any_number,
     parse_mine,
@@ -346,9 +346,9 @@ class Dev:
 
     async def get_accounts(self) -> bytes:
         """Return whom eth_sendTransaction sends for: nobody, but on networks for development."""
-        view = self.store.view
-        if not view.is_dev:
+        if not self.store.is_dev:
             return b"[]"
+        view = self.store.view
         known = map(bytes.fromhex, ACCOUNTS)
         funded = [account for account in known if view.balance(0, account)]
         listed = dict.fromkeys(funded) | self.impersonated
@@ -421,7 +421,10 @@ class Dev:
         if filled["gas"] is None:
             call = {name: filled[name] for name in CALL_FIELDS if name in filled}
             estimate = view.estimate_gas(
-                LATEST, msgspec.json.encode(call), self.get_overrides(), self.settings.gas_cap
+                LATEST,
+                msgspec.json.encode(call),
+                set_next_time(view, LATEST, None),
+                self.settings.gas_cap,
             )
             filled["gas"] = hex(estimate)
         tip = view.suggest_tip()
@@ -433,23 +436,6 @@ class Dev:
             filled.setdefault("maxFeePerGas", hex(2 * view.next_base_fee() + own))
         filled.setdefault("value", "0x0")
         return filled
-
-    def get_overrides(self) -> bytes | None:
-        """Return the overrides that let an estimate run at the next block's time."""
-        time_of_next = self.get_next_time()
-        if time_of_next is None:
-            return None
-        return msgspec.json.encode([None, {"time": hex(time_of_next)}])
-
-    def get_next_time(self) -> int | None:
-        """Return when the next block would be; None where the chain is not for development."""
-        view = self.store.view
-        if not view.is_dev:
-            return None
-        latest, offset, asked, left, interval = view.dev_clock()
-        if asked:
-            return asked
-        return latest + interval if left and interval else max(latest, int(time.time()) + offset)
 
     # ---- into blocks
 
