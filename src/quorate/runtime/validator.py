@@ -548,6 +548,9 @@ def make_node(
     genesis = plan.read_genesis()
     settings = read_engine_settings(network, engine, genesis if engine.open else b"")
     defaults = NodeSettings()
+    is_dev = is_dev_genesis(genesis)
+    # A revert may bring back any state, and nodes that only an old one had.
+    keeps_all = network.store.archive or is_dev
     rng = Rng(int.from_bytes(os.urandom(8), "big"))
     return ObservedNode(
         host,
@@ -560,12 +563,12 @@ def make_node(
             certify_ms=network.blocks.certify_ms,
             max_payload_bytes=network.blocks.max_bytes,
             max_frame_bytes=network.peers.max_frame_bytes,
-            state_history=0 if network.store.archive else network.store.state_history,
-            block_history=0 if network.store.archive else network.store.block_history,
+            state_history=0 if keeps_all else network.store.state_history,
+            block_history=0 if keeps_all else network.store.block_history,
             # Its clients are answered when an operation is final, and send it again until then.
             forward=network.application == "keyvalue",
             # After a revert the same transaction may come again.
-            seen_transactions=0 if is_dev_genesis(genesis) else defaults.seen_transactions,
+            seen_transactions=0 if is_dev else defaults.seen_transactions,
             # They read what is in memory, so nobody waits for the store.
             commit_ms=COMMIT_MS if network.application == "keyvalue" else 0,
         ),
