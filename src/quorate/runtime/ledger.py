@@ -5,7 +5,7 @@ from typing import Any
 
 from quorate.base.errors import Invalid
 from quorate.ledger.ethereum import open_ethereum
-from quorate.ledger.genesis import compute_network_id
+from quorate.ledger.genesis import compute_network_id, is_dev_genesis
 from quorate.ledger.keyvalue import ETHEREUM, open_keyvalue
 from quorate.runtime.folder import make_private
 from quorate.runtime.validator import Opened, Plan
@@ -45,7 +45,8 @@ def open_ledger(plan: Plan) -> Opened:
         allow_unprotected=limits.allow_unprotected,
     )
     network_id = compute_network_id(genesis, ledger.genesis)
-    return Opened(ledger, ledger.pool, ledger.ledger.close, network_id)
+    is_dev = is_dev_genesis(genesis)
+    return Opened(ledger, ledger.pool, ledger.ledger.close, network_id, is_dev)
 
 
 def check_genesis(plan: Plan, genesis: bytes) -> None:

@@ -27,7 +27,6 @@ from quorate.consensus import ENGINES, Engine
 from quorate.consensus.keys import SecpKeys
 from quorate.consensus.replica import Timer
 from quorate.ledger.application import Application, Executed
-from quorate.ledger.genesis import is_dev_genesis
 from quorate.node.contacts import Open
 from quorate.node.node import Node
 from quorate.node.settings import Settings as NodeSettings
@@ -73,6 +72,8 @@ class Opened(Struct):
     close: Callable[[], None]
     network_id: Hash
     """Peers with another one are refused: it covers all that members must have in common."""
+    is_dev: bool = False
+    """Whether the chain is one for development."""
 
 
 OpenApplication = Callable[["Plan"], Opened]
@@ -171,9 +172,7 @@ class Validator:
         engine = get_engine(network)
         self.doorway = Doorway(folder.path / PEER_FILE, log) if engine.open else None
         self.names = get_names(network, engine)
-        self.node = make_node(
-            plan, engine, self.host, keys, self.application, self.make_open(identity)
-        )
+        self.node = make_node(plan, engine, self.host, keys, self.opened, self.make_open(identity))
         self.node.on_block = self.on_block
         self.host.attach(self.node)
         self.transport = self.make_transport(identity)
@@ -260,7 +259,7 @@ class Validator:
         caution = ENGINES[self.plan.network.engine].caution
         if caution:
             self.log("warning", caution)
-        if is_dev_genesis(self.plan.read_genesis()):
+        if self.opened.is_dev:
             self.log("warning", "development chain: anybody may change its state and time")
         self.log(
             "info",
@@ -540,15 +539,13 @@ def make_node(
     engine: Engine,
     host: Host,
     keys: SecpKeys,
-    application: Application,
+    opened: Opened,
     open: Open | None,
 ) -> ObservedNode:
     """Return the node with its engine. Raises Invalid for wrong settings of the engine."""
     network = plan.network
-    genesis = plan.read_genesis()
-    settings = read_engine_settings(network, engine, genesis if engine.open else b"")
-    defaults = NodeSettings()
-    is_dev = is_dev_genesis(genesis)
+    settings = read_engine_settings(network, engine, plan.read_genesis() if engine.open else b"")
+    application, is_dev, defaults = opened.application, opened.is_dev, NodeSettings()
     # A revert may bring back any state, and nodes that only an old one had.
     keeps_all = network.store.archive or is_dev
     rng = Rng(int.from_bytes(os.urandom(8), "big"))
