@@ -6,6 +6,7 @@ pass is named in `OMITTED`, with its reason.
 """
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -145,6 +146,20 @@ def omitted(request: pytest.FixtureRequest) -> None:
     reason = OMITTED.get(name) or OMITTED.get(name.replace("test_async_", "test_", 1))
     if reason is not None and "QUORATE_TEST_ALL" not in os.environ:
         pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def fresh(request: pytest.FixtureRequest, omitted: None) -> None:
+    """Tests of the pending block expect that it does not become final while they look, so they
+    begin when a block has just come.
+    """
+    if "pending" not in request.node.name:
+        return
+    w3: Web3 = request.getfixturevalue("w3")
+    height, deadline = w3.eth.block_number, time.monotonic() + 20
+    while w3.eth.block_number == height:
+        assert time.monotonic() < deadline, "no block comes"
+        time.sleep(0.005)
 
 
 # ---- what is asked, and by whom

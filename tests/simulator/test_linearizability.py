@@ -127,7 +127,7 @@ def test_verdict_is_that_of_trying_every_order(kind: str) -> None:
 
     judge()
     # Neither verdict is the only one that was tried.
-    assert min(seen.values()) > 20, seen
+    assert min(seen.values()) >= 5, seen
 
 
 def end_of(operation: Operation | None) -> int:

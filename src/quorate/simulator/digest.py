@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from quorate.base.native import mypyc_attr
 from quorate.base.types import Nanoseconds
 
 __all__ = [
@@ -45,6 +46,7 @@ Entry: TypeAlias = tuple[Nanoseconds, int, int, int, bytes]
 _ENCODER = msgspec.msgpack.Encoder()
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Digest:
     """A rolling digest of events, in the order in which they were put into `entries`.
 
