@@ -9,6 +9,12 @@ from simulator.networks import make_plan
 SEEDS = 200
 
 
+def test_removed_member_with_the_longest_log_ends_the_election() -> None:
+    """Seed 3900005: whoever lacked its entry needed its vote, and it stood itself no more."""
+    outcome = run(make_plan(3900005, "default", count=4, engine="raft"))
+    assert outcome.verdict == "true", outcome.findings
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
 def test_default_faults_break_nothing(count: int) -> None:
     for seed in range(8):

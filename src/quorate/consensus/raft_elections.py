@@ -119,7 +119,7 @@ class Elections(Replica):
         self.wanted, self.successor = 0, None
         for kind in ("heartbeat", "quorum", "successor"):
             self.cancel_timer(kind)
-        if any(self.me in members.powers for members in self.get_sets()):
+        if self.may_be_needed():
             wait = self.settings.election_ms * MILLISECOND
             self.set_timer(now, "election", wait + self.rng.below(wait))
         else:
@@ -136,6 +136,15 @@ class Elections(Replica):
         """Return the sets whose majorities count for a log that ends where this one does."""
         height = self.log.last_height
         return [self.sets[h] for h in (height, height + 1) if h in self.sets]
+
+    def may_be_needed(self) -> bool:
+        """Whether somebody may need this member's vote: whose log ends like this one's, or a height
+        earlier. Whom it refuses by 5.4.1 depends on it to stand itself, though it decides nothing
+        any more (section 6: a leader that is not part of the new configuration).
+        """
+        height = self.log.last_height
+        heights = (height - 1, height, height + 1)
+        return any(h in self.sets and self.me in self.sets[h].powers for h in heights)
 
     def is_chosen(self, holders: dict[Address, None], height: Height) -> bool:
         """Whether these are majorities of both sets that decide at a height."""
