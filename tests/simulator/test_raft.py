@@ -44,6 +44,7 @@ def test_items_that_only_the_leader_is_told_become_final() -> None:
         ("r5-half", 2, {"commitment", "agreement", "election safety"}),
         ("r13-nack", 3, {"commitment", "agreement"}),
         ("raft-early-ack", 3, {"write first"}),
+        ("raft-own-count", 3, {"commitment"}),
     ],
 )
 def test_bug_is_found(bug: str, count: int, properties: set[str]) -> None:

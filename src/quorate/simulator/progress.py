@@ -141,12 +141,16 @@ def compute_budget(world: "World") -> Nanoseconds | None:
     return max(plan.patience_ms * MS, SETTLE_NS + budget + pauses)
 
 
-def judge_progress(world: "World", clients: "Clients") -> None:
-    """What is submitted now must become final everywhere; whoever still waits must be answered."""
+def judge_progress(
+    world: "World", clients: "Clients", machines: "list[Machine] | None" = None
+) -> None:
+    """What is submitted now must become final everywhere, or on these machines; whoever still waits
+    must be answered.
+    """
     clients.insist()
     heights = [get_height(world, i) for i in range(len(world.machines))]
     target = max(heights) + 1
-    live = [m for m in world.machines if m.is_honest and not m.refused]
+    live = machines or [m for m in world.machines if m.is_honest and not m.refused]
     seen = -1
     # A traitor may fill pools for ever; requests of clients must be answered all the same.
     pools = all(m.is_honest for m in world.machines)

@@ -15,6 +15,7 @@ from quorate.simulator.knobs import turn_knobs
 from quorate.simulator.nemesis import Nemesis
 from quorate.simulator.plan import MS, Plan
 from quorate.simulator.progress import get_height, judge_progress
+from quorate.simulator.steadiness import judge_steadiness
 from quorate.simulator.tape import Tape
 from quorate.simulator.timing import ENGINES, compute_tolerated, judge_claims
 from quorate.simulator.tracer import Tracer
@@ -58,15 +59,29 @@ def run_world(world: World) -> None:
         alive = budget.has_live_core()
         if not alive:
             world.count("runs without a live core")
-        finish(world, faults, clients, progress=alive and not plan.profile.unbounded)
+        progress = alive and not plan.profile.unbounded
+        finish(world, faults, clients, progress=progress, budget=budget)
 
 
-def finish(world: World, faults: Faults, clients: Clients | None = None, *, progress: bool) -> None:
-    """End all faults, then judge: progress if it may be, and what stores and clients hold."""
+def finish(
+    world: World,
+    faults: Faults,
+    clients: Clients | None = None,
+    *,
+    progress: bool,
+    budget: Budget | None = None,
+) -> None:
+    """End all faults, then judge: progress if it may be, with a budget also while something small
+    is broken that the profile has, and what stores and clients hold.
+    """
     heal(world, faults)
     if progress and not world.beyond and "termination" not in get_unjudged(world.plan):
         await_synchrony(world)
-        judge_progress(world, clients or Clients(world, 0))
+        clients = clients or Clients(world, 0)
+        judge_progress(world, clients)
+        may_break = world.plan.profile.one_way and world.plan.timing is None
+        if budget is not None and may_break and not world.findings and not world.beyond:
+            judge_steadiness(world, faults, budget, clients)
     if not world.has_failed() and not world.beyond:
         judge_identity(world)
     for judge in world.on_end:

@@ -69,3 +69,25 @@ def test_what_is_acknowledged_is_what_the_leader_has() -> None:
         rules.judge_appended(A, Appended(4, True, 1))
         assert len(found) == count
         assert all("whose leader has one of term 4 there" in text for text in found)
+
+
+def test_a_leader_counts_for_what_it_has_kept_itself() -> None:
+    rules, found = watch(B)
+    rules.judge_append(A, Append(2, 1, 2, [], 1))
+    assert "calls entry 1 of term 2 committed, which power 1 of 3" in found[0]
+    # Others may be a majority without it.
+    rules, found = watch(B, C)
+    rules.judge_append(A, Append(2, 1, 2, [], 1))
+    assert found == []
+
+
+def test_what_is_committed_is_not_replaced() -> None:
+    rules, found = watch(A, B)
+    rules.judge_append(A, Append(2, 1, 2, [], 1))
+    rules.keep(B, [Written(0, [Entry(3, 1, 0, b"", b"")])])
+    assert found == ["commitment: gives up entry 1, which is committed"]
+    # The same once more is no loss.
+    rules, found = watch(A, B)
+    rules.judge_append(A, Append(2, 1, 2, [], 1))
+    rules.keep(B, [Written(0, [Entry(2, 1, 1, b"envelope", b"payload")])])
+    assert found == []

@@ -21,7 +21,7 @@ from quorate.consensus.raft_types import (
     Written,
     has_majority,
 )
-from quorate.consensus.replica import Base, Keys, Persist, Send
+from quorate.consensus.replica import Base, Checkpoint, Keys, Persist, Send, SetTimer
 from quorate.simulator.bugs import Bug, register, replace_replica
 from quorate.simulator.reads import LINEARIZABLE
 
@@ -209,10 +209,34 @@ class AcknowledgesEarly(Raft):
 
 
 class CommitsAlone(Raft):
-    """A leader counts itself before its own entry is durable."""
+    """A leader counts itself before its own entry is durable, which it writes while it waits for
+    the others: with its next heartbeat. (Written at once, nothing that the leader says could come
+    before it, by the order of effects.)
+    """
+
+    def __init__(self, keys: Keys, chain: Hash, rng: Rng, settings: Settings | None = None) -> None:
+        super().__init__(keys, chain, rng, settings)
+        self.unwritten: list[Any] = []
 
     def get_holders(self, index: int) -> dict[Address, None]:
         return {**super().get_holders(index), self.me: None}
+
+    def take(self) -> list[Any]:
+        effects = super().take()
+        if self.role != "leader" or any(self.has_to_follow(e) for e in effects):
+            effects, self.unwritten = [*self.unwritten, *effects], []
+            return effects
+        own = [e for e in effects if type(e) is Persist]
+        self.unwritten += own
+        return [e for e in effects if e not in own]
+
+    def has_to_follow(self, effect: Any) -> bool:
+        """Whether an effect is one that the leader writes its own entries before."""
+        if type(effect) is SetTimer:
+            return effect.timer.kind == "heartbeat"
+        return type(effect) is Checkpoint or (
+            type(effect) is Persist and not isinstance(effect.record, Written)
+        )
 
 
 class ForgetsSuffix(Raft):

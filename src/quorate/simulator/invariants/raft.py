@@ -40,18 +40,39 @@ NOBODY = bytes(20)
 class Durable:
     """What is durable of one member: its votes and its log, as index -> term."""
 
-    __slots__ = ("base", "log", "term", "votes")
+    __slots__ = ("base", "last", "log", "term", "votes")
 
     def __init__(self) -> None:
         self.term = 0
         """The last one that it wrote down."""
         self.votes: dict[int, Address] = {}
         self.log: dict[int, int] = {}
+        self.last = 0
+        """The highest index of the log."""
         self.base = 0
         """Everything up to here was learned to be decided."""
 
     def has(self, index: int, term: int) -> bool:
         return index <= self.base or self.log.get(index) == term
+
+    def put(self, entry: Entry) -> None:
+        self.log[entry.index] = entry.term
+        self.last = max(self.last, entry.index)
+
+    def truncate(self, index: int, gone: dict[int, int]) -> None:
+        """Forget what follows an index, and note in `gone` what that was at first."""
+        for at in range(index + 1, self.last + 1):
+            term = self.log.pop(at, None)
+            if term is not None:
+                gone.setdefault(at, term)
+        self.last = min(self.last, index)
+
+    def clear(self, gone: dict[int, int]) -> None:
+        """Forget all of the log, likewise."""
+        self.log, old = {}, self.log
+        self.last = 0
+        for index, term in old.items():
+            gone.setdefault(index, term)
 
 
 class RaftRules:
@@ -102,26 +123,25 @@ class RaftRules:
         `cut` they replace all that it had written about what lies above its store.
         """
         kept = self.get(who)
-        before = dict(kept.log)
+        gone: dict[int, int] = {}
         if cut:
-            kept.log = {index: term for index, term in kept.log.items() if index <= kept.base}
+            kept.truncate(kept.base, gone)
         for record in records:
             if isinstance(record, Ballot):
                 self.keep_ballot(who, kept, record)
             elif isinstance(record, Written):
-                for index in [index for index in kept.log if index > record.prev_index]:
-                    del kept.log[index]
+                kept.truncate(record.prev_index, gone)
                 for entry in record.entries:
-                    kept.log[entry.index] = entry.term
+                    kept.put(entry)
                     self.match(who, entry)
             elif isinstance(record, (Learned, Based)):
                 certificate = decode_certificate(record.certificate)
                 if kept.log.get(certificate.index) != certificate.envelope.round:
-                    kept.log = {}
+                    kept.clear(gone)
                 kept.base = max(kept.base, certificate.index)
         if start:
             return
-        for index, term in before.items():
+        for index, term in gone.items():
             # The same entries may have been written once more, when a journal was cut.
             if self.committed.get(index) == term and not kept.has(index, term):
                 self.report("commitment", f"gives up entry {index}, which is committed", who)
@@ -130,7 +150,7 @@ class RaftRules:
         """A member starts from a store that holds everything up to here."""
         kept, known = self.get(who), decode_certificate(certificate)
         if kept.log.get(known.index, known.envelope.round) != known.envelope.round:
-            kept.log = {}
+            kept.clear({})
         kept.base = max(kept.base, known.index)
 
     def keep_ballot(self, who: Address, kept: Durable, record: Ballot) -> None:
@@ -194,6 +214,9 @@ class RaftRules:
             self.report("commitment", f"{text}, expected one of that term", who)
         while index > 0 and index not in self.committed:
             term = kept.log.get(index)
+            if term is None and index > kept.base:
+                # It leads, so what it has not kept yet is of its own term.
+                term = in_term
             known = None if term is None else self.entries.get((index, term))
             if term is None or known is None:
                 # Below what this member has in its log: decided before it led.

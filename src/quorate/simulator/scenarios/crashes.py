@@ -14,11 +14,11 @@ from quorate.simulator.plan import MS, SECOND
 from quorate.simulator.reads import LINEARIZABLE, LinearReads
 from quorate.simulator.scenarios.registry import scenario
 from quorate.simulator.scenarios.stage import Play, Stage
+from quorate.simulator.steadiness import STEADY
 from quorate.simulator.timing import PartiallySynchronous
 from quorate.simulator.verdict import Outcome
 
 PARTIAL = PartiallySynchronous(delta_ns=50 * MS, gst_ns=60 * SECOND)
-STEADY = "a leader that others hear stays"
 QUICK = {"heartbeat_ms": 40, "election_ms": 400}
 
 
