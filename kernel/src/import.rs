@@ -5,12 +5,12 @@
 //! attestations of a beacon chain are looked at, so a file of blocks is worth as much as the hash of its last one.
 
 use crate::block::Head;
+use crate::chain::Core;
 use crate::errors::{Error, Result};
 use crate::evm::{BlockContext, Executor, Overlay, next_base_fee, seal};
 use crate::genesis::{ChainSpec, MAX_GAS_LIMIT, MIN_GAS_LIMIT};
 use crate::rules::{Fork, Schedule};
 use crate::transaction::{Senders, Transaction};
-use crate::tree::Core;
 use crate::types::{Chain as _, Included, Outcome, Parent, StateChanges, StateRead};
 use alloy_consensus::constants::EMPTY_OMMER_ROOT_HASH;
 use alloy_consensus::{Eip658Value, Header, Transaction as _};

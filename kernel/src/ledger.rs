@@ -1,10 +1,10 @@
 //! The writer's side of a store as Python sees it: `Ledger` and `Block`.
 
 use crate::block::Head;
+use crate::chain::Core;
 use crate::errors::{Error, Result, fixed};
 use crate::import;
 use crate::store::Store;
-use crate::tree::Core;
 use crate::types::{Chain, StateRead};
 use crate::view::{At, View};
 use alloy_primitives::{Address, B256, Bytes, U256};

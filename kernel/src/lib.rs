@@ -7,6 +7,7 @@ mod addresses;
 mod appearances;
 mod block;
 mod call;
+mod chain;
 mod check;
 mod codec;
 mod crypto;

@@ -1,6 +1,7 @@
 //! Pruning, exporting and importing states, and what is kept, as Python sees them.
 
 use crate::block;
+use crate::chain::Core;
 use crate::check::Check;
 use crate::errors::{Error, Result};
 use crate::history::{History, prune, pruned};
@@ -8,7 +9,6 @@ use crate::ledger::{Ledger, detached, hash_argument};
 use crate::portable::{Loading, NOTE, batch_install, export as export_piece, read_heads};
 use crate::store::Table;
 use crate::store_lmdb::Environment;
-use crate::tree::Core;
 use crate::view::{At, View};
 use alloy_primitives::Bytes;
 use parking_lot::Mutex;
