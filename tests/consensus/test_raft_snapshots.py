@@ -1,6 +1,7 @@
 """A log that begins anew at a height whose state the application has taken over."""
 
 import pytest
+from msgspec.structs import replace
 
 from consensus.raft_member import (
     CHAIN,
@@ -34,7 +35,7 @@ from quorate.consensus.raft_types import (
     Written,
     encode_certificate,
 )
-from quorate.consensus.replica import Base, Checkpoint, Record
+from quorate.consensus.replica import Base, Checkpoint, Record, StateClaim
 from quorate.crypto.hashes import hash_payload, keccak256
 from quorate.simulator.keys import SimulatedKeys
 
@@ -59,17 +60,16 @@ def restart(*journal: Record) -> Raft:
 
 
 def judge(raft: Raft, **changes: object) -> str:
-    given = {
-        "sender": B,
-        "height": 7,
-        "envelope": keccak256(LOWER),
-        "certificate": certify(LOWER),
-        "next_certificate": certify(UPPER, 10),
-        "payload": hash_payload(PAYLOAD),
-        "members": [MEMBERS] * 3,
-        **changes,
-    }
-    return raft.find_state_fault(**given)  # type: ignore[arg-type]
+    claim = StateClaim(
+        B,
+        7,
+        keccak256(LOWER),
+        certify(LOWER),
+        certify(UPPER, 10),
+        hash_payload(PAYLOAD),
+        [MEMBERS] * 3,
+    )
+    return raft.find_state_fault(replace(claim, **changes))
 
 
 @pytest.mark.parametrize(

@@ -250,6 +250,23 @@ class Base(Value, frozen=True, gc=False):
     own_members: list[Member] = []
 
 
+class StateClaim(Value, frozen=True, gc=False):
+    """What a peer says of the state after a height, and why it is to be believed.
+
+    `envelope` is the hash of the envelope that `certificate` is said to be about. `payload` is that
+    of the payload of the height after it, which names its block, and which `next_certificate` is
+    about; `members` agree on the height itself and the two next.
+    """
+
+    sender: Address
+    height: Height
+    envelope: Hash
+    certificate: bytes
+    next_certificate: bytes
+    payload: Hash
+    members: list[list[Member]]
+
+
 class Situation(Value, frozen=True, gc=False):
     """What `status`, `why-stalled` and metrics show of a replica, in plain words or numbers.
 

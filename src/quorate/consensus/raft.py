@@ -40,7 +40,7 @@ What goes beyond the paper, and deviations:
   finished heights as `Decision`, which a member's word suffices for, or state sync the state at a
   height (`raft_snapshots`). Either becomes the base of its log.
 * Only power counts, not heads; with equal powers that is the paper's majority.
-* Reads without the log are in `raft_reads`.
+* Reads without the log are in `raft_reads`, what a follower does with entries in `raft_followers`.
 * A leader hands over by TimeoutNow (T3.10) when it is asked to, and when it is voted out once that
   is decided.
 """
@@ -48,19 +48,17 @@ What goes beyond the paper, and deviations:
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
-from quorate.base.errors import Corrupt, Invalid
+from quorate.base.errors import Corrupt
 from quorate.base.native import mypyc_attr
 from quorate.base.types import Address, Hash, Height, Member, Nanoseconds
 from quorate.consensus.certificate import (
     Envelope,
-    decode_envelope,
     encode_envelope,
-    verify_payloads,
 )
 from quorate.consensus.raft_elections import Progress
+from quorate.consensus.raft_followers import Followers
 from quorate.consensus.raft_log import Log
 from quorate.consensus.raft_situation import describe_situation
-from quorate.consensus.raft_snapshots import Snapshots
 from quorate.consensus.raft_types import (
     ENGINE,
     MAX_ENTRIES,
@@ -69,7 +67,6 @@ from quorate.consensus.raft_types import (
     Appended,
     Ballot,
     Based,
-    Certificate,
     Commit,
     Confirm,
     Confirmed,
@@ -82,14 +79,11 @@ from quorate.consensus.raft_types import (
     VoteReply,
     Written,
     decode_certificate,
-    encode_certificate,
 )
 from quorate.consensus.replica import (
     NOTHING,
     Base,
     Decision,
-    Deliver,
-    Head,
     Message,
     Persist,
     Record,
@@ -98,7 +92,7 @@ from quorate.consensus.replica import (
     Timer,
     Want,
 )
-from quorate.crypto.hashes import hash_payload, keccak256
+from quorate.crypto.hashes import hash_payload
 
 MAX_DOUBLINGS = 6
 """Of the pause before entries are sent again that were not acknowledged."""
@@ -107,7 +101,7 @@ BYTES_PER_MS = 1000
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Raft(Snapshots):
+class Raft(Followers):
     """One member, or a follower that waits to become one."""
 
     __slots__ = ()
@@ -436,148 +430,6 @@ class Raft(Snapshots):
         self.leader = None
         self.rest(now)
 
-    # ---- followers
-
-    def on_append(self, now: Nanoseconds, sender: Address, m: Append) -> None:
-        """F2, AppendEntries."""
-        if sender != self.leader and self.is_stranger(sender, max(m.prev_index, m.commit)):
-            return
-        if m.term < self.term:
-            self.out.append(Send(sender, Appended(self.term, False, 0)))  # rule 1
-            return
-        self.observe(now, m.term)
-        if self.role == "leader":
-            self.drop("two leaders in a term")
-            return
-        self.hear(now, sender)
-        log, previous, entries = self.log, m.prev_index, m.entries
-        if any(e.index != previous + 1 + i or e.term > m.term for i, e in enumerate(entries)):
-            self.drop("entries")
-            return
-        if previous < log.base_index:
-            # Everything up to the base is decided, so it is the same.
-            entries = entries[log.base_index - previous :]
-            previous = log.base_index
-        elif log.get_term(previous) != m.prev_term:  # rule 2
-            following = log.last_index
-            if previous <= following:
-                following = max(log.find_first(previous) - 1, log.base_index)
-            self.out.append(Send(sender, Appended(self.term, False, following)))
-            return
-        if not are_sound(entries, log.get_height(previous)):
-            self.drop("entries")
-            return
-        if not self.write(entries):
-            return
-        matching = previous + len(entries)
-        self.matched = max(self.matched, matching)
-        self.out.append(Send(sender, Appended(self.term, True, matching)))
-        self.foresee(entries)
-        self.commit_to(min(m.commit, matching), {sender: None, self.me: None})  # rule 5
-
-    def on_commit(self, now: Nanoseconds, sender: Address, m: Commit) -> None:
-        """F2, AppendEntries rule 5, of entries that were compared before."""
-        if m.term != self.term or sender != self.leader or self.role == "leader":
-            self.drop("stale commit")
-            return
-        self.commit_to(min(m.commit, self.matched), {sender: None, self.me: None})
-
-    def write(self, entries: list[Entry]) -> bool:
-        """Rules 3 and 4: what contradicts the leader goes, what is new is kept. Whether it could
-        be: nothing that is committed is ever given up.
-        """
-        log = self.log
-        for i, entry in enumerate(entries):
-            known = log.get_term(entry.index)
-            if known == entry.term:
-                continue
-            if known is not None:
-                if entry.index <= self.commit:
-                    self.drop("contradicts what is committed")
-                    return False
-                log.truncate(entry.index - 1)
-            fresh = entries[i:]
-            log.append(fresh)
-            self.out.append(Persist(Written(entry.index - 1, fresh)))
-            break
-        return True
-
-    def foresee(self, entries: list[Entry]) -> None:
-        """Let the application execute ahead what will probably be committed, once the leader has
-        its answer.
-        """
-        for entry in entries:
-            if entry.envelope and entry.height > self.height:
-                parent = decode_envelope(entry.envelope).parent
-                value = keccak256(entry.envelope)
-                self.out.append(Head(entry.height, entry.payload, value, parent))
-
-    def commit_to(self, index: int, holders: dict[Address, None] | None) -> None:
-        """Deliver payloads up to an index of the log, which are committed."""
-        for at in range(self.commit + 1, min(index, self.log.last_index) + 1):
-            entry = self.log.get(at)
-            assert entry is not None
-            self.commit = at
-            if not entry.envelope or entry.height <= self.height:
-                continue
-            certificate = encode_certificate(
-                Certificate(
-                    decode_envelope(entry.envelope),
-                    self.term,
-                    entry.index,
-                    sorted(holders if holders is not None else {self.me: None}),
-                )
-            )
-            self.deliver(entry.height, [entry.payload], keccak256(entry.envelope), certificate)
-
-    def deliver(
-        self, height: Height, payloads: list[bytes], value: Hash, certificate: bytes
-    ) -> None:
-        self.height, self.parent = height, value
-        self.heights_since_checkpoint += 1
-        self.bytes_since_checkpoint += sum(map(len, payloads))
-        self.out.append(Deliver(height, payloads, value, certificate))
-
-    def on_decision(self, now: Nanoseconds, sender: Address, m: Decision) -> None:
-        """A finished height from a member, whose word suffices."""
-        members = self.sets.get(m.height)
-        if m.height != self.height + 1 or members is None:
-            self.drop("stale" if m.height <= self.height else "ahead")
-            return
-        if not any(sender in known.powers for known in self.sets.values()):
-            self.drop("stranger")
-            return
-        try:
-            certificate = decode_certificate(m.certificate)
-            envelope = certificate.envelope
-            if (envelope.engine, envelope.height, envelope.parent, envelope.members) != (
-                ENGINE,
-                m.height,
-                self.parent,
-                members.hash,
-            ):
-                raise Invalid(f"decision: no successor at height {m.height}")
-            verify_payloads(envelope, m.payloads)
-        except Invalid:
-            self.drop("decision")
-            return
-        if self.log.get_term(certificate.index) == envelope.round:
-            self.commit_to(certificate.index, dict.fromkeys(certificate.holders))
-            return
-        if self.role == "leader":
-            # Somebody else leads in a later term, or this could not have been decided without us.
-            self.leader = None
-            self.rest(now)
-        self.out.append(Persist(Learned(m.height, m.payloads, m.certificate)))
-        self.take_up(m.height, m.payloads, m.certificate)
-
-    def take_up(self, height: Height, payloads: list[bytes], certificate: bytes) -> None:
-        """Make a decided height the base of the log, and deliver it."""
-        known = decode_certificate(certificate)
-        self.log.rebase(known.index, known.envelope.round, height)
-        self.commit = max(self.commit, known.index)
-        self.deliver(height, payloads, keccak256(encode_envelope(known.envelope)), certificate)
-
     # ---- memory
 
     def checkpoint(self, height: Height) -> None:
@@ -630,23 +482,3 @@ def get_shown(m: Append) -> Height:
 
 
 Raft.SHOWN = {Append: get_shown}
-
-
-def are_sound(entries: list[Entry], height: Height) -> bool:
-    """Whether entries can follow one whose height is `height`: heights count payloads, and each
-    envelope is one of this engine around the payload beside it.
-    """
-    for entry in entries:
-        height += bool(entry.envelope)
-        if entry.height != height or (entry.payload and not entry.envelope):
-            return False
-        if not entry.envelope:
-            continue
-        try:
-            envelope = decode_envelope(entry.envelope)
-        except Invalid:
-            return False
-        found = (envelope.engine, envelope.height, envelope.round, envelope.payload)
-        if found != (ENGINE, height, entry.term, hash_payload(entry.payload)):
-            return False
-    return True

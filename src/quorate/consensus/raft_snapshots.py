@@ -10,12 +10,11 @@ The state is durable before the log moves. A crash between the two leaves record
 that end below the new base, or that contradict it; `Log.restore` knows them.
 """
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 from quorate.base.errors import Invalid
 from quorate.base.native import mypyc_attr
-from quorate.base.types import Address, Hash, Height, Member, Nanoseconds
+from quorate.base.types import Height, Nanoseconds
 from quorate.consensus.certificate import encode_envelope
 from quorate.consensus.membership import ValidatorSet
 from quorate.consensus.raft_reads import Reads
@@ -26,7 +25,7 @@ from quorate.consensus.raft_types import (
     Written,
     decode_certificate,
 )
-from quorate.consensus.replica import Base, Checkpoint, Persist, Record
+from quorate.consensus.replica import Base, Checkpoint, Persist, Record, StateClaim
 from quorate.crypto.hashes import keccak256
 
 
@@ -38,23 +37,15 @@ class Snapshots(Reads):
 
     TAKES_STATE: ClassVar[bool] = True
 
-    def find_state_fault(
-        self,
-        sender: Address,
-        height: Height,
-        envelope: Hash,
-        certificate: bytes,
-        next_certificate: bytes,
-        payload: Hash,
-        members: Sequence[Sequence[Member]],
-    ) -> str:
+    def find_state_fault(self, claim: StateClaim) -> str:
         """A member's word suffices; all else is compared so that what is damaged is noticed."""
-        if not any(sender in known.powers for known in self.sets.values()):
+        height, envelope = claim.height, claim.envelope
+        if not any(claim.sender in known.powers for known in self.sets.values()):
             return "offered by a stranger"
         try:
-            lower = decode_certificate(certificate).envelope
-            upper = decode_certificate(next_certificate).envelope
-            own, following, last = (ValidatorSet(known).hash for known in members)
+            lower = decode_certificate(claim.certificate).envelope
+            upper = decode_certificate(claim.next_certificate).envelope
+            own, following, last = (ValidatorSet(known).hash for known in claim.members)
         except (Invalid, ValueError) as error:
             return str(error)
         found = (lower.engine, lower.height, lower.members, lower.next_members)
@@ -65,7 +56,7 @@ class Snapshots(Reads):
         found = (upper.engine, upper.height, upper.members, upper.next_members)
         if found != (ENGINE, height + 1, following, last) or upper.parent != envelope:
             return f"the certificate after it does not follow height {height}"
-        return "" if upper.payload == payload else "the payload after it is another one"
+        return "" if upper.payload == claim.payload else "the payload after it is another one"
 
     def install(self, now: Nanoseconds, base: Base) -> None:
         """Figure 13, InstallSnapshot, rules 5 to 8."""

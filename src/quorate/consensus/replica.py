@@ -34,7 +34,7 @@ The sets of inputs and effects are closed; the effects are in `effects`, and re-
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from quorate.base.native import mypyc_attr
@@ -68,6 +68,7 @@ from quorate.consensus.effects import (
     SetTimer,
     SignatureBytes,
     Situation,
+    StateClaim,
     Timer,
     Value,
     Want,
@@ -104,6 +105,7 @@ __all__ = [
     "SetTimer",
     "SignatureBytes",
     "Situation",
+    "StateClaim",
     "Timer",
     "Value",
     "Want",
@@ -206,22 +208,8 @@ class Replica(ABC):
         """
         self.out.append(Readable(number, -1))
 
-    def find_state_fault(
-        self,
-        sender: Address,
-        height: Height,
-        envelope: Hash,
-        certificate: bytes,
-        next_certificate: bytes,
-        payload: Hash,
-        members: Sequence[Sequence[Member]],
-    ) -> str:
-        """Say why the state after a height cannot be taken over from a peer, or "".
-
-        `envelope` is the hash of the envelope that `certificate` is said to be about. `payload` is
-        that of the payload of the height after it, which names its block, and which
-        `next_certificate` is about; `members` agree on the height itself and the two next.
-        """
+    def find_state_fault(self, claim: StateClaim) -> str:
+        """Say why a state cannot be taken over from a peer, or ""."""
         return "this engine takes over no state: what vouches for members who came since is missing"
 
     def install(self, now: Nanoseconds, base: Base) -> None:

@@ -17,7 +17,7 @@ from typing import Final
 
 from quorate.base.errors import Invalid
 from quorate.base.types import Address, Height, Nanoseconds
-from quorate.consensus.replica import Timer
+from quorate.consensus.replica import StateClaim, Timer
 from quorate.crypto.hashes import HEAD_BYTES, keccak256
 from quorate.ledger.application import Application, Executed, Snapshot
 from quorate.ledger.payload import parse_head
@@ -181,9 +181,10 @@ class StateSync:
         if block != m.block:
             return f"block 0x{m.block.hex()}, and the next payload follows 0x{block.hex()}"
         payload = keccak256(m.head + m.body)
-        return self.interpreter.replica.find_state_fault(
+        claim = StateClaim(
             peer, m.height, m.envelope, m.certificate, m.next_certificate, payload, m.members
         )
+        return self.interpreter.replica.find_state_fault(claim)
 
     def choose(self, peer: Peer, m: State) -> None:
         """Begin with a snapshot, or go on with it."""
