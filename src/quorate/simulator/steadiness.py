@@ -18,7 +18,7 @@ from quorate.base.types import Nanoseconds
 from quorate.consensus import ENGINES
 from quorate.simulator.budget import Budget
 from quorate.simulator.faults import Faults
-from quorate.simulator.plan import MS, SECOND
+from quorate.simulator.plan import MS
 from quorate.simulator.progress import judge_progress
 
 if TYPE_CHECKING:
@@ -40,7 +40,9 @@ WINDOW_TIMEOUTS: Final = 4
 misses it stands.
 """
 WINDOWS: Final = 8
-"""In each of so many windows a new term has to begin before leaders are said not to stay."""
+"""In each of so many windows a new term has to begin before leaders are said not to stay, where the
+leader itself is not sure of a quorum that it hears and is heard by; elsewhere one is enough.
+"""
 
 
 def judge_steadiness(world: "World", faults: Faults, budget: Budget, clients: "Clients") -> None:
@@ -50,7 +52,7 @@ def judge_steadiness(world: "World", faults: Faults, budget: Budget, clients: "C
     kind = KINDS[stream.choose(len(KINDS))]
     struck, who, step = (stream.choose(n) for n in (4, len(world.machines), len(world.machines)))
     live = [m for m in world.machines if m.is_honest and m.node is not None]
-    leader = next((m for m in live if m.node is not None and m.node.leads()), None)
+    leader = find_leader(live)
     if not kind or not window_ns or leader is None:
         return
     # The leader's own links matter most.
@@ -72,9 +74,17 @@ def judge_steadiness(world: "World", faults: Faults, budget: Budget, clients: "C
     well = [m for m in live if m not in spared]
     judge_progress(world, clients, well)
     if not world.findings:
-        watch_terms(world, well, kind, window_ns)
+        lost = dict(ends)
+        leader = find_leader(well)
+        heard = [m for m in well if leader is not None and m is not lost.get(leader)]
+        watch_terms(world, well, kind, window_ns, 1 if is_sure(budget, leader, heard) else WINDOWS)
     for links in cuts:
         faults.mend(links)
+
+
+def find_leader(machines: list["Machine"]) -> "Machine | None":
+    """Return the first of some machines that leads, as far as it knows."""
+    return next((m for m in machines if m.node is not None and m.node.leads()), None)
 
 
 def compute_window(world: "World") -> Nanoseconds:
@@ -94,6 +104,12 @@ def is_enough(budget: Budget, group: list["Machine"]) -> bool:
     )
 
 
+def is_sure(budget: Budget, leader: "Machine | None", heard: list["Machine"]) -> bool:
+    """Whether nobody has a reason to depose a leader that these machines hear."""
+    stays = leader is not None and all(leader.address in powers for powers in budget.current)
+    return stays and is_enough(budget, heard)
+
+
 def cut(
     faults: Faults, kind: str, one: "Machine", other: "Machine", deaf: "Machine"
 ) -> list[list["Link"]]:
@@ -106,16 +122,18 @@ def cut(
     return cuts
 
 
-def watch_terms(world: "World", live: list["Machine"], kind: str, window_ns: Nanoseconds) -> None:
-    """Find that new terms begin again and again."""
+def watch_terms(
+    world: "World", live: list["Machine"], kind: str, window_ns: Nanoseconds, windows: int
+) -> None:
+    """Find that new terms begin in each of so many windows."""
     first = get_term(live)
-    for _ in range(WINDOWS):
+    for _ in range(windows):
         begin = get_term(live)
         world.run(world.now + window_ns)
         if world.findings or world.is_exhausted() or get_term(live) == begin:
             return
     text = (
-        f"terms {first} to {get_term(live)} in {WINDOWS * window_ns // SECOND} s, "
+        f"terms {first} to {get_term(live)} in {windows * window_ns // MS} ms, "
         f"while one thing is broken ({kind}) and a quorum hear each other"
     )
     world.find(STEADY, text)
