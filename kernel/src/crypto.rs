@@ -68,15 +68,20 @@ fn address(py: Python<'_>, secret: &[u8]) -> PyResult<Py<PyBytes>> {
     Ok(PyBytes::new(py, address_of(&key).as_slice()).unbind())
 }
 
-#[pyfunction]
-fn sign(py: Python<'_>, secret: &[u8], digest: &[u8]) -> PyResult<Py<PyBytes>> {
+/// r, s and parity.
+pub fn sign_digest(secret: &[u8], digest: [u8; 32]) -> Result<[u8; 65]> {
     let key = parse_secret(secret)?;
-    let digest = fixed::<32>("digest", digest)?;
     let (parity, compact) = SECP256K1.sign_ecdsa_recoverable(Message::from_digest(digest), &key).serialize_compact();
     let mut signature = [0u8; 65];
     signature[..64].copy_from_slice(&compact);
     signature[64] = i32::from(parity) as u8;
-    Ok(PyBytes::new(py, &signature).unbind())
+    Ok(signature)
+}
+
+#[pyfunction]
+fn sign(py: Python<'_>, secret: &[u8], digest: &[u8]) -> PyResult<Py<PyBytes>> {
+    let digest = fixed::<32>("digest", digest)?;
+    Ok(PyBytes::new(py, &sign_digest(secret, digest)?).unbind())
 }
 
 #[pyfunction]

@@ -38,6 +38,8 @@ pub const MAX_COMMANDS: usize = 64;
 pub const MAX_MINED: u64 = 4_096;
 /// Seconds; beyond it, dates no longer fit most programs.
 pub const MAX_TIME: u64 = 1 << 40;
+/// Seconds between blocks that are made at an interval.
+pub const MAX_PACE: u64 = 86_400;
 
 /// A transaction of nobody's, with whom it claims as its sender.
 pub fn unsigned_sender(envelope: &Envelope) -> Option<Address> {
@@ -60,22 +62,57 @@ pub fn is_command(tx: &Transaction) -> bool {
 /// What a command does. Times are seconds, money is wei.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    SetBalance { account: Address, balance: U256 },
-    SetNonce { account: Address, nonce: u64 },
-    SetCode { account: Address, code: Bytes },
-    SetStorageAt { account: Address, slot: U256, value: U256 },
-    IncreaseTime { seconds: u64 },
-    SetTime { timestamp: u64 },
-    SetNextBlockTimestamp { timestamp: u64 },
-    SetNextBlockBaseFeePerGas { fee: u64 },
-    SetBlockGasLimit { gas_limit: u64 },
-    Mine { blocks: u64, interval: u64 },
-    RevertTo { height: u64 },
-    DropTransaction { hash: B256 },
+    SetBalance {
+        account: Address,
+        balance: U256,
+    },
+    SetNonce {
+        account: Address,
+        nonce: u64,
+    },
+    SetCode {
+        account: Address,
+        code: Bytes,
+    },
+    SetStorageAt {
+        account: Address,
+        slot: U256,
+        value: U256,
+    },
+    IncreaseTime {
+        seconds: u64,
+    },
+    SetTime {
+        timestamp: u64,
+    },
+    SetNextBlockTimestamp {
+        timestamp: u64,
+    },
+    SetNextBlockBaseFeePerGas {
+        fee: u64,
+    },
+    SetBlockGasLimit {
+        gas_limit: u64,
+    },
+    Mine {
+        blocks: u64,
+        interval: u64,
+    },
+    RevertTo {
+        height: u64,
+    },
+    DropTransaction {
+        hash: B256,
+    },
+    /// Whether transactions wait for `Mine`, and how many seconds apart somebody asks for one; 0: nobody promises to.
+    SetMining {
+        waits: bool,
+        pace: u64,
+    },
 }
 
 /// Name and types of each command, in the order of `Command`.
-const INTERFACE: [&str; 12] = [
+const INTERFACE: [&str; 13] = [
     "setBalance(address,uint256)",
     "setNonce(address,uint64)",
     "setCode(address,bytes)",
@@ -88,12 +125,13 @@ const INTERFACE: [&str; 12] = [
     "mine(uint64,uint64)",
     "revertTo(uint64)",
     "dropTransaction(bytes32)",
+    "setMining(bool,uint64)",
 ];
 const SET_CODE: usize = 2;
 /// What a command that took no effect leaves in its receipt.
 pub static REFUSED: LazyLock<B256> = LazyLock::new(|| keccak256("Refused(string)"));
 
-static SELECTORS: LazyLock<[[u8; 4]; 12]> = LazyLock::new(|| {
+static SELECTORS: LazyLock<[[u8; 4]; 13]> = LazyLock::new(|| {
     INTERFACE.map(|signature| {
         let hash = keccak256(signature);
         [hash[0], hash[1], hash[2], hash[3]]
@@ -118,6 +156,13 @@ impl Words<'_> {
     fn u64(&self, index: usize) -> std::result::Result<u64, Refusal> {
         u64::try_from(self.number(index))
             .map_err(|_| format!("{}: {}, expected less than 2^64", self.name, self.number(index)))
+    }
+
+    fn bool(&self, index: usize) -> std::result::Result<bool, Refusal> {
+        match self.u64(index)? {
+            value @ (0 | 1) => Ok(value == 1),
+            value => Err(format!("{}: {value}, expected 0 or 1", self.name)),
+        }
     }
 
     fn address(&self, index: usize) -> std::result::Result<Address, Refusal> {
@@ -156,7 +201,8 @@ impl Command {
             8 => Command::SetBlockGasLimit { gas_limit: words.u64(0)? },
             9 => Command::Mine { blocks: words.u64(0)?, interval: words.u64(1)? },
             10 => Command::RevertTo { height: words.u64(0)? },
-            _ => Command::DropTransaction { hash: B256::from_slice(words.words[0]) },
+            11 => Command::DropTransaction { hash: B256::from_slice(words.words[0]) },
+            _ => Command::SetMining { waits: words.bool(0)?, pace: words.u64(1)? },
         })
     }
 
@@ -195,6 +241,9 @@ impl Command {
             }
             Command::Mine { blocks, .. } if !(1..=MAX_MINED).contains(blocks) => {
                 Err(format!("{blocks} blocks, expected 1 to {MAX_MINED} at a time"))
+            }
+            Command::SetMining { pace, .. } if *pace > MAX_PACE => {
+                Err(format!("a block each {pace} s, expected at most {MAX_PACE}"))
             }
             _ => Ok(()),
         }
@@ -306,10 +355,16 @@ pub struct Clock {
     pub left: u16,
     /// Seconds from each of them to the next; 0: by the clock.
     pub interval: u64,
+    /// Whether transactions wait until blocks are asked for.
+    pub waits: bool,
+    /// Seconds after which somebody asks for the next one; 0: nobody promised to.
+    pub pace: u64,
 }
 
 const CLOCK_MARK: u8 = 0xde;
-const CLOCK_BYTES: usize = 1 + 8 + 6 + 8 + 2 + 6;
+/// As many as extraData may have.
+const CLOCK_BYTES: usize = 1 + 6 + 6 + 8 + 2 + 6 + 3;
+const WAITS: u64 = 1 << 23;
 
 impl Clock {
     pub fn after(spec: &ChainSpec, header: &Header) -> Clock {
@@ -318,12 +373,16 @@ impl Clock {
             return Clock::default();
         }
         let number = |from: usize, to: usize| bytes[from..to].iter().fold(0u64, |n, byte| n << 8 | u64::from(*byte));
+        let mining = number(29, 32);
         Clock {
-            offset: number(1, 9).cast_signed(),
-            next_time: number(9, 15),
-            next_fee: number(15, 23),
-            left: number(23, 25) as u16,
-            interval: number(25, 31),
+            // Of 48 bits, the first of which is the sign.
+            offset: (number(1, 7) << 16).cast_signed() >> 16,
+            next_time: number(7, 13),
+            next_fee: number(13, 21),
+            left: number(21, 23) as u16,
+            interval: number(23, 29),
+            waits: mining & WAITS != 0,
+            pace: mining & !WAITS,
         }
     }
 
@@ -331,12 +390,14 @@ impl Clock {
         if *self == Clock::default() {
             return Bytes::new();
         }
+        let mining = self.pace | if self.waits { WAITS } else { 0 };
         let mut out = vec![CLOCK_MARK];
-        out.extend_from_slice(&self.offset.to_be_bytes());
+        out.extend_from_slice(&self.offset.to_be_bytes()[2..]);
         out.extend_from_slice(&self.next_time.to_be_bytes()[2..]);
         out.extend_from_slice(&self.next_fee.to_be_bytes());
         out.extend_from_slice(&self.left.to_be_bytes());
         out.extend_from_slice(&self.interval.to_be_bytes()[2..]);
+        out.extend_from_slice(&mining.to_be_bytes()[5..]);
         out.into()
     }
 

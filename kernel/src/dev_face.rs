@@ -27,6 +27,14 @@ impl View {
         Ok((header.timestamp, clock.offset, clock.next_time, clock.left, clock.interval))
     }
 
+    /// How blocks come: (whether transactions wait until one is asked for, after how many seconds somebody asks or 0).
+    fn dev_mining(&self, py: Python<'_>) -> PyResult<(bool, u64)> {
+        let past = self.past()?;
+        let header = detached(py, || past.now()?.required_header(At::Tag(Tag::Latest)))?;
+        let clock = Clock::after(past.spec(), &header);
+        Ok((clock.waits, clock.pace))
+    }
+
     /// Whether what the block at a height did was undone by a revert.
     fn is_reverted(&self, py: Python<'_>, height: u64) -> PyResult<bool> {
         let past = self.past()?;

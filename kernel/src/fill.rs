@@ -1,11 +1,13 @@
-//! eth_fillTransaction: a transaction without signature, from fields that are all named.
+//! Transactions from fields that are all named: without signature (eth_fillTransaction), and signed by a known key.
 
+use crate::crypto::sign_digest;
 use crate::errors::{Error, Result};
 use crate::json::{to_bytes, to_value};
 use crate::ledger::detached;
+use alloy_consensus::transaction::SignableTransaction;
 use alloy_consensus::{TxLegacy, TypedTransaction};
 use alloy_eips::eip2718::Encodable2718;
-use alloy_primitives::{Bytes, Signature, U256, keccak256};
+use alloy_primitives::{Bytes, Signature, TxKind, U256, keccak256};
 use alloy_rlp::Encodable;
 use alloy_rpc_types_eth::TransactionRequest;
 use pyo3::prelude::*;
@@ -30,16 +32,22 @@ fn encode_unsigned(tx: &TxLegacy) -> Vec<u8> {
     out
 }
 
-fn fill(request: &[u8]) -> Result<Vec<u8>> {
-    let request: TransactionRequest = serde_json::from_slice(request)
+fn parse(request: &[u8]) -> Result<TypedTransaction> {
+    let mut request: TransactionRequest = serde_json::from_slice(request)
         .map_err(|e| Error::invalid(format!("transaction: {e}, expected its fields")))?;
+    // Without `to`, a contract is made.
+    request.to = Some(request.to.unwrap_or(TxKind::Create));
     let missing = |_| Error::invalid("transaction: expected nonce, gas, prices, and an address or code");
-    let typed = request.build_typed_tx().map_err(missing)?;
+    match request.build_typed_tx().map_err(missing)? {
+        TypedTransaction::Eip4844(_) => Err(Error::rejected("blobs are not served, expected a transaction without")),
+        typed => Ok(typed),
+    }
+}
+
+fn fill(request: &[u8]) -> Result<Vec<u8>> {
+    let typed = parse(request)?;
     let unsigned = match &typed {
         TypedTransaction::Legacy(tx) => Some(encode_unsigned(tx)),
-        TypedTransaction::Eip4844(_) => {
-            return Err(Error::rejected("blobs are not served, expected a transaction without"));
-        }
         _ => None,
     };
     let envelope = typed.into_envelope(Signature::new(U256::ZERO, U256::ZERO, false));
@@ -54,12 +62,27 @@ fn fill(request: &[u8]) -> Result<Vec<u8>> {
     to_bytes(&json!({"raw": Bytes::from(raw), "tx": value}))
 }
 
+fn sign(request: &[u8], secret: &[u8]) -> Result<Vec<u8>> {
+    let typed = parse(request)?;
+    let signature = Signature::from_raw_array(&sign_digest(secret, typed.signature_hash().0)?)
+        .map_err(|e| Error::invalid(format!("signature: {e}")))?;
+    let envelope = typed.into_envelope(signature);
+    to_bytes(&json!({"raw": Bytes::from(envelope.encoded_2718()), "tx": to_value(&envelope)?}))
+}
+
 /// `{raw, tx}` of a transaction without signature, from the JSON of its fields. Raises Invalid, Rejected.
 #[pyfunction]
 fn fill_transaction<'py>(py: Python<'py>, request: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
     Ok(PyBytes::new(py, &detached(py, || fill(request))?))
 }
 
+/// `{raw, tx}` of a transaction that a key signs, from the JSON of its fields, `chainId` among them. Raises Invalid, Rejected.
+#[pyfunction]
+fn sign_transaction<'py>(py: Python<'py>, request: &[u8], secret: &[u8]) -> PyResult<Bound<'py, PyBytes>> {
+    Ok(PyBytes::new(py, &detached(py, || sign(request, secret))?))
+}
+
 pub fn export(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    m.add_function(wrap_pyfunction!(fill_transaction, m)?)
+    m.add_function(wrap_pyfunction!(fill_transaction, m)?)?;
+    m.add_function(wrap_pyfunction!(sign_transaction, m)?)
 }

@@ -139,16 +139,19 @@ impl Waiters {
     /// The raw transactions of a payload body: the best over `parent`.
     pub fn take(&self, parent: &B256, max_bytes: usize, max_gas: u64) -> Result<Vec<Bytes>> {
         let inner = self.inner.lock();
+        let spec = self.chain.spec();
         if inner.head == *parent {
             let account = |_: &Address, queue: &Queue| Ok((queue.nonce, queue.balance));
-            return inner.take(inner.base_fee, max_bytes, max_gas, &account);
+            let clock = Clock::after(spec, &inner.header);
+            return inner.take(inner.base_fee, clock, max_bytes, max_gas, &account);
         }
         let state = self.chain.state(parent)?;
-        let base_fee = next_base_fee(self.chain.spec(), &executed(&*self.chain, parent)?.header);
+        let over = executed(&*self.chain, parent)?;
+        let (base_fee, clock) = (next_base_fee(spec, &over.header), Clock::after(spec, &over.header));
         let account = |address: &Address, _: &Queue| {
             Ok(state.account(address)?.map_or((0, U256::ZERO), |account| (account.nonce, account.balance)))
         };
-        inner.take(base_fee, max_bytes, max_gas, &account)
+        inner.take(base_fee, clock, max_bytes, max_gas, &account)
     }
 
     /// Follow an executed block; what fell out, and why.
@@ -215,7 +218,8 @@ impl Waiters {
     /// Whether a block is to be made: something waits that would be taken, or a command asked for blocks.
     pub fn is_ready(&self) -> bool {
         let inner = self.inner.lock();
-        !inner.ready.is_empty() || Clock::after(self.chain.spec(), &inner.header).left > 0
+        let clock = Clock::after(self.chain.spec(), &inner.header);
+        clock.left > 0 || if clock.waits { inner.ready.contains(&DEV) } else { !inner.ready.is_empty() }
     }
 
     pub fn get(&self, hash: &B256) -> Option<Transaction> {
@@ -499,7 +503,25 @@ impl Inner {
         all.iter().for_each(|sender| self.recount(sender));
     }
 
-    fn take(&self, base_fee: u64, max_bytes: usize, max_gas: u64, account: &ReadAccount<'_>) -> Result<Vec<Bytes>> {
+    /// Whether only commands go into the next block, since nobody has asked for one with transactions.
+    fn holds_back(&self, clock: &Clock, account: &ReadAccount<'_>) -> Result<bool> {
+        if !clock.waits || clock.left > 0 {
+            return Ok(false);
+        }
+        let Some(queue) = self.accounts.get(&DEV) else { return Ok(true) };
+        let commands = queue.waiting.range(account(&DEV, queue)?.0..).take(MAX_COMMANDS);
+        let mut decoded = commands.flat_map(|(_, waiting)| Command::decode(waiting.tx.envelope.input()));
+        Ok(!decoded.any(|command| command.makes_a_block()))
+    }
+
+    fn take(
+        &self,
+        base_fee: u64,
+        clock: Clock,
+        max_bytes: usize,
+        max_gas: u64,
+        account: &ReadAccount<'_>,
+    ) -> Result<Vec<Bytes>> {
         let mut best = BinaryHeap::new();
         let mut left: BTreeMap<Address, U256> = BTreeMap::new();
         let offer = |sender: &Address, waiting: &Waiting| {
@@ -514,7 +536,8 @@ impl Inner {
                 waiting.tx.envelope.nonce(),
             ))
         };
-        for (sender, queue) in &self.accounts {
+        let held = self.holds_back(&clock, account)?;
+        for (sender, queue) in self.accounts.iter().filter(|(sender, _)| !held || **sender == DEV) {
             let (nonce, balance) = account(sender, queue)?;
             if let Some(first) = queue.waiting.get(&nonce) {
                 best.extend(offer(sender, first));

@@ -383,6 +383,11 @@ class View:
         the next block's timestamp or 0, blocks still to be made, seconds between those or 0).
         """
 
+    def dev_mining(self) -> tuple[bool, int]:
+        """How blocks come: (whether transactions wait until one is asked for, after how many
+        seconds somebody asks or 0).
+        """
+
     def is_reverted(self, height: int) -> bool:
         """Whether what the block at a height did was undone by a revert."""
 
@@ -536,6 +541,12 @@ class View:
 
 def fill_transaction(request: bytes) -> bytes:
     """`{raw, tx}` of a transaction without signature, from the JSON of all of its fields.
+
+    Raises Invalid, Rejected.
+    """
+
+def sign_transaction(request: bytes, secret: bytes) -> bytes:
+    """`{raw, tx}` of a transaction that a key signs, from the JSON of all of its fields.
 
     Raises Invalid, Rejected.
     """

@@ -31,6 +31,7 @@ SUITE_S = 900
 PYTHON = {
     "web3py": "test_web3py.py",
     "web3py's module tests": "test_web3py_modules.py",
+    "the same with keys of a node": "test_web3py_modules.py",
     "cast, forge, Hardhat": "test_tools.py",
     "MetaMask": "test_metamask.py",
 }
@@ -41,6 +42,9 @@ JAVASCRIPT = {
 }
 # Tests of web3.py change transactions that wait: a block a second leaves them time for it.
 SLOW = "web3py's module tests"
+# There they change them while blocks wait to be asked for; the node signs.
+UNLOCKED = "the same with keys of a node"
+GETH_CHAIN_ID = "131277322940537"
 
 Results = dict[str, str]
 """Name of a test -> passed, failed or skipped."""
@@ -76,6 +80,7 @@ def run_suite(name: str, url: str, free: str, artefacts: Path) -> Results:
             "QUORATE_TEST_RPC": url,
             "QUORATE_TEST_FREE": free,
             "QUORATE_TEST_ALL": "1",
+            "QUORATE_TEST_FORM": "dev" if name == UNLOCKED else "wallet",
             "QUORATE_RPC": url,
             "QUORATE_WS": url.replace("http", "ws", 1),
             "QUORATE_ARTEFACTS": str(artefacts),
@@ -119,13 +124,22 @@ def read_report(report: Path) -> Results:
 def compare(name: str, artefacts: Path) -> tuple[Results, Results]:
     """Run a suite against four validators and against Anvil, each started for it."""
     columns = []
-    sides: list[tuple[Callable[..., object], list[str], list[str]]] = [
-        (quorate, ["--block-time", "1000"], ["--gas", "free"]),
-        (anvil, ["--block-time", "1"], ["--gas-price", "0", "--base-fee", "0"]),
+    chain_id = ["--chain-id", GETH_CHAIN_ID]
+    sides: list[tuple[Callable[..., object], dict[str, list[str]], list[str]]] = [
+        (
+            quorate,
+            {SLOW: ["--block-time", "1000"], UNLOCKED: ["--dev", *chain_id]},
+            ["--gas", "free"],
+        ),
+        (
+            anvil,
+            {SLOW: ["--block-time", "1"], UNLOCKED: chain_id},
+            ["--gas-price", "0", "--base-fee", "0"],
+        ),
     ]
-    for start, slow, free in sides:
+    for start, special, free in sides:
         with ExitStack() as stack:
-            url = stack.enter_context(start(*(slow if name == SLOW else [])))  # type: ignore[arg-type]
+            url = stack.enter_context(start(*special.get(name, [])))  # type: ignore[arg-type]
             gratis = ""
             if name == "MetaMask":
                 gratis = stack.enter_context(start(*free))  # type: ignore[arg-type]

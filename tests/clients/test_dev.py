@@ -3,18 +3,31 @@
 import json
 import os
 import subprocess
+import time
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from eth_account import Account
+from eth_account.messages import encode_defunct, encode_typed_data
 from web3 import Web3
 
 from clients.conftest import require_node_package
-from clients.network import JS, Endpoint, start_network, stop_network
+from clients.network import JS, Endpoint, account_at, start_network, stop_network
 
 pytestmark = pytest.mark.network
 
+KNOWN = account_at(8)
+TYPED = {
+    "types": {
+        "EIP712Domain": [{"name": "name", "type": "string"}],
+        "Vote": [{"name": "yes", "type": "bool"}],
+    },
+    "primaryType": "Vote",
+    "domain": {"name": "Board"},
+    "message": {"yes": True},
+}
 SOMEONE = "0x00000000000000000000000000000000Cafe0009"
 
 
@@ -98,6 +111,76 @@ def test_gas_is_estimated_at_the_time_of_the_next_block(dev: Endpoint) -> None:
     assert receipt["status"] == "0x1"
 
 
+def test_known_accounts_sign(dev: Endpoint) -> None:
+    url, text = dev.http[1], "0x" + b"who pays?".hex()
+    signed = ask(url, "eth_sign", KNOWN.address, text)["result"]
+    assert signed == ask(url, "personal_sign", text, KNOWN.address)["result"]
+    assert Account.recover_message(encode_defunct(hexstr=text), signature=signed) == KNOWN.address
+    typed = ask(url, "eth_signTypedData_v4", KNOWN.address, json.dumps(TYPED))["result"]
+    message = encode_typed_data(full_message=TYPED)
+    assert Account.recover_message(message, signature=typed) == KNOWN.address
+
+
+def test_known_accounts_sign_transactions(dev: Endpoint) -> None:
+    url = dev.http[0]
+    fields = {"from": KNOWN.address, "to": SOMEONE, "value": "0x1"}
+    signed = ask(url, "eth_signTransaction", fields)["result"]
+    assert Account.recover_transaction(signed["raw"]) == KNOWN.address
+    assert int(signed["tx"]["chainId"], 16) == 31337
+    sent = ask(url, "eth_sendTransaction", fields)["result"]
+    raw = ask(url, "eth_getRawTransactionByHash", sent)["result"]
+    assert Account.recover_transaction(raw) == KNOWN.address
+    legacy = ask(url, "eth_sendTransaction", {**fields, "gasPrice": hex(10**10)})["result"]
+    found = ask(url, "eth_getTransactionByHash", legacy)["result"]
+    assert (found["type"], found["from"]) == ("0x0", KNOWN.address.lower())
+    made = ask(url, "eth_sendTransaction", {"from": KNOWN.address, "data": "0x6000"})["result"]
+    receipt = ask(url, "eth_getTransactionReceipt", made)["result"]
+    assert receipt["contractAddress"] is not None
+
+
+def test_what_waits_for_a_block_can_be_replaced(dev: Endpoint) -> None:
+    url, other = dev.http[0], dev.http[2]
+    assert ask(url, "evm_setAutomine", False)["result"] is True
+    try:
+        height = ask(url, "eth_blockNumber")["result"]
+        nonce = ask(url, "eth_getTransactionCount", KNOWN.address, "latest")["result"]
+        fields = {"from": KNOWN.address, "to": SOMEONE, "value": "0x1", "nonce": nonce}
+        fees = [{"maxFeePerGas": hex(n * 10**9), "maxPriorityFeePerGas": hex(n)} for n in (5, 9)]
+        first, second = (ask(url, "eth_sendTransaction", fields | fee)["result"] for fee in fees)
+        assert ask(url, "eth_getTransactionByHash", first)["result"] is None
+        assert ask(url, "eth_getTransactionByHash", second)["result"]["blockHash"] is None
+        assert ask(url, "eth_blockNumber")["result"] == height
+        # Every validator keeps to it, and anybody may ask for the block.
+        assert ask(other, "hardhat_getAutomine")["result"] is False
+        ask(other, "evm_mine")
+        receipt = ask(other, "eth_getTransactionReceipt", second)["result"]
+        assert int(receipt["blockNumber"], 16) == int(height, 16) + 1
+    finally:
+        ask(url, "evm_setAutomine", True)
+    assert ask(other, "anvil_getAutomine")["result"] is True
+
+
+def test_blocks_at_an_interval(dev: Endpoint) -> None:
+    url, other = dev.http[0], dev.http[3]
+    try:
+        assert "error" not in ask(url, "evm_setIntervalMining", 1)
+        assert ask(other, "anvil_getIntervalMining")["result"] == 1
+        sent = ask(url, "eth_sendTransaction", {"from": KNOWN.address, "to": SOMEONE})["result"]
+        assert ask(url, "eth_getTransactionReceipt", sent)["result"] is None
+        web3 = Web3(Web3.HTTPProvider(other, request_kwargs={"timeout": 30}))
+        receipt = web3.eth.wait_for_transaction_receipt(sent, timeout=30, poll_latency=0.05)
+        assert receipt["status"] == 1
+        # Empty ones come, too.
+        height, deadline = web3.eth.block_number, time.monotonic() + 30
+        while web3.eth.block_number < height + 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert "error" not in ask(other, "evm_setIntervalMining", 0)
+        assert ask(url, "anvil_getIntervalMining")["result"] is None
+    finally:
+        ask(url, "evm_setAutomine", True)
+
+
 def test_web3_reads_the_blocks_of_commands(dev: Endpoint) -> None:
     web3 = Web3(Web3.HTTPProvider(dev.http[1], request_kwargs={"timeout": 30}))
     web3.provider.make_request("anvil_setBalance", [SOMEONE, hex(5)])  # type: ignore[arg-type]
@@ -121,7 +204,10 @@ def test_web3_reads_the_blocks_of_commands(dev: Endpoint) -> None:
         ("anvil_mine", ["0x2000"], "expected 1 to 4096"),
         ("evm_mine", [{"block": 1}], "expected timestamp and blocks"),
         ("anvil_reorg", [1, []], "final"),
-        ("anvil_setIntervalMining", [5], "--block-time"),
+        ("anvil_setIntervalMining", [90_000], "expected at most 86400"),
+        ("eth_sign", [SOMEONE, "0x00"], "unknown account"),
+        ("eth_signTransaction", [{"from": SOMEONE}], "unknown account"),
+        ("eth_signTypedData_v4", [SOMEONE, "{}"], "expected types"),
         ("hardhat_setPrevRandao", ["0x1"], "agreed on"),
         ("eth_sendTransaction", [{"to": SOMEONE}], "from not specified"),
         ("eth_sendTransaction", [{"from": SOMEONE, "to": SOMEONE}], "unknown account"),
@@ -140,5 +226,13 @@ def test_elsewhere_every_helper_says_where_it_belongs(network: Endpoint) -> None
         error = ask(network.http[0], method, *params)["error"]
         assert error["code"] == -32601
         assert "is for development networks: `quorate up --dev`" in error["message"]
-    assert "result" not in ask(network.http[0], "eth_sendTransaction", {"from": SOMEONE})
+    for method, params in (
+        ("eth_sendTransaction", [{"from": KNOWN.address}]),
+        ("eth_signTransaction", [{"from": KNOWN.address}]),
+        ("eth_sign", [KNOWN.address, "0x00"]),
+        ("personal_sign", ["0x00", KNOWN.address]),
+        ("eth_signTypedData_v4", [KNOWN.address, TYPED]),
+    ):
+        error = ask(network.http[0], method, *params)["error"]
+        assert error["message"] == f"the method {method} does not exist/is not available"
     assert ask(network.http[0], "eth_accounts")["result"] == []

@@ -1,8 +1,12 @@
-"""web3.py's own tests of its modules, which it runs against geth, pointed at a network.
+"""web3.py's own tests of its modules, which it runs against geth, pointed at networks.
 
-They want an account that the node signs for, and transactions that wait for a while before they
-are in a block. Here a middleware of web3.py signs, since nodes hold no users' keys. What cannot
-pass is named in `OMITTED`, with its reason.
+They want an account that the node signs for, transactions that wait for a while before they are in
+a block, and the chain id of geth's fixture. They run in two forms:
+
+* `dev`: a network for development has all of that: its nodes sign for the known accounts, and
+  blocks wait until they are asked for while a test changes what waits.
+* `wallet`: on any other network nodes hold no users' keys, so that a middleware of web3.py signs.
+  What cannot pass there is named in `OMITTED`, with its reason.
 """
 
 import os
@@ -41,6 +45,7 @@ pytestmark = pytest.mark.network
 ACCOUNT = account_at(0)
 
 
+GETH_CHAIN_ID = 131277322940537
 GETH = "speaks of the chain of geth's test fixture"
 UNLOCKED = "asks the node to sign: nodes hold no users' keys"
 RACES = "changes a transaction before it is in a block, which is a race against the next block"
@@ -49,7 +54,6 @@ SIGNER = "the middleware that signs here fails in it, before anything reaches th
 OMITTED = {
     "test_eth_chain_id": GETH,
     "test_eth_send_raw_transaction": GETH,
-    "test_eth_get_balance_with_block_identifier": GETH,
     "test_eth_sign": UNLOCKED,
     "test_eth_sign_ens_names": UNLOCKED,
     "test_eth_sign_typed_data": UNLOCKED,
@@ -73,7 +77,17 @@ OMITTED = {
     "test_gas_price_from_strategy_bypassed_for_dynamic_fee_txn": SIGNER,
     "test_sign_authorization_send_raw_and_send_set_code_transactions": GETH,
 }
-"""Names of tests that are not run, with the reason; with QUORATE_TEST_ALL they are."""
+"""Names of tests that are not run in the form `wallet`, with the reason; with QUORATE_TEST_ALL they
+are.
+"""
+NOWHERE = {
+    "TestEth.test_invalid_eth_sign_typed_data": "expects an error that web3.py does not make of a "
+    "node's refusal",
+    "TestAsyncEth.test_invalid_eth_sign_typed_data": "web3.py fails before it asks the node",
+    "TestAsyncEth.test_eth_sign_typed_data": "web3.py fails before it asks the node",
+}
+"""The same for the form `dev`."""
+FORMS = os.environ.get("QUORATE_TEST_FORM", "wallet,dev").split(",")
 
 
 class Wallet(Web3Middleware):
@@ -115,7 +129,8 @@ class TestAsyncNet(AsyncNetModuleTest):
 
 class TestWeb3(Web3ModuleTest):
     def _check_web3_client_version(self, client_version: str) -> None:
-        assert client_version.partition("/")[0].lower() in ("quorate", "anvil")
+        named = ("quorate", "anvil", "anvil-compatible")
+        assert client_version.partition("/")[0].lower() in named
 
 
 class TestDebug(GoEthereumDebugModuleTest):
@@ -134,26 +149,58 @@ class TestAsyncTxPool(GoEthereumAsyncTxPoolModuleTest):
     pass
 
 
+@pytest.fixture(scope="module", params=FORMS)
+def form(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
-    """Four validators, a block ten times a second."""
-    yield from network_of(tmp_path_factory.mktemp("modules"), "--block-time", "100")
+def network(form: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
+    """Four validators: for development with geth's chain id, or a block ten times a second."""
+    options = {
+        "wallet": ["--block-time", "100"],
+        "dev": ["--dev", "--chain-id", f"{GETH_CHAIN_ID}"],
+    }
+    yield from network_of(tmp_path_factory.mktemp("modules"), *options[form])
 
 
 @pytest.fixture(autouse=True)
-def omitted(request: pytest.FixtureRequest) -> None:
+def omitted(form: str, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Leave out what cannot pass, and give each test the network that it wants."""
     name = request.node.originalname
     reason = OMITTED.get(name) or OMITTED.get(name.replace("test_async_", "test_", 1))
-    if reason is not None and "QUORATE_TEST_ALL" not in os.environ:
-        pytest.skip(reason)
+    omitted = reason if form == "wallet" else NOWHERE.get(f"{request.cls.__name__}.{name}")
+    if omitted is not None and "QUORATE_TEST_ALL" not in os.environ:
+        pytest.skip(omitted)
+    if form == "wallet" or (reason != RACES and "sign_authorization" not in name):
+        yield
+        return
+    w3: Web3 = request.getfixturevalue("w3")
+    request.getfixturevalue("chain")
+    if reason == RACES:
+        # What waits is in no block before the test has changed it.
+        do(w3, "evm_setAutomine", False)
+        yield
+        do(w3, "evm_setAutomine", True)
+    else:
+        # Of this test there are two, and each counts from nothing.
+        start = do(w3, "evm_snapshot")
+        yield
+        do(w3, "evm_revert", start)
+
+
+def do(w3: Web3, method: Any, *params: object) -> Any:
+    answer = w3.provider.make_request(method, params)
+    assert "error" not in answer, answer
+    return answer["result"]
 
 
 @pytest.fixture(autouse=True)
-def fresh(request: pytest.FixtureRequest, omitted: None) -> None:
+def fresh(form: str, request: pytest.FixtureRequest, omitted: None) -> None:
     """Tests of the pending block expect that it does not become final while they look, so they
     begin when a block has just come.
     """
-    if "pending" not in request.node.name:
+    if form == "dev" or "pending" not in request.node.name:
         return
     w3: Web3 = request.getfixturevalue("w3")
     height, deadline = w3.eth.block_number, time.monotonic() + 20
@@ -166,17 +213,21 @@ def fresh(request: pytest.FixtureRequest, omitted: None) -> None:
 
 
 @pytest.fixture(scope="module")
-def w3(network: Endpoint) -> Web3:
+def w3(form: str, network: Endpoint) -> Web3:
     made = Web3(Web3.HTTPProvider(network.http[0], request_kwargs={"timeout": 30}))
+    if form == "dev":
+        return made
     made.middleware_onion.inject(SignAndSendRawMiddlewareBuilder.build(ACCOUNT), layer=0)
     made.middleware_onion.inject(Wallet, layer=0)
     return made
 
 
 @pytest.fixture
-def async_w3(network: Endpoint) -> AsyncWeb3:
+def async_w3(form: str, network: Endpoint) -> AsyncWeb3:
     # For each test anew: its connections belong to the loop of that test.
     made = AsyncWeb3(AsyncHTTPProvider(network.http[0]))
+    if form == "dev":
+        return made
     made.middleware_onion.inject(SignAndSendRawMiddlewareBuilder.build(ACCOUNT), layer=0)
     made.middleware_onion.inject(Wallet, layer=0)
     return made
@@ -230,6 +281,9 @@ class Chain:
             self.deployments[name] = made
         for made in self.deployments.values():
             self.wait(made)
+        # A test compares the balance of the genesis block's miner, which is nobody, with what it
+        # was then.
+        self.wait(w3.eth.send_transaction({"from": ACCOUNT.address, "to": NOBODY, "value": 1}))
         # Alone in their blocks, as the tests want them.
         self.mined = w3.eth.send_transaction(
             {"from": ACCOUNT.address, "to": ACCOUNT.address, "value": 1, "gas": 21_000}
@@ -262,6 +316,7 @@ class Chain:
         return (w3 or self.w3).eth.contract(address=receipt["contractAddress"], **kinds)
 
 
+NOBODY = "0x" + "00" * 20
 LOG_DOUBLE_WITH_INDEX = 9
 CONTRACTS: dict[str, Any] = {
     "math": MATH_CONTRACT_DATA,

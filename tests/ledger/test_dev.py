@@ -215,6 +215,8 @@ def rlp_list(raws: list[bytes]) -> bytes:
         ("mine", (0, 1), "expected 1 to 4096"),
         ("mine", (5000, 1), "expected 1 to 4096"),
         ("setBlockGasLimit", (10,), "expected 5000"),
+        ("setMining", (2, 0), "expected 0 or 1"),
+        ("setMining", (1, 86_401), "expected at most 86400"),
     ],
 )
 def test_unsound_commands_are_refused_before_they_wait(
@@ -345,6 +347,46 @@ def test_mined_blocks_are_made_without_transactions(chain: Chain) -> None:
     assert chain.view.dev_clock()[3] == 0
     chain.advance(transaction(KEYS[0], 0, STRANGER, 5))
     assert chain.time() == first + 31
+
+
+def test_transactions_wait_where_blocks_are_made_when_asked_for(chain: Chain) -> None:
+    chain.do("setMining", 1, 0)
+    assert chain.view.dev_mining() == (True, 0)
+    chain.admit(transaction(KEYS[0], 0, STRANGER, 5))
+    assert not chain.ledger.has_work()
+    assert chain.advance().items == 0
+    # Commands do not wait.
+    assert chain.do("setBalance", STRANGER, 7).items == 1
+    assert chain.get(STRANGER) == 7
+    assert not chain.ledger.has_work()
+    # The block that was asked for has what waits, and so have those after it, in which more fits.
+    assert chain.do("mine", 2, 0).items == 2
+    assert chain.get(STRANGER) == 12
+    chain.admit(transaction(KEYS[1], 0, STRANGER, 5))
+    assert chain.ledger.has_work()
+    assert chain.advance().items == 1
+    chain.admit(transaction(KEYS[2], 0, STRANGER, 5))
+    assert not chain.ledger.has_work()
+    chain.do("setMining", 0, 0)
+    assert chain.view.dev_mining() == (False, 0)
+    assert chain.ledger.has_work()
+    assert chain.advance().items == 1
+    assert chain.get(STRANGER) == 22
+
+
+def test_how_blocks_are_asked_for_is_no_part_of_the_state(chain: Chain) -> None:
+    chain.do("setMining", 1, 86_400)
+    chain.do("increaseTime", 1 << 39)
+    chain.do("setNextBlockTimestamp", 1 << 40)
+    chain.do("setNextBlockBaseFeePerGas", (1 << 64) - 2)
+    chain.do("mine", 4096, 1 << 40)
+    assert chain.view.dev_mining() == (True, 86_400)
+    # More is not a block for many tools.
+    assert len(chain.block()["extraData"]) == 2 + 2 * 32
+    chain.do("revertTo", 0)
+    assert chain.refusal() is None
+    assert chain.view.dev_mining() == (True, 86_400)
+    assert chain.view.dev_clock()[1:] == (GENESIS_TIME - chain.now_ms // 1000, 0, 0, 0)
 
 
 # ---- snapshots

@@ -106,7 +106,9 @@ impl Opening {
 
     fn go_back(&mut self, spec: &ChainSpec, like: &Header) {
         (self.timestamp, self.gas_limit) = (like.timestamp, like.gas_limit);
-        self.clock = Clock::default();
+        // How blocks are asked for is no part of the state.
+        let Clock { waits, pace, .. } = self.clock;
+        self.clock = Clock { waits, pace, ..Clock::default() };
         self.clock.set(self.seconds, like.timestamp);
         self.keep_price(spec, like);
         self.back_to = Some(like.number);
@@ -254,6 +256,7 @@ impl Executor<'_> {
                 }
                 (clock.left, clock.interval) = (left as u16, if left > 0 { interval } else { 0 });
             }
+            Command::SetMining { waits, pace } => (clock.waits, clock.pace) = (waits, pace),
             _ => {}
         }
         Ok(())

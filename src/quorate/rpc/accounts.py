@@ -41,7 +41,6 @@ class Accounts:
         call = (required(parse_call), block, optional(parse_overrides))
         inline = Kind.INLINE
         return [
-            Method("eth_accounts", inline, self.get_accounts),
             Method("eth_getBalance", inline, self.get_balance, (account, block)),
             Method("eth_getCode", inline, self.get_code, (account, block)),
             Method(
@@ -65,10 +64,6 @@ class Accounts:
                 (required(parse_places), block),
             ),
         ]
-
-    def get_accounts(self) -> bytes:
-        """Return no accounts: nodes hold no users' keys."""
-        return b"[]"
 
     def get_balance(self, account: Address, block: Selector) -> bytes:
         return quantity(self.store.view.balance(self.store.locate(block), account))

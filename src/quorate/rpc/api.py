@@ -78,9 +78,9 @@ class Api:
             if method.name.partition("_")[0] in served
         ]
         # Always there: on any other network they say where they belong.
-        dev = Dev(settings, self.store, self.validator, self.events)
-        methods += dev.methods()
-        self.dispatcher = Dispatcher(settings, self.workers, methods, dev.submit)
+        self.dev = Dev(settings, self.store, self.validator, self.events)
+        methods += self.dev.methods()
+        self.dispatcher = Dispatcher(settings, self.workers, methods, self.dev.inclusion.submit)
 
     async def run(self) -> None:
         """Follow the validator until cancelled."""
@@ -90,6 +90,7 @@ class Api:
         try:
             await self.subscriptions.watch_syncing()
         finally:
+            self.dev.close()
             await self.validator.stop()
 
     async def wait_for_validator(self, seconds: float) -> None:

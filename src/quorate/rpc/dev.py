@@ -8,23 +8,26 @@ blocks are final, or whose validators decide, is refused, with what to do instea
 """
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
+from quorate.base.errors import Unavailable
 from quorate.base.types import Address, Hash
-from quorate.rpc.dev_clock import set_next_time
+from quorate.rpc.dev_inclusion import Inclusion
 from quorate.rpc.dev_parameters import (
     parse_any_number,
     parse_mine,
     parse_value,
 )
+from quorate.rpc.dev_wallet import BOOKS, TRIES, Wallet
 from quorate.rpc.dispatch import Kind, Method, Parameter, optional, required
-from quorate.rpc.encoding import FALSE, NULL, TRUE, data, quantity, text, to_hex
-from quorate.rpc.errors import NO_METHOD, SERVER, BadArgument, RpcError, invalid_params
+from quorate.rpc.encoding import FALSE, NULL, TRUE, quantity, text, to_hex
+from quorate.rpc.errors import NO_METHOD, SERVER, RpcError
 from quorate.rpc.events import Events
 from quorate.rpc.parameters import (
     LATEST,
@@ -32,38 +35,16 @@ from quorate.rpc.parameters import (
     parse_bool,
     parse_data,
     parse_hash,
-    wrong_type,
 )
 from quorate.rpc.settings import Settings
 from quorate.rpc.store import Store
-from quorate.rpc.validator import Validator, Verdict
+from quorate.rpc.validator import Validator
 
-BOOKS = bytes.fromhex("0000000000000000000000000000000000001001")
-"""Whom commands are from and for (`DEV` in the kernel)."""
-ACCOUNTS = (
-    "f39fd6e51aad88f6f4ce6ab8827279cfffb92266",
-    "70997970c51812dc3a010c7d01b50e0d17dc79c8",
-    "3c44cdddb6a900fa2b585dd299e03d12fa4293bc",
-    "90f79bf6eb2c4f870365e785982e1f101e93b906",
-    "15d34aaf54267db7d7c367839aaf71a00a2c6a65",
-    "9965507d1a55bcc2695c58ba16fb37d819b0a4dc",
-    "976ea74026e726554db657fa54763abd0c3a0aa9",
-    "14dc79964da2c08b23698b3d3cc7ca32193d9955",
-    "23618e81e3f5cdf7f54c3d65f7fbc0abf5b21e8f",
-    "a0ee7a142d267c1f36714e4a8f75612f20a79720",
-)
-"""Of the mnemonic that every tool knows; unlocked where the genesis file funds them."""
-TRIES = 16
-"""Another node's command may take the place of ours."""
 LOOK_SECONDS = 0.25
 """How often a waiting command looks whether its place was taken."""
-INCLUSION_SECONDS = 2.0
-"""How long the answer to a sent transaction waits for its block."""
-MAX_IMPERSONATED = 4096
 MAX_IN_FLIGHT = 32
 """Commands of this process that wait for a block; an account has 64 places in the pool."""
 MAX_DROPPED = 256
-CALL_FIELDS = ("from", "to", "value", "data", "input", "accessList", "authorizationList")
 
 REFUSED = {
     "reset": "the chain is the validators' own and final; evm_snapshot and evm_revert take state "
@@ -107,24 +88,25 @@ OFF = (
 
 
 class Dev:
-    """Commands, and transactions that nobody signs."""
+    """Commands; what is signed and sent for accounts is `wallet`."""
 
     def __init__(
         self, settings: Settings, store: Store, validator: Validator, events: Events
     ) -> None:
         self.settings, self.store = settings, store
         self.validator, self.events = validator, events
-        self.impersonated: dict[Address, None] = {}
-        self.impersonates_all = False
-        self.numbering = asyncio.Lock()
-        """Held from asking for a nonce until it is taken."""
+        self.inclusion = Inclusion(store, validator, events)
+        self.wallet = Wallet(settings, store, validator, self.inclusion)
+        self.pacing: asyncio.Task[None] | None = None
         self.in_flight = asyncio.Semaphore(MAX_IN_FLIGHT)
 
     # ---- the table
 
     def methods(self) -> list[Method]:
         account, number = required(parse_address), required(parse_any_number)
+        wallet = self.wallet
         found = [
+            *wallet.methods(),
             *self.both("setBalance", self.set_balance, account, required(parse_value)),
             *self.both("setNonce", self.set_nonce, account, number),
             *self.both("setCode", self.set_code, account, required(parse_data)),
@@ -135,9 +117,9 @@ class Dev:
                 required(parse_value),
                 required(parse_value),
             ),
-            *self.both("impersonateAccount", self.impersonate, account),
-            *self.both("stopImpersonatingAccount", self.stop_impersonating, account),
-            *self.both("autoImpersonateAccount", self.impersonate_all, required(parse_bool)),
+            *self.both("impersonateAccount", wallet.impersonate, account),
+            *self.both("stopImpersonatingAccount", wallet.stop_impersonating, account),
+            *self.both("autoImpersonateAccount", wallet.impersonate_all, required(parse_bool)),
             *self.both(
                 "mine", self.mine, optional(parse_any_number, 1), optional(parse_any_number)
             ),
@@ -158,8 +140,7 @@ class Dev:
             *self.both("setLoggingEnabled", self.set_logging, required(parse_bool)),
             *self.timed("setAutomine", self.set_automine, required(parse_bool)),
             *self.timed("setIntervalMining", self.set_interval, number),
-            Method("eth_accounts", Kind.ASYNC, self.get_accounts),
-            Method("eth_sendTransaction", Kind.ASYNC, self.send, (required(parse_request),)),
+            *self.both("getIntervalMining", self.get_interval),
         ]
         for name, reason in REFUSED.items():
             found += self.both(name, self.refusal(name, reason), *[optional(keep)] * 3)
@@ -258,25 +239,46 @@ class Dev:
         return TRUE
 
     async def get_automine(self) -> bytes:
-        return TRUE
+        waits, _ = self.store.view.dev_mining()
+        return FALSE if waits else TRUE
 
     async def set_automine(self, enabled: bool) -> bytes:
-        if not enabled:
-            raise RpcError(
-                SERVER,
-                "setAutomine(false) is not possible here: validators make a block when "
-                "transactions wait; `quorate up --block-time` lets them wait between blocks",
-            )
+        """Let blocks come when something waits for one, or only when asked for."""
+        waits, pace = self.store.view.dev_mining()
+        if enabled == waits:
+            await self.command("setMining", encode(not enabled), encode(0 if enabled else pace))
         return TRUE
 
-    async def set_interval(self, interval: int) -> bytes:
-        if interval:
-            raise RpcError(
-                SERVER,
-                "setIntervalMining is not possible while the network runs: `quorate down`, then "
-                "`quorate up --block-time MS` makes blocks at an interval",
-            )
-        return TRUE
+    async def set_interval(self, seconds: int) -> bytes:
+        """Let this node ask for a block each so many seconds; 0: nobody does any more."""
+        _, pace = self.store.view.dev_mining()
+        if seconds or pace:
+            await self.command("setMining", encode(True), encode(seconds))
+        if seconds and (self.pacing is None or self.pacing.done()):
+            self.pacing = asyncio.create_task(self.keep_pace())
+        return NULL
+
+    async def get_interval(self) -> bytes:
+        _, pace = self.store.view.dev_mining()
+        return b"%d" % pace if pace else NULL
+
+    async def keep_pace(self) -> None:
+        """Ask for a block whenever none has come for as long as the chain says, until it says 0."""
+        loop = asyncio.get_running_loop()
+        head, since = self.store.view.head(), loop.time()
+        while pace := self.store.view.dev_mining()[1]:
+            await asyncio.sleep(min(LOOK_SECONDS, pace))
+            now, latest = loop.time(), self.store.view.head()
+            if latest != head:
+                head, since = latest, now
+            elif now - since >= pace:
+                since = now
+                with contextlib.suppress(RpcError, Unavailable):
+                    await self.command("mine", encode(1), encode(0))
+
+    def close(self) -> None:
+        if self.pacing is not None:
+            self.pacing.cancel()
 
     # ---- snapshots
 
@@ -344,128 +346,7 @@ class Dev:
         """Accept what changes nothing: what validators write is a setting of theirs."""
         return TRUE
 
-    async def get_accounts(self) -> bytes:
-        """Return whom eth_sendTransaction sends for: nobody, but on networks for development."""
-        if not self.store.is_dev:
-            return b"[]"
-        view = self.store.view
-        known = map(bytes.fromhex, ACCOUNTS)
-        funded = [account for account in known if view.balance(0, account)]
-        listed = dict.fromkeys(funded) | self.impersonated
-        return msgspec.json.encode([to_hex(account) for account in listed])
-
-    # ---- transactions that nobody signs
-
-    async def impersonate(self, account: Address) -> bytes:
-        if account == BOOKS:
-            raise invalid_params(f"account {to_hex(account)} sends dev commands only")
-        if len(self.impersonated) >= MAX_IMPERSONATED and account not in self.impersonated:
-            raise RpcError(SERVER, f"{MAX_IMPERSONATED} accounts are impersonated, expected fewer")
-        self.impersonated[account] = None
-        return TRUE
-
-    async def stop_impersonating(self, account: Address) -> bytes:
-        return FALSE if self.impersonated.pop(account, self) is self else TRUE
-
-    async def impersonate_all(self, enabled: bool) -> bytes:
-        self.impersonates_all = enabled
-        return TRUE
-
-    def is_unlocked(self, account: Address) -> bool:
-        if self.impersonates_all or account in self.impersonated:
-            return True
-        return account.hex() in ACCOUNTS and self.store.view.balance(0, account) > 0
-
-    async def send(self, request: dict[str, Any]) -> bytes:
-        """Put a transaction of an unlocked account into a block; return its hash."""
-        view = self.store.view
-        if not view.is_dev:
-            raise RpcError(
-                NO_METHOD, "the method eth_sendTransaction does not exist/is not available"
-            )
-        sender = parse_address(request.get("from"))
-        if not self.is_unlocked(sender):
-            raise RpcError(
-                SERVER,
-                f"unknown account {to_hex(sender)}: impersonateAccount lets it be sent for, or "
-                "sign and use eth_sendRawTransaction",
-            )
-        reason: str | None = None
-        for _ in range(TRIES):
-            async with self.numbering:
-                try:
-                    filled = await self.fill(sender, request)
-                except BadArgument as error:
-                    raise invalid_params(f"invalid argument 0: {error}") from None
-                raw = view.impersonate(msgspec.json.encode(filled))
-                ((transaction, reason),) = await self.validator.submit([raw])
-            if reason is None:
-                await self.wait(transaction, INCLUSION_SECONDS)
-                return data(transaction)
-            if "nonce" in request or not reason.startswith("nonce too low"):
-                break
-        raise RpcError(SERVER, reason or "the transaction was refused")
-
-    async def fill(self, sender: Address, request: dict[str, Any]) -> dict[str, Any]:
-        """Return the request with the fields that were left to the node."""
-        view = self.store.view
-        filled = {name: value for name, value in request.items() if value is not None}
-        chain_id = filled.pop("chainId", None)
-        if chain_id is not None and parse_any_number(chain_id) != view.chain_id:
-            raise RpcError(
-                SERVER, f"chainId does not match node's (have={chain_id}, want={view.chain_id})"
-            )
-        if "nonce" not in filled:
-            filled["nonce"] = hex(await self.validator.get_nonce(sender))
-        filled.setdefault("gas", filled.pop("gasLimit", None))
-        if filled["gas"] is None:
-            call = {name: filled[name] for name in CALL_FIELDS if name in filled}
-            estimate = view.estimate_gas(
-                LATEST,
-                msgspec.json.encode(call),
-                set_next_time(view, LATEST, None),
-                self.settings.gas_cap,
-            )
-            filled["gas"] = hex(estimate)
-        tip = view.suggest_tip()
-        if filled.pop("type", None) in ("0x0", "0x1") and "maxFeePerGas" not in filled:
-            filled.setdefault("gasPrice", hex(2 * view.next_base_fee() + tip))
-        if "gasPrice" not in filled:
-            filled.setdefault("maxPriorityFeePerGas", hex(tip))
-            own = parse_any_number(filled["maxPriorityFeePerGas"])
-            filled.setdefault("maxFeePerGas", hex(2 * view.next_base_fee() + own))
-        filled.setdefault("value", "0x0")
-        return filled
-
     # ---- into blocks
-
-    async def submit(self, raws: list[bytes]) -> Sequence[Verdict]:
-        """Admit raw transactions; on a network for development, wait a little for their blocks.
-
-        Tests for Anvil and Hardhat read what a transaction did without asking for its receipt.
-        """
-        verdicts = await self.validator.submit(raws)
-        if self.store.is_dev:
-            admitted = [transaction for transaction, reason in verdicts if reason is None]
-            if admitted:
-                await self.wait(admitted[-1], INCLUSION_SECONDS)
-        return verdicts
-
-    async def wait(self, transaction: Hash, seconds: float) -> bytes | None:
-        """Return the receipt; None if it has not come within so many seconds."""
-        name = to_hex(transaction)
-        included = self.events.wait_for(name)
-        try:
-            # It may have been included before the waiting began.
-            receipt = self.store.view.receipt_json(transaction)
-            if receipt is None:
-                await asyncio.wait_for(included, seconds)
-                receipt = self.store.view.receipt_json(transaction)
-            return receipt
-        except TimeoutError:
-            return None
-        finally:
-            self.events.forget(name, included)
 
     async def command(self, name: str, *arguments: bytes) -> Receipt:
         """Have a command executed by all validators. Raises RpcError where it took no effect."""
@@ -488,7 +369,7 @@ class Dev:
     async def place(self, name: str, arguments: list[bytes]) -> tuple[Hash, int] | None:
         """Put a command into the pool; its hash and nonce, None if its place was taken."""
         view = self.store.view
-        async with self.numbering:
+        async with self.wallet.numbering:
             nonce = await self.validator.get_nonce(BOOKS)
             raw = view.encode_command(nonce, os.urandom(8), name, arguments)
             ((transaction, reason),) = await self.validator.submit([raw])
@@ -502,7 +383,7 @@ class Dev:
         """Return the receipt of a command; None where another one took its place, or too late."""
         loop = asyncio.get_running_loop()
         while loop.time() < deadline:
-            receipt = await self.wait(transaction, LOOK_SECONDS)
+            receipt = await self.inclusion.wait(transaction, LOOK_SECONDS)
             if receipt is None and self.store.view.nonce(LATEST, BOOKS) > nonce:
                 receipt = self.store.view.receipt_json(transaction)
                 if receipt is None:
@@ -527,13 +408,3 @@ def encode(number: int) -> bytes:
 
 def keep(value: Any) -> Any:
     return value
-
-
-def parse_request(value: Any) -> dict[str, Any]:
-    """Return the fields of a transaction that names its sender."""
-    if type(value) is not dict:
-        raise wrong_type(value, "ethapi.TransactionArgs")
-    if value.get("from") is None:
-        raise BadArgument("from not specified")
-    parse_address(value["from"])
-    return dict(value)
