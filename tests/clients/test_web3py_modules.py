@@ -1,7 +1,7 @@
 """web3.py's own tests of its modules, which it runs against geth, pointed at networks.
 
 They want an account that the node signs for, transactions that wait for a while before they are in
-a block, and the chain id of geth's fixture. They run in two forms:
+a block, and the chain id of geth's fixture, which is that of these networks. They run in two forms:
 
 * `dev`: a network for development has all of that: its nodes sign for the known accounts, and
   blocks wait until they are asked for while a test changes what waits.
@@ -46,14 +46,11 @@ ACCOUNT = account_at(0)
 
 
 GETH_CHAIN_ID = 131277322940537
-GETH = "speaks of the chain of geth's test fixture"
 UNLOCKED = "asks the node to sign: nodes hold no users' keys"
 RACES = "changes a transaction before it is in a block, which is a race against the next block"
 SIGNER = "the middleware that signs here fails in it, before anything reaches the node"
 
 OMITTED = {
-    "test_eth_chain_id": GETH,
-    "test_eth_send_raw_transaction": GETH,
     "test_eth_sign": UNLOCKED,
     "test_eth_sign_ens_names": UNLOCKED,
     "test_eth_sign_typed_data": UNLOCKED,
@@ -75,7 +72,7 @@ OMITTED = {
     "test_eth_get_transaction_receipt_unmined": RACES,
     "test_eth_wait_for_transaction_receipt_unmined": RACES,
     "test_gas_price_from_strategy_bypassed_for_dynamic_fee_txn": SIGNER,
-    "test_sign_authorization_send_raw_and_send_set_code_transactions": GETH,
+    "test_sign_authorization_send_raw_and_send_set_code_transactions": SIGNER,
 }
 """Names of tests that are not run in the form `wallet`, with the reason; with QUORATE_TEST_ALL they
 are.
@@ -156,12 +153,10 @@ def form(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def network(form: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
-    """Four validators: for development with geth's chain id, or a block ten times a second."""
-    options = {
-        "wallet": ["--block-time", "100"],
-        "dev": ["--dev", "--chain-id", f"{GETH_CHAIN_ID}"],
-    }
-    yield from network_of(tmp_path_factory.mktemp("modules"), *options[form])
+    """Four validators with geth's chain id: for development, or with ten blocks a second."""
+    options = {"wallet": ["--block-time", "100"], "dev": ["--dev"]}[form]
+    folder = tmp_path_factory.mktemp("modules")
+    yield from network_of(folder, "--chain-id", str(GETH_CHAIN_ID), *options)
 
 
 @pytest.fixture(autouse=True)
