@@ -86,7 +86,7 @@ impl Checked {
         expect("number", head.header.number, height)?;
         if height > 0
             && let Some(parent) = block::stored_hash(self.snapshot(), height - 1)?
-            && (height > self.history.headers)
+            && height > self.history.headers
         {
             expect("hash of the parent", head.header.parent_hash, parent)?;
         }
