@@ -3,22 +3,8 @@
 import pytest
 from msgspec.structs import replace
 
-from consensus.raft_member import (
-    CHAIN,
-    LATE,
-    ME,
-    MEMBERS,
-    PAYLOAD,
-    B,
-    C,
-    entry,
-    get_records,
-    get_sends,
-    make_envelope,
-    noop,
-    say,
-    start,
-)
+from consensus import raft_member as member
+from consensus.raft_member import CHAIN, LATE, ME, MEMBERS, PAYLOAD, B, C
 from quorate.base.errors import Corrupt
 from quorate.base.rng import Rng
 from quorate.base.types import Member
@@ -40,8 +26,8 @@ from quorate.crypto.hashes import hash_payload, keccak256
 from quorate.simulator.keys import SimulatedKeys
 
 STRANGER = b"\x09" * 20
-LOWER = make_envelope(7, 3)
-UPPER = make_envelope(8, 3, keccak256(LOWER))
+LOWER = member.make_envelope(7, 3)
+UPPER = member.make_envelope(8, 3, keccak256(LOWER))
 
 
 def certify(envelope: bytes, index: int = 9) -> bytes:
@@ -81,7 +67,7 @@ def judge(raft: Raft, **changes: object) -> str:
         ({"envelope": bytes(32)}, "about another envelope"),
         ({"certificate": b""}, "expected version 2"),
         ({"next_certificate": certify(LOWER)}, "does not follow height 7"),
-        ({"next_certificate": certify(make_envelope(8, 3))}, "does not follow height 7"),
+        ({"next_certificate": certify(member.make_envelope(8, 3))}, "does not follow height 7"),
         ({"payload": bytes(32)}, "the payload after it is another one"),
         ({"members": [MEMBERS, MEMBERS, MEMBERS[:2]]}, "does not follow height 7"),
         ({"members": [MEMBERS[:2], MEMBERS, MEMBERS]}, "not of height 7 and its members"),
@@ -90,31 +76,33 @@ def judge(raft: Raft, **changes: object) -> str:
     ],
 )
 def test_offer_is_compared_with_what_vouches_for_it(changes: dict[str, object], fault: str) -> None:
-    found = judge(start(), **changes)
+    found = judge(member.start(), **changes)
     assert fault in found
     assert bool(found) == bool(fault)
 
 
 def test_log_begins_behind_the_state_and_says_so_in_the_journal() -> None:
-    raft = start()
-    say(raft, B, Append(3, 0, 0, [noop(1, 3), entry(2, 3)], 0))
+    raft = member.start()
+    member.say(raft, B, Append(3, 0, 0, [member.noop(1, 3), member.entry(2, 3)], 0))
     raft.install(LATE, BASE)
     effects = raft.take()
-    assert get_records(effects) == [Based(7, BASE.certificate)]
+    assert member.get_records(effects) == [Based(7, BASE.certificate)]
     cut = next(e for e in effects if type(e) is Checkpoint)
     assert cut == Checkpoint(7, [Ballot(3, bytes(20))])
     assert (raft.log.base_index, raft.log.last_index, raft.log.base_term) == (9, 9, 3)
     assert (raft.height, raft.applied_height, raft.commit) == (7, 7, 9)
     # The leader goes on from there.
-    following = entry(10, 3, 8)
-    effects = say(raft, B, Append(3, 9, 3, [following], 9))
-    assert get_sends(effects, Appended) == [(B, Appended(3, True, 10))]
+    following = member.entry(10, 3, 8)
+    effects = member.say(raft, B, Append(3, 9, 3, [following], 9))
+    assert member.get_sends(effects, Appended) == [(B, Appended(3, True, 10))]
 
 
 def test_what_was_acknowledged_behind_the_state_stays() -> None:
-    raft = start()
-    entries = [noop(i, 3) for i in range(1, 9)]
-    say(raft, B, Append(3, 0, 0, [*entries, entry(9, 3, 1), noop(10, 3, 1)], 0))
+    raft = member.start()
+    entries = [member.noop(i, 3) for i in range(1, 9)]
+    member.say(
+        raft, B, Append(3, 0, 0, [*entries, member.entry(9, 3, 1), member.noop(10, 3, 1)], 0)
+    )
     raft.install(LATE, BASE)
     cut = next(e for e in raft.take() if type(e) is Checkpoint)
     assert [e.index for e in raft.log.entries] == [10]
@@ -122,16 +110,16 @@ def test_what_was_acknowledged_behind_the_state_stays() -> None:
 
 
 def test_what_contradicts_the_state_goes() -> None:
-    raft = start()
-    entries = [noop(i, 2) for i in range(1, 12)]
-    say(raft, B, Append(2, 0, 0, entries, 0))
+    raft = member.start()
+    entries = [member.noop(i, 2) for i in range(1, 12)]
+    member.say(raft, B, Append(2, 0, 0, entries, 0))
     raft.install(LATE, BASE)
     assert raft.log.entries == []
     assert raft.log.last_term == 3
 
 
 def test_a_leader_that_was_left_behind_follows() -> None:
-    raft = start()
+    raft = member.start()
     raft.role, raft.leader = "leader", ME
     raft.install(LATE, BASE)
     assert (raft.role, raft.leader) == ("follower", None)
@@ -140,7 +128,7 @@ def test_a_leader_that_was_left_behind_follows() -> None:
 
 def test_restart_between_store_and_journal_keeps_what_agrees() -> None:
     """The store has jumped; the journal is the one of before."""
-    old = [noop(i, 3) for i in range(1, 12)]
+    old = [member.noop(i, 3) for i in range(1, 12)]
     assert [e.index for e in restart(Written(0, old)).log.entries] == [10, 11]
     assert restart(Written(0, old[:5])).log.entries == []
     parts = Written(0, old[:9]), Written(9, old[9:10]), Written(10, old[10:])
@@ -148,20 +136,22 @@ def test_restart_between_store_and_journal_keeps_what_agrees() -> None:
 
 
 def test_restart_between_store_and_journal_gives_up_what_contradicts() -> None:
-    old = [noop(i, 2) for i in range(1, 10)]
+    old = [member.noop(i, 2) for i in range(1, 10)]
     # Entry 9 is another one than the one that was decided, so none behind it may stay, whatever
     # its term.
-    raft = restart(Written(0, old), Written(9, [noop(10, 4)]), Written(10, [noop(11, 4)]))
+    raft = restart(
+        Written(0, old), Written(9, [member.noop(10, 4)]), Written(10, [member.noop(11, 4)])
+    )
     assert (raft.log.entries, raft.log.last_term) == ([], 3)
     # Later it was corrected, and then these may.
-    again = Written(8, [noop(9, 3), noop(10, 4)])
-    raft = restart(Written(0, old), Written(9, [noop(10, 4)]), again)
+    again = Written(8, [member.noop(9, 3), member.noop(10, 4)])
+    raft = restart(Written(0, old), Written(9, [member.noop(10, 4)]), again)
     assert [(e.index, e.term) for e in raft.log.entries] == [(10, 4)]
 
 
 def test_restart_knows_what_was_based_on_the_state() -> None:
-    old = [noop(i, 2) for i in range(1, 11)]
-    journal = [Written(0, old), Based(7, BASE.certificate), Written(9, [noop(10, 5)])]
+    old = [member.noop(i, 2) for i in range(1, 11)]
+    journal = [Written(0, old), Based(7, BASE.certificate), Written(9, [member.noop(10, 5)])]
     assert [e.term for e in restart(*journal).log.entries] == [5]
 
 
@@ -175,4 +165,4 @@ def test_store_that_is_older_than_the_state_is_refused() -> None:
 def test_gap_in_a_journal_is_corrupt() -> None:
     log = Log(0, 0, 0)
     with pytest.raises(Corrupt, match="entries after index 3, expected at most 0"):
-        log.restore(3, [noop(4, 1)])
+        log.restore(3, [member.noop(4, 1)])

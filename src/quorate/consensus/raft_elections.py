@@ -160,10 +160,15 @@ class Elections(Replica):
         # Whatever else it has heard meanwhile: the leader may rely on it (T6.4.1).
         return now < self.heard_at + self.settings.election_ms * MILLISECOND
 
-    def hear(self, now: Nanoseconds, leader: Address) -> None:
-        """The leader of this term has said something."""
+    def follow(self, now: Nanoseconds, leader: Address, term: int) -> bool:
+        """Who leads a term that is not over has said something; whether this member follows it."""
+        self.observe(now, term)
+        if self.role == "leader":
+            self.drop("two leaders in a term")
+            return False
         self.leader, self.heard_at = leader, now
         self.rest(now)
+        return True
 
     def is_stranger(self, sender: Address, index: int) -> bool:
         """Whether somebody is a member of no configuration that may hold (section 6).

@@ -41,11 +41,8 @@ class Followers(Snapshots):
         if m.term < self.term:
             self.out.append(Send(sender, Appended(self.term, False, 0)))  # rule 1
             return
-        self.observe(now, m.term)
-        if self.role == "leader":
-            self.drop("two leaders in a term")
+        if not self.follow(now, sender, m.term):
             return
-        self.hear(now, sender)
         log, previous, entries = self.log, m.prev_index, m.entries
         if any(e.index != previous + 1 + i or e.term > m.term for i, e in enumerate(entries)):
             self.drop("entries")

@@ -186,11 +186,8 @@ class Reads(Elections):
         if m.term < self.term:
             self.out.append(Send(sender, Confirmed(self.term, m.number)))
             return
-        self.observe(now, m.term)
-        if self.role == "leader":
-            self.drop("two leaders in a term")
+        if not self.follow(now, sender, m.term):
             return
-        self.hear(now, sender)
         self.out.append(Send(sender, Confirmed(self.term, m.number)))
 
     def on_confirmed(self, now: Nanoseconds, sender: Address, m: Confirmed) -> None:
