@@ -3,6 +3,8 @@
 import asyncio
 import json
 import socket
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -11,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from e2e.stage import Stage
+from e2e.stage import Stage, make_environment
 from e2e.test_raft import find_leader
 from quorate.base.errors import Invalid
 from quorate.client import Change, KeyValueClient, open_client
@@ -120,6 +122,34 @@ async def kill_the_leader(stage: Stage) -> None:
         assert {change.key for change in seen} == {b"n%d" % i for i in range(20)}
         assert [change.revision for change in seen] == sorted({c.revision for c in seen})
     await asyncio.to_thread(stage.do, "start", str(leader))
+
+
+def test_killed_leaders_take_no_answer_back(three: Stage) -> None:
+    """A short form of the example; two minutes with a kill every ten seconds are its default."""
+    example = Path(__file__).parents[2] / "examples" / "leader_kills" / "run.py"
+    found = three.folder.with_name("history.jsonl")
+    options = ["--seconds", "14", "--every", "5", "--down", "1", "--clients", "4"]
+    ports = three.up_options()[2:]
+    done = subprocess.run(
+        [sys.executable, example, *options, *ports, "--dir", three.folder, "--history", found],
+        env=make_environment(),
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "linearizable: " in done.stdout
+    assert done.stdout.count("killed validator-") >= 1
+    # The judge would have seen it: an answered write that nobody reads any more.
+    key = json.loads(found.read_text().splitlines()[0])["key"]
+    events = [
+        {"kind": "invoke", "time_ns": 2**62, "id": "late", "key": key, "operation": "read"},
+        {"kind": "ok", "time_ns": 2**62, "id": "late", "result": "what nobody wrote"},
+    ]
+    with found.open("a") as more:
+        more.writelines(json.dumps(event) + "\n" for event in events)
+    assert three.run("history", str(found), ok=False).code == 1
 
 
 def test_a_stranger_is_convinced_where_certificates_prove(stage: Stage) -> None:
