@@ -45,7 +45,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     """How often a leader is heard when it has nothing to say."""
     election_ms: int = 1000
     """A follower stands for election after this long without a leader, or up to twice as long."""
-    max_payload_bytes: int = 4 << 20
+    max_payload_bytes: int = 8 << 20
     max_append_bytes: int = 8 << 20
     """Payloads in one message; a single larger one goes alone."""
     lease_reads: bool = False

@@ -60,7 +60,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     """If positive: a block in every such interval, whether or not anything waits."""
     min_interval_ms: int = 0
     """The least time between the starts of two heights."""
-    max_payload_bytes: int = 4 << 20
+    max_payload_bytes: int = 8 << 20
     """Larger proposals are dropped. The same for all members, and at least the ledger's limit."""
     checkpoint_heights: int = 256
     checkpoint_bytes: int = 16 << 20

@@ -1,6 +1,6 @@
 """The engine of a validator process and its settings, from network.toml and the genesis file."""
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -9,7 +9,10 @@ from quorate.consensus import ENGINES, Engine
 from quorate.ledger.genesis import get_pow_rules
 from quorate.runtime.config import Network
 
-__all__ = ["get_engine", "read_engine_settings"]
+__all__ = ["check_sizes", "get_engine", "read_engine_settings"]
+
+FRAME_OVERHEAD: Final = 1 << 20
+"""Of a frame around payloads: certificates, envelopes of other entries."""
 
 
 def get_engine(network: Network) -> Engine:
@@ -43,6 +46,25 @@ def read_engine_settings(network: Network, engine: Engine, genesis: bytes) -> An
             given[name] = value
         given.setdefault("mine", network.mining.enabled)
     try:
-        return msgspec.convert(given, engine.settings)
+        settings = msgspec.convert(given, engine.settings)
     except msgspec.ValidationError as error:
         raise Invalid(f"network.toml: engine_settings: {error}") from None
+    check_sizes(network, settings)
+    return settings
+
+
+def check_sizes(network: Network, settings: Any) -> None:
+    """Raise Invalid where a block would not get through: the network would stop at it for ever."""
+    block = network.blocks.max_bytes
+    found = getattr(settings, "max_payload_bytes", block)
+    if found < block:
+        raise Invalid(
+            f"network.toml: engine_settings.max_payload_bytes: found {found}, "
+            f"expected at least blocks.max_bytes, {block}"
+        )
+    least = max(block, getattr(settings, "max_append_bytes", 0)) + FRAME_OVERHEAD
+    if network.peers.max_frame_bytes < least:
+        raise Invalid(
+            f"network.toml: peers.max_frame_bytes: found {network.peers.max_frame_bytes}, "
+            f"expected at least {least}, for what blocks.max_bytes and engine_settings allow"
+        )
