@@ -46,6 +46,7 @@ from quorate.consensus.replica import (
     Want,
 )
 from quorate.crypto.hashes import hash_payload, keccak256
+from quorate.node.interpreter import MAX_UNWRITTEN
 
 MS = 1_000_000
 SECOND = 1000 * MS
@@ -191,6 +192,8 @@ class Machine:
         self.address = bytes([index + 1]) * 20
         self.peers: dict[Address, None] = {}
         self.journal: list[Kept] = []
+        self.unwritten: list[Kept] = []
+        """Records that a crash loses."""
         self.chain: list[Deliver] = []
         self.heads: list[Head] = []
         self.blamed: list[tuple[Address, str]] = []
@@ -200,6 +203,7 @@ class Machine:
     def boot(self) -> None:
         self.life += 1
         self.search = 0
+        self.unwritten = []
         self.timers: dict[Timer, int] = {}
         self.replica = Pow(
             TokenKeys(self.address), CHAIN, Rng(self.index * 1000 + self.life), self.settings
@@ -231,11 +235,15 @@ class Machine:
                 case Broadcast(message):
                     for peer in list(self.peers):
                         world.send(self, peer, message)
-                case Persist(record):
+                case Persist(record, urgent):
                     assert isinstance(record, Kept)
-                    self.journal.append(record)
+                    self.unwritten.append(record)
+                    if urgent or len(self.unwritten) > MAX_UNWRITTEN:
+                        self.journal += self.unwritten
+                        self.unwritten = []
                 case Checkpoint(_, records):
                     self.journal = [r for r in records if isinstance(r, Kept)]
+                    self.unwritten = []
                 case SetTimer(timer, delay):
                     self.set_timer(timer, delay)
                 case Want(height, parent):

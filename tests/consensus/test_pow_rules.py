@@ -74,7 +74,7 @@ def test_a_valid_block_becomes_the_tip_and_is_kept_before_it_is_told() -> None:
     one = Single()
     made = one.extend()
     effects = one.hear(ALICE, block(made))
-    assert Persist(Kept(made.raw, made.payload)) in effects
+    assert Persist(Kept(made.raw, made.payload), urgent=False) in effects
     assert Head(1, made.payload, made.hash, CHAIN) in effects
     assert one.head == made.hash
 

@@ -27,7 +27,12 @@ from quorate.consensus.replica import (
     Timer,
     Want,
 )
-from quorate.node.interpreter import MAX_CHECKPOINTS, Interpreter
+from quorate.node.interpreter import (
+    MAX_CHECKPOINTS,
+    MAX_UNWRITTEN,
+    MAX_UNWRITTEN_BYTES,
+    Interpreter,
+)
 from quorate.node.wire import encode
 
 ME, OTHER = make_address(0), make_address(1)
@@ -132,6 +137,10 @@ def word(text: str) -> Persist:
     return Persist(Word(text))
 
 
+def later(text: str) -> Persist:
+    return Persist(Word(text), urgent=False)
+
+
 def raw(text: str) -> bytes:
     return encode(Word(text))
 
@@ -176,6 +185,62 @@ def test_records_that_come_during_an_append_wait_for_the_next_one() -> None:
     assert bench.do(word("c"), say("3")) == []
     assert bench.finish() == [said("1"), ("append", raw("b"), raw("c"))]
     assert bench.finish() == [said("2"), said("3")]
+
+
+def test_nothing_waits_for_what_is_not_urgent_and_it_is_written_before_what_follows() -> None:
+    bench = Bench()
+    assert bench.do(later("a"), say("1"), later("b"), say("2")) == [said("1"), said("2")]
+    assert bench.do(word("c"), say("3"), later("d"), word("e"), say("4")) == [
+        ("append", *map(raw, "abcde"))
+    ]
+    assert bench.finish() == [said("3"), said("4")]
+    # All of them are written: the next ones begin anew.
+    assert bench.do(later("f"), word("g")) == [("append", raw("f"), raw("g"))]
+
+
+def test_what_is_not_urgent_comes_after_what_is_being_written() -> None:
+    bench = Bench()
+    bench.do(word("a"), say("1"))
+    assert bench.do(later("b"), say("2")) == []
+    assert bench.finish() == [said("1"), said("2")]
+    assert bench.do(word("c")) == [("append", raw("b"), raw("c"))]
+
+
+def test_few_records_are_ever_unwritten() -> None:
+    bench = Bench()
+    for number in range(MAX_UNWRITTEN):
+        assert bench.do(later(str(number)), say("on")) == [said("on")]
+    last = str(MAX_UNWRITTEN)
+    assert bench.do(later(last), say("on")) == [
+        ("append", *(raw(str(number)) for number in range(MAX_UNWRITTEN + 1)))
+    ]
+    assert bench.finish() == [said("on")]
+    large = "x" * MAX_UNWRITTEN_BYTES
+    assert bench.do(later("y")) == []
+    assert bench.do(later(large)) == [("append", raw("y"), raw(large))]
+
+
+def test_what_is_not_urgent_is_written_before_a_stop() -> None:
+    bench = Bench()
+    bench.interpreter.write_rest()
+    assert bench.calls == []
+    bench.do(later("a"), later("b"))
+    bench.interpreter.write_rest()
+    assert bench.calls == [("append", raw("a"), raw("b"))]
+    bench.calls.clear()
+    bench.interpreter.stop()
+    assert bench.finish() == []
+
+
+def test_a_cut_takes_what_was_not_urgent_along() -> None:
+    bench = Bench()
+    effects = (later("old"), Checkpoint(5, [Word("base")]), later("new"), say("1"))
+    assert bench.do(*effects) == [said("1")]
+    bench.interpreter.on_durable(5)
+    assert bench.calls == [("cut", raw("base"), raw("new"))]
+    bench.calls.clear()
+    assert bench.do(later("while"), word("x")) == []
+    assert bench.finish() == [("append", raw("while"), raw("x"))]
 
 
 def test_message_to_oneself_comes_back_as_a_later_input_once_the_record_is_durable() -> None:

@@ -86,9 +86,14 @@ class CancelTimer(Value, frozen=True, gc=False):
 
 
 class Persist(Value, frozen=True, gc=False):
-    """Append to the journal; later effects wait until the record is durable."""
+    """Append to the journal; later effects wait until the record is durable.
+
+    With `urgent=False` nothing waits: the record is written before any later one, with the next
+    that is urgent or after a few of its kind, and a crash until then loses it.
+    """
 
     record: Record
+    urgent: bool = True
 
 
 class Want(Value, frozen=True, gc=False):

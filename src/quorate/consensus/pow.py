@@ -28,7 +28,8 @@ of eleven; no block is final in Bitcoin. The header is the envelope of all engin
 Invariants. Every block of the path to the tip is valid. The work of the tip never falls. What was
 delivered is on the path of every later tip. A block that was mined is durable before it is told.
 
-Cost. A block is sent once to each peer of its miner; elsewhere it is told to `relay_peers` peers.
+Cost. A block is sent once to each peer of its miner; elsewhere it is told to `relay_peers` peers at
+most and to one of those that seldom ask.
 """
 
 from collections.abc import Callable, Iterable
@@ -121,6 +122,7 @@ class Pow(Links):
         "kept",
         "reorganizations",
         "started_at",
+        "template_due",
         "templates",
         "wanted",
     )
@@ -153,6 +155,8 @@ class Pow(Links):
         """Whether that is needed even if nothing waits."""
         self.templates: list[Template] = []
         """The newest last."""
+        self.template_due: Nanoseconds = 0
+        """When its timer falls; 0: it does not run."""
         self.is_sealing = False
         self.applied_height: Height = 0
         self.started_at: Nanoseconds = 0
@@ -279,9 +283,11 @@ class Pow(Links):
         assert node.payload is not None
         if not node.is_kept:
             node.is_kept = True
-            self.out.append(Persist(Kept(node.header.raw, node.payload)))
+            # Write before you speak: a miner that forgot its block would mine beside it. Blocks of
+            # others can be had again.
+            is_own = node.from_whom == self.me
+            self.out.append(Persist(Kept(node.header.raw, node.payload), urgent=is_own))
         if node.from_whom == self.me:
-            # Write before you speak: a miner that forgot its block would mine beside it.
             self.out.append(Broadcast(Block(node.header.raw, node.payload)))
             for peer in self.peers.values():
                 peer.seen = node.hash
@@ -386,12 +392,12 @@ class Pow(Links):
         self.wanted = None
         if self.settings.refresh_ms and self.is_forced:
             self.ask_template(head, force=False)
-            self.out.append(SetTimer(TEMPLATE_TIMER, STALE_NS))
+            self.look_again(now, STALE_NS)
         else:
-            self.refresh_soon()
+            self.refresh_soon(now)
         if len(payload) < HEAD_BYTES or read_timestamp(payload) <= head.timestamp_ms:
             self.drop("template")
-            self.refresh_soon()
+            self.refresh_soon(now)
             return
         last = self.get_template() if self.is_sealing else None
         if (
@@ -413,14 +419,21 @@ class Pow(Links):
         self.is_sealing = True
         self.out.append(Seal(height, header, head.next_target))
 
-    def refresh_soon(self) -> None:
+    def refresh_soon(self, now: Nanoseconds) -> None:
         if self.settings.refresh_ms:
-            self.out.append(SetTimer(TEMPLATE_TIMER, self.settings.refresh_ms * MILLISECOND))
+            self.look_again(now, self.settings.refresh_ms * MILLISECOND)
+
+    def look_again(self, now: Nanoseconds, delay_ns: Nanoseconds) -> None:
+        """Look at the template after a delay, or earlier if that is to happen anyway."""
+        if not self.template_due or now + delay_ns < self.template_due:
+            self.template_due = now + delay_ns
+            self.out.append(SetTimer(TEMPLATE_TIMER, delay_ns))
 
     def on_template_timer(self, now: Nanoseconds) -> None:
         """Take up what has come to the pool since, if anything; or the time of the template is too
         old.
         """
+        self.template_due = 0
         head, template = self.tree.head, self.get_template()
         if not self.settings.mine or self.is_behind() or (self.wanted is head and self.is_forced):
             return
@@ -428,7 +441,7 @@ class Pow(Links):
         if template is not None and self.is_sealing:
             left_ns = template.made_at + STALE_NS - now
         if left_ns > 0:
-            self.out.append(SetTimer(TEMPLATE_TIMER, left_ns))
+            self.look_again(now, left_ns)
         self.ask_template(head, force=left_ns <= 0)
 
     def sealed(self, now: Nanoseconds, header: bytes, nonce: int) -> None:
@@ -442,11 +455,11 @@ class Pow(Links):
         decoded = decode_header(raw)
         if not self.keys.verify_seal(header, nonce, decoded.target):
             self.drop("seal")
-            self.refresh_soon()
+            self.refresh_soon(now)
             return
         parent = template.parent
         if parent.hash not in tree.blocks or decoded.hash in tree.blocks or tree.is_full():
-            self.refresh_soon()
+            self.refresh_soon(now)
             return
         self.found += 1
         node = tree.add(decoded, parent)
@@ -485,6 +498,11 @@ class Pow(Links):
         return describe_alarm(self)
 
 
+def get_shown(m: Announce) -> Height:
+    """Return the last final height that an announcement shows."""
+    return m.final
+
+
 # Tables of functions stand behind their class: inside of it, a compiler may not have made them yet.
 Pow.HANDLERS = {
     Recalled: Pow.on_recalled,
@@ -495,6 +513,7 @@ Pow.HANDLERS = {
     Block: Pow.on_block,
     Missing: Pow.on_missing,
 }
+Pow.SHOWN = {Announce: get_shown}
 Pow.TIMEOUTS = {
     FETCH_TIMER.kind: Pow.on_fetch_timer,
     TEMPLATE_TIMER.kind: Pow.on_template_timer,

@@ -48,7 +48,7 @@ CERTIFICATE_BYTES: Final = 1 + ENVELOPE_BYTES + 40
 
 
 class Header:
-    """A decoded header; `hash` names the block."""
+    """A decoded header, which nobody changes; `hash` names the block."""
 
     __slots__ = (
         "hash",
@@ -84,6 +84,10 @@ class Header:
         return self.raw[:NONCE_AT] + NO_NONCE + self.raw[NONCE_AT + 8 :]
 
 
+RECENT: Final[dict[bytes, Header]] = {}
+MAX_RECENT: Final = 256
+
+
 def make_header(
     *,
     height: Height,
@@ -114,7 +118,21 @@ def put_nonce(header: bytes, nonce: int) -> bytes:
 
 
 def decode_header(raw: bytes) -> Header:
-    """Return the header of exactly its own encoding. Raises Invalid."""
+    """Return the header of exactly its own encoding. Raises Invalid.
+
+    Most come many times, from many: the last ones are remembered.
+    """
+    known = RECENT.get(raw)
+    if known is not None:
+        return known
+    header = read_header(raw)
+    if len(RECENT) >= MAX_RECENT:
+        RECENT.clear()
+    RECENT[raw] = header
+    return header
+
+
+def read_header(raw: bytes) -> Header:
     if len(raw) != ENVELOPE_BYTES:
         raise Invalid(f"header: {len(raw)} bytes, expected {ENVELOPE_BYTES}")
     name, height, round, proposer, parent, time_ms, nonce, zeros, target, payload = HEADER.unpack(

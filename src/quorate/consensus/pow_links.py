@@ -1,7 +1,10 @@
 """What a proof-of-work replica says to its peers: telling blocks, and fetching what is missing.
 
 Relay. A miner pushes its block to all its peers. Whoever finds a block to be its new tip tells some
-of its peers, which fetch it if they have to. The tip is told again after some silence.
+of its peers, which fetch it if they have to: those that lately asked for what they were told, and
+one by chance of the others, who evidently hear of blocks earlier from somebody else (lazy links, as
+of Leitao, Pereira, Rodrigues, "Epidemic broadcast trees", 2007). So nobody who depends on a peer
+waits, and nobody is left out for long. The tip is told again after some silence.
 
 Fetching. Headers first: whoever tells of more work than we know of is asked for headers after the
 newest that we share (a locator, as in Bitcoin), and each header's work is verified. Then bodies are
@@ -64,6 +67,8 @@ ANSWER_NS: Nanoseconds = 5 * MILLISECOND
 """A peer may ask once in so long on average,"""
 ANSWERS_AT_ONCE = 200
 """and so many times at once."""
+MAX_UNHEEDED = 2
+"""Tips in a row that are told at once to a peer that asks for none of them."""
 MAX_CLAIMS = 3
 """Requests in a row that a peer may leave without an answer before its claim is forgotten."""
 BEHIND_BLOCKS = 8
@@ -105,7 +110,8 @@ class Links(Replica):
     # ---- peers come and go
 
     def met(self, now: Nanoseconds, peer: Address) -> None:
-        self.get_peer(now, peer).is_here = True
+        known = self.get_peer(now, peer)
+        known.is_here, known.unheeded = True, 0
         self.tell(peer)
 
     def parted(self, now: Nanoseconds, peer: Address) -> None:
@@ -146,25 +152,34 @@ class Links(Replica):
 
     def relay(self) -> None:
         """Tell some of the peers that have not shown that they know the tip: the more have shown it
-        beside the first, the fewer, but one (counters, as of Demers and others, 1987).
+        beside the first, the fewer, but one (counters, as of Demers and others, 1987). One of those
+        that did not heed us lately is always among them, whoever else asks for attention.
         """
-        hash, announcement = self.tree.head.hash, self.make_announcement()
-        if announcement is None:
+        most = self.settings.relay_peers
+        announcement = self.make_announcement()
+        if announcement is None or not most:
             return
-        waiting: list[tuple[Address, Peer]] = []
+        hash = self.tree.head.hash
+        eager: list[Address] = []
+        lazy: list[Address] = []
         shown = 0
         for who, peer in self.peers.items():
             if not peer.is_here:
                 continue
             if peer.seen == hash:
                 shown += 1
+            elif peer.unheeded < MAX_UNHEEDED:
+                eager.append(who)
             else:
-                waiting.append((who, peer))
-        most = self.settings.relay_peers
-        count = max(most - max(shown - 1, 0), min(most, 1))
-        for _ in range(min(count, len(waiting))):
-            who, peer = waiting.pop(self.rng.below(len(waiting)))
+                lazy.append(who)
+        count = max(most - max(shown - 1, 0), 1)
+        chosen = [lazy[self.rng.below(len(lazy))]] if lazy else []
+        for _ in range(min(count, len(eager))):
+            chosen += [eager.pop(self.rng.below(len(eager)))]
+        for who in chosen:
+            peer = self.peers[who]
             peer.seen = hash
+            peer.unheeded += 1
             self.out.append(Send(who, announcement))
 
     # ---- hearing of blocks
@@ -436,6 +451,7 @@ class Links(Replica):
     def on_get_headers(self, now: Nanoseconds, sender: Address, m: GetHeaders) -> None:
         if self.is_too_much(now, sender):
             return
+        self.peers[sender].unheeded = 0
         tree = self.tree
         fork = tree.find_fork(m.locator)
         if fork is None:
@@ -528,6 +544,7 @@ class Links(Replica):
     def on_get_blocks(self, now: Nanoseconds, sender: Address, m: GetBlocks) -> None:
         if self.is_too_much(now, sender):
             return
+        self.peers[sender].unheeded = 0
         final: list[Height] = []
         missing: list[Place] = []
         size = 0

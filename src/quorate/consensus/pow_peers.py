@@ -28,6 +28,7 @@ class Peer:
         "remaining",
         "seen",
         "served_until",
+        "unheeded",
     )
 
     def __init__(self) -> None:
@@ -55,6 +56,8 @@ class Peer:
         """Whether it sent a block since it last said so."""
         self.served_until: Nanoseconds = 0
         """Until when what it was answered counts against it."""
+        self.unheeded = 0
+        """New tips that it was told since it last asked us for anything."""
 
 
 class Orphan:

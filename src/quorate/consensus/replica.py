@@ -10,7 +10,8 @@ after several, the host calls `take` and carries out the effects in order.
 
 1. One input at a time, run to completion: no reentrance, no await, no callback.
 2. Effects happen in list order. Nothing after a `Persist` is visible to anyone before its record is
-   durable. Write before you speak is therefore the order of two lines.
+   durable, unless the effect says that it is not urgent. Write before you speak is therefore the
+   order of two lines.
 3. A message to oneself is reliable and ordered, and comes back as a later input: `Persist(x)` then
    `Send(me, Ack)` is how a leader counts its own vote once it is durable.
 4. Links lose, repeat, delay and reorder. `sender` is authenticated, contents are not trusted. Each

@@ -4,7 +4,7 @@ Group commit. When the disk is free and a `Persist` stands at the head of the qu
 that waits anywhere in the queue goes into one `port.append`. Records therefore reach the disk in
 order and sometimes before effects that stand in front of them, which is harmless: a crash then
 keeps a record of something that was not said yet. The opposite, something said and not kept, cannot
-happen.
+happen. Records that are not urgent wait for the next write, up to `MAX_UNWRITTEN` of them.
 
 Cutting the journal. `Checkpoint(height, records)` replaces all that was persisted before it. Until
 the application is durable at `height`, the records persisted after it are kept here as well; the
@@ -43,6 +43,9 @@ from quorate.node.wire import encode
 
 MAX_CHECKPOINTS: Final = 4
 """Checkpoints that wait for the store; a newer one then replaces the newest."""
+MAX_UNWRITTEN: Final = 8
+"""Records that nobody waits for and that a crash may lose; the next one is waited for."""
+MAX_UNWRITTEN_BYTES: Final = 1 << 20
 NEWS = (Check, Deliver)
 """Effects of a message that brought a block which was not known before."""
 
@@ -91,6 +94,7 @@ class Interpreter:
         "stopped",
         "synced",
         "tail",
+        "unwritten",
         "waiting",
     )
 
@@ -139,6 +143,10 @@ class Interpreter:
         """Told when somebody else proposes from now on."""
         self.tail: list[bytes] = []
         """Records carried out since the oldest pending checkpoint."""
+        self.unwritten: list[bytes] = []
+        """Records that were not urgent, carried out since the last write; they stand before those
+        of `records`.
+        """
         self.carry: dict[type[Any], Callable[[Any], None]] = {
             Send: self.on_send,
             Broadcast: self.on_broadcast,
@@ -299,18 +307,32 @@ class Interpreter:
                 self.port.log("error", alarm)
 
     def pass_persist(self) -> bool:
-        """Take a record from the head of the queue if it is durable, or see to it that it becomes
-        so; whether it is.
+        """Take a record from the head of the queue if it is durable or not urgent, or see to it
+        that it becomes durable; whether it was taken.
         """
-        if not self.synced:
+        if self.synced:
+            self.synced -= 1
+            record = self.records.pop(0)
+        elif self.is_urgent():
             self.append()
             return False
-        self.synced -= 1
-        record = self.records.pop(0)
+        else:
+            record = self.records.pop(0)
+            self.unwritten.append(record)
         if self.pending:
             self.tail.append(record)
         self.waiting.pop(0)
         return True
+
+    def is_urgent(self) -> bool:
+        """Whether the record at the head of the queue has to be written first."""
+        effect = self.waiting[0]
+        assert isinstance(effect, Persist)
+        if effect.urgent or self.appending:
+            return True
+        unwritten = self.unwritten
+        size = sum(map(len, unwritten)) + len(self.records[0])
+        return len(unwritten) >= MAX_UNWRITTEN or size > MAX_UNWRITTEN_BYTES
 
     def append(self) -> None:
         """Start the group commit of everything that waits, unless one is under way."""
@@ -318,7 +340,13 @@ class Interpreter:
             return
         self.appending = True
         count = len(self.records)
-        self.port.append(list(self.records), lambda: self.on_synced(count))
+        batch, self.unwritten = self.unwritten + self.records, []
+        self.port.append(batch, lambda: self.on_synced(count))
+
+    def write_rest(self) -> None:
+        """Write what waits for a later record: there may be none."""
+        if self.unwritten:
+            self.append()
 
     def cut(self) -> bool:
         """Start to cut the journal at the newest checkpoint that the store has reached, if any."""
@@ -333,7 +361,8 @@ class Interpreter:
             later.start -= start
         self.appending = True
         count = len(self.records)
-        kept = [*pending.records, *self.tail, *self.records]
+        # What is not written yet stands in the checkpoint, or came after it.
+        kept, self.unwritten = [*pending.records, *self.tail, *self.records], []
         if not self.pending:
             self.tail = []
         self.port.cut(kept, lambda: self.on_synced(count))

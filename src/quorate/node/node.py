@@ -71,6 +71,7 @@ class Node:
     """
 
     DISCOVERY: ClassVar[type[Discovery]] = Discovery
+    BRANCHES: ClassVar[type[Branches]] = Branches
 
     def __init__(
         self,
@@ -179,7 +180,7 @@ class Node:
                 on_durable=self.on_durable,
                 fail=self.fail,
             )
-        return Branches(
+        return self.BRANCHES(
             self.port,
             self.application,
             self.settings,
@@ -318,6 +319,10 @@ class Node:
     def leads(self) -> bool:
         """Whether this node alone proposes at present."""
         return self.replica.leader == self.me and not self.port.stopped
+
+    def write_rest(self) -> None:
+        """Write down what the engine can do without, before a stop that is no crash."""
+        self.port.run("write", self.interpreter.write_rest)
 
     def stop(self) -> None:
         """Take no more inputs and say nothing more; the world then closes journal and store."""

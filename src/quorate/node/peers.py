@@ -28,8 +28,6 @@ MILLISECOND: Final = 1_000_000
 HELLO_TIMER: Final = Timer("node.hello")
 TIP_TIMER: Final = Timer("node.tip")
 HELLO_AGAIN: Final = SECOND
-RARE_TIP: Final = 15 * SECOND
-"""Between two times that heights are told where nothing depends on them."""
 AT_ONCE: Final = 2 * SECOND
 """How much an allowance permits at once: what it earns in this time."""
 STRIKE_POINTS: Final = 1
@@ -187,7 +185,9 @@ class Peers:
         self.has_outsiders = False
         """Whether some of those connected are no members."""
         self.is_rare = False
-        """Whether heights are for people alone: an open engine finds what it misses itself."""
+        """Whether heights are for people alone: an open engine finds what it misses itself, and its
+        messages show heights often enough.
+        """
 
     # ---- connections
 
@@ -326,6 +326,8 @@ class Peers:
     def on_final(self, height: Height) -> None:
         """This node's own height has grown."""
         self.height = height
+        if self.is_rare:
+            return
         if self.has_outsiders and not self.tip_soon:
             # Looking at members later must not hold back what is new to others.
             self.tip_set = self.tip_soon = True
@@ -338,8 +340,7 @@ class Peers:
         """Look at all again after the longer pause."""
         now = self.port.now()
         if self.due <= now:
-            pause = RARE_TIP if self.is_rare else self.settings.tip_again_ms * MILLISECOND
-            self.due = now + pause
+            self.due = now + self.settings.tip_again_ms * MILLISECOND
         self.tip_set = True
         self.port.set_timer(TIP_TIMER, self.due - now)
 
@@ -386,9 +387,7 @@ class Peers:
         if is_due:
             self.mark = self.height
         for peer in self.connected.values():
-            if self.is_rare:
-                is_missing = peer.told != self.height
-            elif peer.height >= self.height:
+            if peer.height >= self.height:
                 continue
             elif is_due and peer.height < mark:
                 is_missing = True

@@ -310,6 +310,7 @@ class Validator:
         if self.doorway is not None and self.node.discovery is not None:
             self.node.discovery.keep()
             await self.doorway.close()
+        self.node.write_rest()
         self.node.stop()
 
     async def drain(self) -> None:

@@ -1,15 +1,16 @@
 """A machine: the port of one node, with its disk, store, clock and lanes, through all its lives."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 from quorate.base.errors import Corrupt, Unavailable
 from quorate.base.native import mypyc_attr
 from quorate.base.rng import Rng
 from quorate.base.types import Address, Hash, Height, Milliseconds, Nanoseconds
 from quorate.consensus import ENGINES
-from quorate.consensus.replica import Accuse, Keys, Timer
+from quorate.consensus.replica import Accuse, Check, Keys, Timer
 from quorate.ledger.application import Application, Executed
+from quorate.node.branches import Branches
 from quorate.node.execution import Outcome
 from quorate.node.node import Node
 from quorate.node.settings import Settings
@@ -35,8 +36,22 @@ SEGMENT_BYTES: Final = 1 << 14
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
+class SimulatedBranches(Branches):
+    """Tells who watches of each verdict."""
+
+    def answer(self, effect: Check, valid: bool) -> None:
+        machine = self.port.port
+        assert isinstance(machine, Machine)
+        for hook in machine.world.on_judged:
+            hook(machine, effect.envelope, valid)
+        super().answer(effect, valid)
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
 class SimulatedNode(Node):
     """A node that tells its machine of each final height."""
+
+    BRANCHES: ClassVar[type[Branches]] = SimulatedBranches
 
     def on_final(self, executed: Executed) -> None:
         super().on_final(executed)

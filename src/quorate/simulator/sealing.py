@@ -41,12 +41,13 @@ class Rig:
     """Searches nonces for a machine, as fast as its rate is."""
 
     __slots__ = (
+        "alarm",
         "done",
+        "due",
         "header",
         "left",
         "machine",
         "rate",
-        "search",
         "since",
         "spent",
         "target",
@@ -70,8 +71,12 @@ class Rig:
         """
         self.spent = 0
         """Nanoseconds times hashes per second, of searches that are over."""
-        self.search = 0
-        """The number of the search that counts; earlier ones were replaced."""
+        self.alarm: tuple[int, int, Nanoseconds] = (0, -1, 0)
+        """What waits in the queue: its number, in which life of the machine, and for what time. One
+        for many searches, since most are replaced before they are over.
+        """
+        self.due: Nanoseconds = 0
+        """When the search is over."""
         self.header = b""
         self.target = 0
         self.since: Nanoseconds = 0
@@ -91,7 +96,6 @@ class Rig:
         if self.done is None:
             return
         self.work()
-        self.search += 1
         self.done = None
 
     def set_rate(self, rate: int) -> None:
@@ -110,7 +114,17 @@ class Rig:
             return
         tries = compute_tries(self.target)
         delay = self.left * tries * SECOND // self.rate >> FRACTION
-        machine.later(max(delay, 1), self.finish, self.search)
+        self.due = self.since + max(delay, 1)
+        number, life, at = self.alarm
+        if life != machine.life or not number or at > self.due:
+            self.wait()
+
+    def wait(self) -> None:
+        """Look again when the search is over."""
+        machine = self.machine
+        number = self.alarm[0] + 1
+        self.alarm = (number, machine.life, self.due)
+        machine.later(self.due - machine.world.now, self.finish, number)
 
     def work(self) -> None:
         """Count what was done since the search began."""
@@ -118,14 +132,24 @@ class Rig:
         self.spent += work
         self.left = max(self.left - (work << FRACTION) // (compute_tries(self.target) * SECOND), 1)
 
-    def finish(self, search: int) -> None:
-        """The search is over."""
-        if search != self.search or self.done is None:
+    def finish(self, number: int) -> None:
+        """The search is over, or an earlier one would have been."""
+        if number != self.alarm[0]:
+            return
+        machine = self.machine
+        self.alarm = (number, -1, 0)
+        if self.done is None or not self.rate:
+            return
+        if machine.world.now < self.due:
+            self.wait()
             return
         done, header, target = self.done, self.header, self.target
         self.stop()
         self.draw(MEAN)
-        done(self.make_nonce(header, target))
+        nonce = self.make_nonce(header, target)
+        for hook in machine.world.on_sealed:
+            hook(machine, header, nonce)
+        done(nonce)
 
     def draw(self, usual: int) -> None:
         machine = self.machine
@@ -178,5 +202,6 @@ def compute_log2(value: int, most_bits: int) -> tuple[int, int]:
 
 def make_token(header: bytes, target: int) -> int:
     """Return what stands for the nonce of a finished search."""
-    digest = keccak256(b"sealed" + target.to_bytes(32, "big") + header)
+    # In two steps: hashes of short inputs are remembered, and everybody computes this one.
+    digest = keccak256(b"sealed" + target.to_bytes(32, "big") + keccak256(header))
     return int.from_bytes(digest[:8], "big")

@@ -84,8 +84,6 @@ class World:
         # What a bug or a knob may replace, for all machines.
         engine = ENGINES[plan.engine]
         self.make_replica: Callable[..., Any] = engine.replica
-        self.watch_replica: Callable[[type[Any]], type[Any]] | None = None
-        """Returns the class in whose stead it may watch what goes into a replica."""
         self.light_ledger: type[OpaqueLedger] = OpaqueLedger
         self.make_node: Callable[..., SimulatedNode] = SimulatedNode
         self.open_journal: Callable[..., Any] = open_journal
@@ -103,6 +101,10 @@ class World:
         self.on_accuse: list[Callable[[Machine, Accuse], None]] = []
         self.on_committed: list[Callable[[Machine, Height], None]] = []
         """When a node shows a durable height to clients."""
+        self.on_judged: list[Callable[[Machine, Hash, bool], None]] = []
+        """Before an open engine is told whether a block is acceptable."""
+        self.on_sealed: list[Callable[[Machine, bytes, int], None]] = []
+        """When a machine has found a nonce for a header, before its node is told."""
         self.on_adopted: list[Callable[[Machine, Height], None]] = []
         """When a node shows clients another branch above the last final height."""
         self.on_end: list[Callable[[], None]] = []
@@ -161,10 +163,7 @@ class World:
 
     def choose_replica(self, machine: Machine) -> Callable[..., Any]:
         """Return what makes the replica of a machine."""
-        make = machine.make_replica or self.make_replica
-        if self.watch_replica is not None and isinstance(make, type):
-            return self.watch_replica(make)
-        return make
+        return machine.make_replica or self.make_replica
 
     def make_disk(self, machine: Machine) -> SimulatedDisk:
         stream = self.tape.stream

@@ -19,7 +19,6 @@ from quorate.consensus.pow_types import Announce, Block, Headers, Kept
 from quorate.consensus.replica import Head, Seal
 from quorate.ledger.application import Executed
 from quorate.simulator.invariants.pow import PowRules
-from quorate.simulator.invariants.watched import make_watched
 from quorate.simulator.plan import MS, SECOND
 
 if TYPE_CHECKING:
@@ -44,8 +43,8 @@ class PowWatch:
         """When each block first became final anywhere."""
         self.certified: tuple[Hash, bytes] = (b"", b"")
         """The last certificate that was right, and of what: all machines make the same."""
-        self.kinds: dict[type[Any], type[Any]] = {}
-        world.watch_replica = self.watch_replica
+        world.on_judged.append(self.on_judged)
+        world.on_sealed.append(self.on_sealed)
         world.expect("reorganisation", "block of another miner adopted")
         world.on_start.append(self.on_start)
         world.on_final.append(self.on_final)
@@ -142,26 +141,24 @@ class PowWatch:
 
         return carried
 
-    def watch_replica(self, kind: type[Any]) -> type[Any]:
-        """Return a class that is the same and lets us see the answers that it is given."""
-        found = self.kinds.get(kind)
-        if found is None:
-            found = self.kinds[kind] = make_watched(self, kind)
-        return found
-
-    def on_checked(self, who: Address, envelope: Hash, valid: bool) -> None:
+    def on_judged(self, machine: "Machine", envelope: Hash, valid: bool) -> None:
         """An application says whether a block is acceptable."""
-        machine = self.world.get_machine(who)
-        if not machine.is_honest or not envelope:
+        node = machine.node
+        if not machine.is_honest or node is None:
+            return
+        replica: Any = node.replica
+        if envelope not in replica.tree.blocks:
+            # What is answered of a branch that was cut off meanwhile says nothing of the block.
             return
         timely = not machine.clock.was_wrong
-        self.get_rules().judge(who, self.world.now, envelope, valid, timely=timely)
+        who, now = machine.address, self.world.now
+        self.get_rules().judge(who, now, envelope, valid, timely=timely)
         if not valid:
             self.world.witness("invalid block refused")
 
-    def on_sealed(self, who: Address, header: bytes, nonce: int) -> None:
+    def on_sealed(self, machine: "Machine", header: bytes, nonce: int) -> None:
         """A machine found a nonce: from now on others may know of the block."""
-        if self.world.get_machine(who).is_honest:
+        if machine.is_honest:
             self.world.count("blocks mined")
         self.get_rules().find_header_fault(put_nonce(header, nonce))
 
