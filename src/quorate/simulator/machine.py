@@ -35,7 +35,6 @@ T = TypeVar("T")
 SEGMENT_BYTES: Final = 1 << 14
 
 
-@mypyc_attr(allow_interpreted_subclasses=True)
 class SimulatedBranches(Branches):
     """Tells who watches of each verdict."""
 
