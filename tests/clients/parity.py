@@ -39,6 +39,7 @@ JAVASCRIPT = {
     "ethers": "ethers.test.mjs",
     "viem": "viem.test.mjs",
     "OpenZeppelin, Uniswap, 4337": "protocols.test.mjs",
+    "Permit2": "permit2.test.mjs",
 }
 # Tests of web3.py change transactions that wait: a block a second leaves them time for it.
 SLOW = "web3py's module tests"

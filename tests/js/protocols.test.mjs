@@ -17,6 +17,7 @@ import {
   SigningKey,
   Wallet,
   concat,
+  getCreate2Address,
   id,
   keccak256,
   parseEther,
@@ -26,6 +27,7 @@ import {
   zeroPadValue,
 } from "ethers";
 
+import { PROXY, deployProxy } from "./keyless.mjs";
 import { CHAIN_ID, HTTP, MNEMONIC, loadArtefact, until } from "./network.mjs";
 
 // Accounts 3 and 4 as in ethers.test.mjs: the two never run side by side.
@@ -311,24 +313,12 @@ describe("ERC-4337", () => {
 });
 
 describe("deterministic deployment", () => {
-  const PROXY = "0x4e59b44847b379578588920cA78FbF26c0B4956C";
-  const SIGNER = "0x3fab184622dc19b6109349b94811493bf45362e0";
-  // Arachnid's proxy: a transaction that nobody holds the key of, valid on every chain.
-  const KEYLESS =
-    "0xf8a58085174876e800830186a08080b853604580600e600039806000f350fe7fffffffffffffffffffffffffffffffffffff" +
-    "ffffffffffffffffffffffffffe03601600081602082378035828234f58015156039578182fd5b8082525050506014600cf3" +
-    "1ba02222222222222222222222222222222222222222222222222222222222222222a0222222222222222222222222222222" +
-    "2222222222222222222222222222222222";
-
   test("the keyless proxy puts the same code at the same address", async () => {
-    if ((await provider.getCode(PROXY)) === "0x") {
-      await done(alice.sendTransaction({ to: SIGNER, value: parseEther("0.1") }));
-      await done(provider.broadcastTransaction(KEYLESS));
-    }
+    await deployProxy(alice);
     const salt = keccak256(toUtf8Bytes(`${Date.now()}`));
     const { bytecode } = loadArtefact("Charter");
     const init = concat([bytecode, zeroPadValue(alice.address, 32)]);
-    const place = `0x${keccak256(concat(["0xff", PROXY, salt, keccak256(init)])).slice(-40)}`;
+    const place = getCreate2Address(PROXY, salt, keccak256(init));
     await done(alice.sendTransaction({ to: PROXY, data: concat([salt, init]) }));
     const charter = new Contract(place, loadArtefact("Charter").abi, alice);
     assert.equal(await charter.hasRole(`0x${"00".repeat(32)}`, alice.address), true);
