@@ -42,6 +42,9 @@ class FakeView:
     def head(self) -> int:
         return self.height
 
+    def history(self) -> tuple[int, int, int]:
+        return 0, 0, 0
+
     def tips(self) -> tuple[int, int, int, bool]:
         return self.height, self.height, self.height, False
 

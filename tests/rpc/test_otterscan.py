@@ -252,3 +252,45 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         index.get_index()
     index.close()
     ledger.close()
+
+
+def test_what_is_pruned_is_said_and_not_missing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = str(tmp_path / "ledger")
+    file = json.loads(genesis())
+    file["alloc"][CREATES.hex()] = {"balance": "0x5", "code": "0x" + CODES[CREATES]}
+    ledger = Ledger.open(path, json.dumps(file).encode())
+    extend(ledger, transaction(KEYS[0], 0, CREATES, 0))
+    for nonce in range(1, 30):
+        extend(ledger, transaction(KEYS[0], nonce, FRIEND, 1))
+    ledger.commit()
+    while ledger.prune(12, 20):
+        pass
+    states, blocks, _ = ledger.view().history()
+    assert (states, blocks) == (18, 10)
+    settings = Settings(namespaces=NAMESPACES)
+    with running(tmp_path, settings, ledger.view(), Mill(ledger)) as node:
+
+        def call(method: str, *params: Any) -> Any:
+            request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": list(params)}
+            return json.loads(send(node, json.dumps(request).encode())[2])
+
+        sender, made = hexed(ACCOUNTS[0]), hexed(make_address(CREATES, 0))
+        found = call("ots_searchTransactionsAfter", sender, 0, 25)["result"]
+        assert [int(tx["blockNumber"], 16) for tx in found["txs"]] == list(range(30, 9, -1))
+        for method, params in (
+            ("ots_getContractCreator", [made]),
+            ("ots_getTransactionBySenderAndNonce", [sender, 3]),
+        ):
+            error = call(method, *params)["error"]
+            assert error["code"] == 4444
+            assert error["message"].endswith("the index of addresses begins at block 10")
+        late = call("ots_getTransactionBySenderAndNonce", sender, 20)["result"]
+        assert call("eth_getTransactionByHash", late)["result"]["blockNumber"] == hex(21)
+        assert call("ots_getTransactionBySenderAndNonce", sender, 99)["result"] is None
+        there = call("eth_capabilities")["result"]
+        assert (there["state"]["oldestBlock"], there["logs"]["oldestBlock"]) == (hex(18), hex(10))
+    told = [record.getMessage() for record in caplog.records]
+    assert "the index of addresses begins at block 10: older ones are pruned" in told
+    assert any("from block 19 on" in text for text in told)

@@ -11,7 +11,7 @@ from threading import Event, Lock, Thread
 from time import monotonic
 
 from quorate._kernel import AddressIndex, Corrupt, Invalid, Rejected, Unavailable
-from quorate.base.types import Address
+from quorate.base.types import Address, Height
 from quorate.rpc.errors import UNAVAILABLE, RpcError
 from quorate.rpc.store import Store
 
@@ -90,6 +90,7 @@ class Addresses:
         if self.opened is None:
             folder = self.get_folder()
             self.opened = AddressIndex.open(None if folder is None else str(folder))
+            self.tell_what_is_gone()
         before, latest = self.opened.heights(view)
         height = before
         if self.opened.is_writer:
@@ -99,6 +100,24 @@ class Addresses:
             self.step = min(self.step * 2, MAX_STEP) if is_short else max(self.step // 2, 1)
         self.was_level |= height >= latest
         return height != before and height < latest
+
+    def tell_what_is_gone(self) -> None:
+        states, _, _ = self.store.view.history()
+        first = self.get_first_block()
+        if first > 1:
+            logger.warning(
+                "the index of addresses begins at block %d: older ones are pruned", first
+            )
+        if states:
+            logger.warning(
+                "the index of addresses knows calls inside transactions from block %d on: older "
+                "states are pruned",
+                states + 1,
+            )
+
+    def get_first_block(self) -> Height:
+        """Return the first block that the index can know of."""
+        return max(*self.store.view.history()[1:], 1)
 
     def get_index(self) -> AddressIndex:
         """Return the index. Raises RpcError while it cannot answer for the whole chain."""

@@ -17,6 +17,8 @@ SERVER = -32000
 UNAVAILABLE = -32002
 TOO_LARGE = -32003
 LIMIT = -32005
+PRUNED = 4444
+"""EIP-4444: it was there, and is not kept."""
 REVERTED = 3
 SYNC_TIMEOUT = 4
 """EIP-7966: the transaction was taken, its receipt did not come in time."""

@@ -3,6 +3,7 @@
 import platform
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
@@ -12,6 +13,9 @@ from quorate.rpc.encoding import FALSE, TRUE, data, quantity, text, to_hex
 from quorate.rpc.parameters import parse_data
 from quorate.rpc.store import Store
 from quorate.rpc.validator import Validator
+
+DEV_MODULES = ("anvil", "evm", "hardhat", "personal")
+"""Of networks for development, whatever `rpc.api` names."""
 
 
 def get_client_version(is_dev: bool = False) -> str:
@@ -32,7 +36,7 @@ class Network:
     def __init__(self, store: Store, validator: Validator, namespaces: Iterable[str]) -> None:
         self.store = store
         self.validator = validator
-        self.modules = msgspec.json.encode(dict.fromkeys(sorted((*namespaces, "rpc")), "1.0"))
+        self.namespaces = (*namespaces, "rpc")
 
     def methods(self) -> list[Method]:
         return [
@@ -67,10 +71,17 @@ class Network:
         """Return from which block on each kind of data can be asked for."""
         view = self.store.view
         head = view.head()
-        all_there = {"disabled": False, "oldestBlock": "0x0"}
-        kinds = ("state", "tx", "logs", "receipts", "blocks", "stateproofs")
-        block = {"number": hex(head), "hash": to_hex(view.block_hash(head) or b"")}
-        return msgspec.json.encode({"head": block, **dict.fromkeys(kinds, all_there)})
+        states, blocks, _ = view.history()
+        found: dict[str, Any] = {
+            kind: {"disabled": False, "oldestBlock": hex(oldest)}
+            for kind, oldest in (
+                ("state", states),
+                *((kind, blocks) for kind in ("tx", "logs", "receipts", "blocks")),
+                ("stateproofs", states),
+            )
+        }
+        found["head"] = {"number": hex(head), "hash": to_hex(view.block_hash(head) or b"")}
+        return msgspec.json.encode(found)
 
     def get_version(self) -> bytes:
         return text(get_client_version(self.store.is_dev))
@@ -79,7 +90,8 @@ class Network:
         return data(keccak256(value))
 
     def get_modules(self) -> bytes:
-        return self.modules
+        served = (*self.namespaces, *DEV_MODULES) if self.store.is_dev else self.namespaces
+        return msgspec.json.encode(dict.fromkeys(sorted(served), "1.0"))
 
     async def get_syncing(self) -> bytes:
         if self.validator.path is None:

@@ -12,7 +12,7 @@ from quorate.base.types import Address, Hash
 from quorate.rpc.addresses import Addresses
 from quorate.rpc.dispatch import Kind, Method, optional, required
 from quorate.rpc.encoding import FALSE, NULL, TRUE, data, to_hex
-from quorate.rpc.errors import SERVER, RpcError
+from quorate.rpc.errors import PRUNED, SERVER, RpcError
 from quorate.rpc.parameters import (
     LATEST,
     Selector,
@@ -142,6 +142,8 @@ class Otterscan:
         view = self.store.view
         place = self.addresses.get_index().sent(view, sender, nonce)
         found = None if place is None else view.transaction_hash_at(*place)
+        if found is None and nonce < view.nonce(LATEST, sender):
+            self.check_whole()
         return NULL if found is None else data(found)
 
     def get_creator(self, account: Address) -> bytes:
@@ -152,8 +154,17 @@ class Otterscan:
         found = self.addresses.get_index().creator(view, account)
         transaction = None if found is None else view.transaction_hash_at(found[0], found[1])
         if found is None or transaction is None:
+            # A contract of the genesis block has no creator; one that is younger has.
+            self.check_whole()
             return NULL
         return msgspec.json.encode({"hash": to_hex(transaction), "creator": to_hex(found[2])})
+
+    def check_whole(self) -> None:
+        """Raise RpcError where what was not found may be in a block that is not kept."""
+        first = self.addresses.get_first_block()
+        if first > 1:
+            message = f"pruned history unavailable: the index of addresses begins at block {first}"
+            raise RpcError(PRUNED, message)
 
 
 def require(answer: bytes | None, transaction: Hash) -> bytes:
