@@ -38,6 +38,8 @@ pub const MAX_COMMANDS: usize = 64;
 pub const MAX_MINED: u64 = 4_096;
 /// Seconds; beyond it, dates no longer fit most programs.
 pub const MAX_TIME: u64 = 1 << 40;
+/// Wei; an ether for each gas. Far above it, what follows from it by EIP-1559 is no number of 64 bits.
+pub const MAX_FEE: u64 = 1_000_000_000_000_000_000;
 /// Seconds between blocks that are made at an interval.
 pub const MAX_PACE: u64 = 86_400;
 
@@ -236,6 +238,9 @@ impl Command {
             Command::SetNextBlockBaseFeePerGas { fee } if *fee > 0 && spec.gas == Gas::Free => {
                 Err(format!("base fee {fee}, expected 0 where gas is free"))
             }
+            Command::SetNextBlockBaseFeePerGas { fee } if *fee > MAX_FEE => {
+                Err(format!("base fee {fee}, expected at most {MAX_FEE}"))
+            }
             Command::SetBlockGasLimit { gas_limit } if !(MIN_GAS_LIMIT..=MAX_GAS_LIMIT).contains(gas_limit) => {
                 Err(format!("gas limit {gas_limit}, expected {MIN_GAS_LIMIT} to {MAX_GAS_LIMIT}"))
             }
@@ -409,7 +414,9 @@ impl Clock {
     pub fn strike(&mut self, seconds: u64, before: u64) -> u64 {
         let time = match *self {
             Clock { next_time, .. } if next_time > 0 => next_time,
-            Clock { left, interval, .. } if left > 0 && interval > 0 => before.saturating_add(interval).min(MAX_TIME),
+            Clock { left, interval, .. } if left > 0 && interval > 0 => {
+                before.saturating_add(interval).min(MAX_TIME).max(before)
+            }
             Clock { offset, .. } => return self.tick(seconds.saturating_add_signed(offset).max(before)),
         };
         self.set(seconds, time);

@@ -448,7 +448,10 @@ impl Inner {
         queue.executable = queue.count_executable();
         self.executable += queue.executable;
         let first = if queue.executable > 0 { queue.waiting.values().next() } else { None };
-        let is_ready = first.is_some_and(|first| covers(&first.tx, self.base_fee));
+        // A limit that was lowered since may have no room for it, and then no block is made for it.
+        let limit = self.header.gas_limit;
+        let is_ready =
+            first.is_some_and(|first| covers(&first.tx, self.base_fee) && first.tx.envelope.gas_limit() <= limit);
         if is_ready {
             self.ready.insert(*sender);
         } else {

@@ -9,6 +9,7 @@ use crate::ledger::{Ledger, detached, hash_argument};
 use crate::portable::{Loading, NOTE, batch_install, export as export_piece, read_heads};
 use crate::store::Table;
 use crate::store_lmdb::Environment;
+use crate::types::Chain as _;
 use crate::view::{At, View};
 use alloy_primitives::Bytes;
 use parking_lot::Mutex;
@@ -124,11 +125,23 @@ impl View {
 impl Core {
     /// See `Ledger.prune`.
     pub fn prune(&self, states: Option<u64>, blocks: Option<u64>) -> Result<bool> {
+        self.refuse_dev("pruned")?;
         let _one = self.pruning.lock();
         prune(self.store(), self.durable(), states, blocks)
     }
 
+    /// A chain for development keeps all: a revert brings any state back, and whoever lacks it cannot follow.
+    fn refuse_dev(&self, what: &str) -> Result<()> {
+        if self.spec().dev {
+            return Err(Error::invalid(format!(
+                "a chain for development is not {what}: evm_revert may bring back any of its states"
+            )));
+        }
+        Ok(())
+    }
+
     pub fn start_import(&self, height: u64) -> Result<Loading> {
+        self.refuse_dev("begun with a state")?;
         let _one = self.pruning.lock();
         let shown = self.shown.lock();
         if !shown.is_empty() {

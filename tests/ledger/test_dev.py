@@ -214,6 +214,7 @@ def rlp_list(raws: list[bytes]) -> bytes:
         ("increaseTime", (1 << 41,), "expected at most"),
         ("mine", (0, 1), "expected 1 to 4096"),
         ("mine", (5000, 1), "expected 1 to 4096"),
+        ("setNextBlockBaseFeePerGas", (10**18 + 1,), "expected at most 1000000000000000000"),
         ("setBlockGasLimit", (10,), "expected 5000"),
         ("setMining", (2, 0), "expected 0 or 1"),
         ("setMining", (1, 86_401), "expected at most 86400"),
@@ -323,6 +324,18 @@ def test_time_is_never_set_back(chain: Chain) -> None:
     assert chain.time() == at + 501
 
 
+def test_time_ends_and_does_not_turn_back(chain: Chain) -> None:
+    chain.do("setTime", 1 << 40)
+    chain.advance(transaction(KEYS[0], 0, STRANGER, 5))
+    end = chain.time()
+    chain.do("mine", 3, 1 << 40)
+    for _ in range(2):
+        chain.advance()
+        assert chain.time() >= end
+    chain.do("increaseTime", 1 << 40)
+    assert "expected at most" in (chain.refusal() or "")
+
+
 def test_price_and_gas_limit_of_the_next_block(chain: Chain) -> None:
     chain.do("setNextBlockBaseFeePerGas", 123)
     assert chain.view.next_base_fee() == 123
@@ -330,6 +343,33 @@ def test_price_and_gas_limit_of_the_next_block(chain: Chain) -> None:
     chain.advance(transaction(KEYS[0], 0, STRANGER, 5))
     block = chain.block()
     assert (block["baseFeePerGas"], block["gasLimit"]) == (hex(123), hex(20_000_000))
+
+
+def test_no_block_is_made_for_what_a_lower_limit_has_no_room_for(chain: Chain) -> None:
+    chain.do("setMining", 1, 0)
+    chain.admit(transaction(KEYS[0], 0, STRANGER, 5))
+    chain.do("setBlockGasLimit", 5_000)
+    chain.do("setMining", 0, 0)
+    assert not chain.ledger.has_work()
+    chain.do("setBlockGasLimit", 30_000_000)
+    assert chain.ledger.has_work()
+    assert chain.advance().items == 1
+    assert not chain.ledger.has_work()
+
+
+def test_no_account_breaks_the_making_of_blocks(chain: Chain) -> None:
+    history = bytes.fromhex("0000f90827f1c53a10cb7a02335b175320002935")
+    # Loops for ever, fails, reverts, ends itself: what the system calls before each block.
+    for nonce, code in enumerate(("5b5f56", "fe", "5f5ffd", "5fff")):
+        chain.do("setCode", history, bytes.fromhex(code))
+        assert chain.advance(transaction(KEYS[0], nonce, STRANGER, 5)).items == 1
+    chain.do("setBalance", STRANGER, (1 << 256) - 1)
+    assert chain.advance(transaction(KEYS[0], 4, STRANGER, 5)).items == 1
+    assert chain.get(STRANGER) == (1 << 256) - 1
+    chain.do("setNonce", ACCOUNTS[1], (1 << 64) - 2)
+    chain.admit(transaction(KEYS[1], (1 << 64) - 2, STRANGER, 0))
+    chain.advance()
+    assert not chain.ledger.has_work()
 
 
 # ---- blocks
@@ -378,7 +418,7 @@ def test_how_blocks_are_asked_for_is_no_part_of_the_state(chain: Chain) -> None:
     chain.do("setMining", 1, 86_400)
     chain.do("increaseTime", 1 << 39)
     chain.do("setNextBlockTimestamp", 1 << 40)
-    chain.do("setNextBlockBaseFeePerGas", (1 << 64) - 2)
+    chain.do("setNextBlockBaseFeePerGas", 10**18)
     chain.do("mine", 4096, 1 << 40)
     assert chain.view.dev_mining() == (True, 86_400)
     # More is not a block for many tools.
@@ -387,6 +427,30 @@ def test_how_blocks_are_asked_for_is_no_part_of_the_state(chain: Chain) -> None:
     assert chain.refusal() is None
     assert chain.view.dev_mining() == (True, 86_400)
     assert chain.view.dev_clock()[1:] == (GENESIS_TIME - chain.now_ms // 1000, 0, 0, 0)
+
+
+# ---- what is kept
+
+
+def test_nothing_that_a_revert_may_bring_back_is_pruned_or_left_out(chain: Chain) -> None:
+    for value in range(20):
+        chain.do("setBalance", STRANGER, value)
+    with pytest.raises(Invalid, match="a chain for development is not pruned: evm_revert"):
+        chain.ledger.ledger.prune(8, 8)
+    with pytest.raises(Invalid, match="is not begun with a state"):
+        chain.other.ledger.start_import(100)
+    chain.do("revertTo", 1)
+    assert chain.refusal() is None
+
+
+def test_blocks_with_commands_are_not_imported(chain: Chain) -> None:
+    chain.advance(transaction(KEYS[0], 0, STRANGER, 5))
+    chain.do("setBalance", STRANGER, 5)
+    blocks = b"".join(chain.view.block_raw(h) or b"" for h in (1, 2))
+    with pytest.raises(Invalid, match="rules of their own"):
+        Ledger.open(None, chain.genesis).import_blocks(blocks)
+    with pytest.raises(Invalid):
+        Ledger.open(None, genesis(dev=False)).import_blocks(blocks)
 
 
 # ---- snapshots

@@ -107,7 +107,7 @@ def make_dev_plan(seed: int, profile: str = "default", **more: Any) -> Plan:
         genesis=genesis,
         duration_ms=4000,
         clients=0,
-        node_settings={"seen_transactions": 0},
+        node_settings={"seen_transactions": 0, "state_history": 0},
         **more,
     )
 

@@ -64,6 +64,11 @@ def export(store: Path, height: Height | None, output: Path) -> None:
 
     try:
         view = View.open(str(store))
+        if view.is_dev:
+            raise Invalid(
+                f"{store}: of a network for development, where evm_revert may bring back any "
+                "state: a validator that begins with one of them could not follow"
+            )
         engine = read_engine(view)
         last = view.tips()[2] - 1
         chosen = last if height is None else height
