@@ -18,8 +18,7 @@ from rpc.official import find_difference, read_case
 
 SUITE = "execution-apis/tests"
 BLOBS = "no blobs are served, so transactions with them are refused"
-BUILDING = "blocks are agreed on, not built for a consensus client"
-NOTHING_DELETED = "nothing is deleted, so there is no strategy for it"
+BUILDING = "blocks are agreed on, with their gas limit; none is built for a consensus client"
 LAST_NONCE = "the last nonce cannot be used (EIP-2681), nor does it wrap around to zero"
 OMITTED = {
     "eth_sendRawTransaction/send-blob-tx": BLOBS,
@@ -27,7 +26,6 @@ OMITTED = {
     "testing_buildBlockV1/build-block-from-mempool": BUILDING,
     "testing_buildBlockV1/build-block-invalid-transaction": BUILDING,
     "testing_buildBlockV1/build-block-with-transactions": BUILDING,
-    "eth_capabilities/get-capabilities": NOTHING_DELETED,
     "eth_simulateV1/ethSimulate-overflow-nonce": LAST_NONCE,
 }
 """Cases whose answers differ, and why."""
