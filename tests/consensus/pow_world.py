@@ -184,6 +184,14 @@ def grow(
     return made
 
 
+def blames(effects: list[Effect]) -> list[str]:
+    return [effect.reason for effect in effects if isinstance(effect, Blame)]
+
+
+def sent(effects: list[Effect], kind: type) -> list[object]:
+    return [e.message for e in effects if isinstance(e, Send) and isinstance(e.message, kind)]
+
+
 class Machine:
     """A replica of a network, with its disk, store and rate."""
 

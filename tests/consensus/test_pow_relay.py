@@ -6,7 +6,7 @@ import pytest
 
 from consensus.pow_world import ALICE, MS, Made, Single, World, block
 from quorate.base.types import Address
-from quorate.consensus.pow_links import MAX_UNHEEDED
+from quorate.consensus.pow_relay import LAZY_NS, MAX_UNHEEDED
 from quorate.consensus.pow_types import Announce, GetBlocks, GetHeaders
 from quorate.consensus.replica import Message, Send
 
@@ -19,10 +19,14 @@ def meet(one: Single, peers: list[Address]) -> None:
     one.replica.take()
 
 
-def tell(one: Single, parent: Made | None, sender: Address = ALICE) -> tuple[Made, list[Address]]:
-    """Let a block come; return it, and who is told of it."""
+def tell(
+    one: Single, parent: Made | None, *, after_ns: int = LAZY_NS
+) -> tuple[Made, list[Address]]:
+    """Let a block come after a while; return it, and who is told of it."""
+    one.now += after_ns
+    one.replica.wall_ms += after_ns // MS
     made = one.extend(parent)
-    effects = one.hear(sender, block(made))
+    effects = one.hear(ALICE, block(made))
     told = [e.to for e in effects if isinstance(e, Send) and isinstance(e.message, Announce)]
     assert len(told) == len(set(told))
     return made, told
@@ -69,6 +73,17 @@ def test_who_asks_is_told_of_every_tip_from_then_on(kind: str) -> None:
     assert len(told) == 1
 
 
+def test_of_fast_blocks_those_who_never_ask_are_told_now_and_then() -> None:
+    one = Single(mine=False)
+    meet(one, PEERS)
+    made, count = wear_out(one), 0
+    for _ in range(50):
+        made, told = tell(one, made, after_ns=LAZY_NS // 5)
+        assert len(told) <= 1
+        count += len(told)
+    assert count == 10
+
+
 def test_many_who_ask_do_not_keep_the_others_from_being_told() -> None:
     one = Single(mine=False)
     meet(one, PEERS)
@@ -77,7 +92,6 @@ def test_many_who_ask_do_not_keep_the_others_from_being_told() -> None:
     for _ in range(100):
         for peer in PEERS[2:]:
             one.hear(peer, GetBlocks([(made.height, made.hash)]))
-        one.now += 1000 * MS
         made, told = tell(one, made)
         assert len(told) <= one.settings.relay_peers + 1
         counts.update(told)

@@ -29,7 +29,7 @@ Invariants. Every block of the path to the tip is valid. The work of the tip nev
 delivered is on the path of every later tip. A block that was mined is durable before it is told.
 
 Cost. A block is sent once to each peer of its miner; elsewhere it is told to `relay_peers` peers at
-most and to one of those that seldom ask.
+most and now and then to one of those that seldom ask.
 """
 
 from collections.abc import Callable, Iterable
@@ -312,7 +312,7 @@ class Pow(Links):
         self.deliver(now)
         if not self.is_behind():
             self.announced_at = now
-            self.relay()
+            self.relay(now)
         self.mine(now)
 
     def deliver(self, now: Nanoseconds) -> None:

@@ -32,7 +32,7 @@ from typing import Final
 from quorate.base.errors import Invalid
 from quorate.base.types import Address, Hash, Height, Milliseconds
 from quorate.consensus.certificate import ENVELOPE_BYTES
-from quorate.consensus.pow_difficulty import SPACE
+from quorate.consensus.pow_difficulty import SPACE, compute_work
 from quorate.crypto.hashes import keccak256
 
 ENGINE: Final = "pow"
@@ -60,6 +60,7 @@ class Header:
         "raw",
         "target",
         "timestamp_ms",
+        "work",
     )
 
     def __init__(
@@ -78,6 +79,8 @@ class Header:
         self.height, self.proposer, self.parent = height, proposer, parent
         self.timestamp_ms, self.nonce, self.target = timestamp_ms, nonce, target
         self.payload_hash = payload_hash
+        self.work = compute_work(target)
+        """Of this block alone."""
 
     def get_sealed(self) -> bytes:
         """Return what the seal covers."""

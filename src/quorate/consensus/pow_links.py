@@ -1,22 +1,16 @@
-"""What a proof-of-work replica says to its peers: telling blocks, and fetching what is missing.
-
-Relay. A miner pushes its block to all its peers. Whoever finds a block to be its new tip tells some
-of its peers, which fetch it if they have to: those that lately asked for what they were told, and
-one by chance of the others, who evidently hear of blocks earlier from somebody else (lazy links, as
-of Leitao, Pereira, Rodrigues, "Epidemic broadcast trees", 2007). So nobody who depends on a peer
-waits, and nobody is left out for long. The tip is told again after some silence.
+"""What a proof-of-work replica makes of what its peers tell it, and how it fetches what is missing.
 
 Fetching. Headers first: whoever tells of more work than we know of is asked for headers after the
 newest that we share (a locator, as in Bitcoin), and each header's work is verified. Then bodies are
 fetched along the heaviest headers, from several peers at a time, each request with a deadline. A
 peer that does not answer is left alone for a while, longer each time. Blocks that are final at the
-peer come out of its store (`Recall`), as decisions.
+peer come as decisions.
 
 Nothing that a peer tells is believed: a claim of work counts until its headers do not show it.
 Every table here is bounded, per peer and in total.
 """
 
-from typing import ClassVar
+from abc import abstractmethod
 
 from quorate.base.errors import Invalid
 from quorate.base.native import mypyc_attr
@@ -25,7 +19,8 @@ from quorate.base.types import Address, Hash, Height, Nanoseconds
 from quorate.consensus.pow_difficulty import compute_work
 from quorate.consensus.pow_headers import Header, decode_certificate, decode_header
 from quorate.consensus.pow_peers import Orphan, Orphans, Peer
-from quorate.consensus.pow_tree import INVALID, VALID, Node, Tree, make_genesis_node
+from quorate.consensus.pow_relay import Relay
+from quorate.consensus.pow_tree import INVALID, VALID, Node
 from quorate.consensus.pow_types import (
     MAX_BLOCKS,
     MAX_HEADERS,
@@ -40,19 +35,14 @@ from quorate.consensus.pow_types import (
     Settings,
 )
 from quorate.consensus.replica import (
-    Blame,
     Keys,
-    Recall,
     Recalled,
-    Replica,
     Send,
     SetTimer,
     Timer,
 )
 from quorate.crypto.hashes import HEAD_BYTES, hash_payload, keccak256, read_timestamp
 
-MAX_PEERS = 256
-"""Peers that are remembered; those that were silent for longest make room."""
 MAX_ASKING = 2
 """Peers that are asked for headers at a time."""
 MAX_FLYING = 32
@@ -62,42 +52,19 @@ MIN_WORTH_SHARE = 16
 WINDOW = 256
 """Blocks over the linked ones whose bodies are fetched."""
 MAX_DOUBLINGS = 4
-MAX_REPLY_BYTES = 4 << 20
-ANSWER_NS: Nanoseconds = 5 * MILLISECOND
-"""A peer may ask once in so long on average,"""
-ANSWERS_AT_ONCE = 200
-"""and so many times at once."""
-MAX_UNHEEDED = 2
-"""Tips in a row that are told at once to a peer that asks for none of them."""
 MAX_CLAIMS = 3
 """Requests in a row that a peer may leave without an answer before its claim is forgotten."""
-BEHIND_BLOCKS = 8
-"""Who knows of so much more work than the own tip has is catching up."""
 FETCH_TIMER = Timer("fetch")
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Links(Replica):
-    """The part of the engine that talks to peers; `Pow` judges, chooses and mines."""
+class Links(Relay):
+    """The part of the engine that hears peers and asks them; `Pow` judges, chooses and mines."""
 
-    __slots__ = (
-        "fetch_due",
-        "flying",
-        "orphans",
-        "peers",
-        "refused",
-        "settings",
-        "tree",
-    )
-
-    TREE: ClassVar[type[Tree]] = Tree
-    """What keeps blocks and chooses among them."""
+    __slots__ = ("fetch_due", "flying", "orphans", "refused")
 
     def __init__(self, keys: Keys, chain: Hash, rng: Rng, settings: Settings) -> None:
-        super().__init__(keys, chain, rng)
-        self.settings = settings
-        self.tree = self.TREE(settings, make_genesis_node(chain, settings))
-        self.peers: dict[Address, Peer] = {}
+        super().__init__(keys, chain, rng, settings)
         self.flying: dict[Hash, Address] = {}
         """Who was asked for each block that is on its way."""
         self.orphans = Orphans()
@@ -124,64 +91,6 @@ class Links(Replica):
         known.flying = {}
         self.fetch(now)
 
-    def get_peer(self, now: Nanoseconds, who: Address) -> Peer:
-        peer = self.peers.get(who)
-        if peer is None:
-            if len(self.peers) >= MAX_PEERS:
-                oldest = min(self.peers, key=lambda each: self.peers[each].heard_at)
-                self.parted(now, oldest)
-                del self.peers[oldest]
-            peer = self.peers[who] = Peer()
-        peer.heard_at = now
-        return peer
-
-    # ---- telling
-
-    def make_announcement(self) -> Announce | None:
-        """The tip, if there is a block yet."""
-        head = self.tree.head
-        if head.header is None:
-            return None
-        return Announce(head.header.raw, head.work.to_bytes(32, "big"), self.tree.root.height)
-
-    def tell(self, who: Address) -> None:
-        announcement = self.make_announcement()
-        if announcement is not None:
-            self.peers[who].seen = self.tree.head.hash
-            self.out.append(Send(who, announcement))
-
-    def relay(self) -> None:
-        """Tell some of the peers that have not shown that they know the tip: the more have shown it
-        beside the first, the fewer, but one (counters, as of Demers and others, 1987). One of those
-        that did not heed us lately is always among them, whoever else asks for attention.
-        """
-        most = self.settings.relay_peers
-        announcement = self.make_announcement()
-        if announcement is None or not most:
-            return
-        hash = self.tree.head.hash
-        eager: list[Address] = []
-        lazy: list[Address] = []
-        shown = 0
-        for who, peer in self.peers.items():
-            if not peer.is_here:
-                continue
-            if peer.seen == hash:
-                shown += 1
-            elif peer.unheeded < MAX_UNHEEDED:
-                eager.append(who)
-            else:
-                lazy.append(who)
-        count = max(most - max(shown - 1, 0), 1)
-        chosen = [lazy[self.rng.below(len(lazy))]] if lazy else []
-        for _ in range(min(count, len(eager))):
-            chosen += [eager.pop(self.rng.below(len(eager)))]
-        for who in chosen:
-            peer = self.peers[who]
-            peer.seen = hash
-            peer.unheeded += 1
-            self.out.append(Send(who, announcement))
-
     # ---- hearing of blocks
 
     def on_announce(self, now: Nanoseconds, sender: Address, m: Announce) -> None:
@@ -205,7 +114,8 @@ class Links(Replica):
         if node is not None and node.verdict == INVALID:
             self.drop("invalid_block")
             peer.claim = 0
-        elif node is None or node.verdict != VALID:
+        elif (node is None or node.verdict != VALID) and not self.is_too_much(now, sender):
+            # What leads to questions is heard as often as questions are answered.
             self.proceed(now)
 
     def on_block(self, now: Nanoseconds, sender: Address, m: Block) -> None:
@@ -213,7 +123,7 @@ class Links(Replica):
         header = self.decode(sender, m.header)
         if header is None:
             return
-        self.land(sender, peer, header.hash)
+        landed = self.land(sender, peer, header.hash)
         peer.seen, peer.has_sent = header.hash, True
         node = self.tree.blocks.get(header.hash)
         if node is None and header.parent not in self.tree.blocks:
@@ -223,6 +133,9 @@ class Links(Replica):
             node = self.accept_header(sender, header)
         if node is not None:
             peer.claim = max(peer.claim, node.work)
+            if node.payload is not None and not landed:
+                self.drop("known_block")
+                return
             self.accept_body(sender, node, m.payload)
         self.proceed(now)
 
@@ -308,9 +221,9 @@ class Links(Replica):
         node.payload, node.from_whom = payload, sender
         self.tree.link(node)
 
+    @abstractmethod
     def advance(self, now: Nanoseconds) -> None:
-        """Something was linked; `Pow` has it judged."""
-        raise NotImplementedError
+        """Something may have been linked: have it judged, and follow it."""
 
     # ---- orphans
 
@@ -416,7 +329,7 @@ class Links(Replica):
         over `place` take: otherwise telling it cost nothing.
         """
         floor = compute_work(place.next_target) // MIN_WORTH_SHARE
-        return compute_work(header.target) >= floor and self.keys.verify_seal(
+        return header.work >= floor and self.keys.verify_seal(
             header.get_sealed(), header.nonce, header.target
         )
 
@@ -438,44 +351,22 @@ class Links(Replica):
         self.out.append(Send(who, GetHeaders(self.tree.get_locator(below))))
         self.wake(now, peer.asked_until)
 
-    def is_too_much(self, now: Nanoseconds, sender: Address) -> bool:
-        """Whether a peer asks more than it may; answers are longer than questions."""
-        peer = self.get_peer(now, sender)
-        peer.served_until = max(peer.served_until, now) + ANSWER_NS
-        if peer.served_until <= now + ANSWERS_AT_ONCE * ANSWER_NS:
-            return False
-        peer.served_until -= ANSWER_NS
-        self.drop("too_many_questions")
-        return True
-
-    def on_get_headers(self, now: Nanoseconds, sender: Address, m: GetHeaders) -> None:
-        if self.is_too_much(now, sender):
-            return
-        self.peers[sender].unheeded = 0
-        tree = self.tree
-        fork = tree.find_fork(m.locator)
-        if fork is None:
-            older = [height for height, _ in m.locator if height < tree.root.height]
-            if older:
-                self.out.append(Recall(sender, older[0] + 1, MAX_HEADERS, bodies=False))
-                return
-            fork = tree.root
-        first = fork.height - tree.root.height
-        nodes = tree.path[first : first + MAX_HEADERS]
-        raws = [node.header.raw for node in nodes if node.header is not None]
-        self.out.append(Send(sender, Headers(raws)))
-
     # ---- bodies
 
     def fetch(self, now: Nanoseconds) -> None:
         """Ask for what is missing, as far as the bounds allow."""
-        asking, able = 0, []
+        asking = 0
+        able: list[tuple[Address, Peer]] = []
         best = self.tree.best.work
         for who, peer in self.peers.items():
             if peer.remaining:
                 asking += 1
             elif peer.claim > best and peer.quiet_until <= now:
-                able.append((who, peer))
+                if able and peer.failures < able[0][1].failures:
+                    # Who never answers does not keep those waiting who do.
+                    able = []
+                if not able or peer.failures == able[0][1].failures:
+                    able.append((who, peer))
         if able and asking < MAX_ASKING:
             who, peer = able[self.rng.below(len(able))]
             self.ask_headers(now, who, peer)
@@ -541,35 +432,6 @@ class Links(Replica):
                 best = who
         return best
 
-    def on_get_blocks(self, now: Nanoseconds, sender: Address, m: GetBlocks) -> None:
-        if self.is_too_much(now, sender):
-            return
-        self.peers[sender].unheeded = 0
-        final: list[Height] = []
-        missing: list[Place] = []
-        size = 0
-        for height, hash in m.places:
-            node = self.tree.blocks.get(hash)
-            if height <= self.tree.root.height and height < min([*final, height]) + MAX_BLOCKS:
-                final.append(height)
-            elif (
-                node is None
-                or node.payload is None
-                or node.verdict != VALID
-                or (size > MAX_REPLY_BYTES)
-            ):
-                missing.append((height, hash))
-            else:
-                assert node.header is not None
-                size += len(node.payload)
-                self.out.append(Send(sender, Block(node.header.raw, node.payload)))
-        if final:
-            # One run of heights: whoever asks for more of them asks in order.
-            first = min(final)
-            self.out.append(Recall(sender, first, max(final) - first + 1, bodies=True))
-        if missing:
-            self.out.append(Send(sender, Missing(missing)))
-
     def on_missing(self, now: Nanoseconds, sender: Address, m: Missing) -> None:
         peer = self.get_peer(now, sender)
         # Who has just sent some of what was asked for has not sent the rest for its size.
@@ -588,12 +450,14 @@ class Links(Replica):
         node = self.tree.blocks.get(hash)
         return 0 if node is None else node.height
 
-    def land(self, sender: Address, peer: Peer, hash: Hash) -> None:
-        """A block that a peer was asked for came, or will not."""
-        if peer.flying.pop(hash, None) is not None:
-            peer.failures = 0
+    def land(self, sender: Address, peer: Peer, hash: Hash) -> bool:
+        """A block that a peer was asked for came, or will not; whether it was asked for."""
         if self.flying.get(hash) == sender:
             del self.flying[hash]
+        if peer.flying.pop(hash, None) is None:
+            return False
+        peer.failures = 0
+        return True
 
     # ---- time
 
@@ -640,29 +504,3 @@ class Links(Replica):
         if peer.failures >= MAX_CLAIMS:
             peer.claim = min(peer.claim, self.tree.head.work)
         self.wake(now, peer.quiet_until)
-
-    # ---- judging peers
-
-    def blame(self, who: Address, reason: str) -> None:
-        if who and who != self.me:
-            self.out.append(Blame(who, reason))
-
-    def is_behind(self) -> bool:
-        """Whether headers are here, their work verified, of a chain that is heavier by several
-        blocks than the own tip.
-        """
-        tree = self.tree
-        if tree.best is tree.head:
-            return False
-        ahead = tree.best.work - tree.head.work
-        return ahead > BEHIND_BLOCKS * compute_work(tree.head.next_target)
-
-    def is_learning(self) -> bool:
-        """Whether more may soon be known of chains than is now: nothing becomes final meanwhile.
-
-        Claims alone do not count, since they cost nothing.
-        """
-        return any(peer.is_showing and peer.remaining for peer in self.peers.values())
-
-    def get_target(self) -> Height | None:
-        return self.tree.best.height if self.is_behind() else None

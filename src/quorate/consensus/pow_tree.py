@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from quorate.base.native import mypyc_attr
 from quorate.base.types import Hash, Height, Milliseconds
-from quorate.consensus.pow_difficulty import compute_next_target, compute_target, compute_work
+from quorate.consensus.pow_difficulty import compute_next_target, compute_target
 from quorate.consensus.pow_headers import Certificate, Header, encode_certificate
 from quorate.consensus.pow_types import MAX_LOCATOR, Place, Settings
 
@@ -134,7 +134,7 @@ class Tree:
             header.timestamp_ms,
             parent,
             parent.timestamp_ms if parent.height else 0,
-            parent.work + compute_work(header.target),
+            parent.work + header.work,
             self.compute_next(parent, header.target, header.timestamp_ms),
         )
         parent.children.append(node)

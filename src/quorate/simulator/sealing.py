@@ -33,6 +33,8 @@ DRAWS = 1 << 32
 FRACTION = 24
 """Bits behind the point."""
 MEAN = 1 << FRACTION
+MANTISSA = 30
+"""Bits of a number behind its first one: its square fits into a machine's word."""
 LN_2 = 11629080
 """ln 2 with those bits."""
 
@@ -51,6 +53,7 @@ class Rig:
         "since",
         "spent",
         "target",
+        "tries",
         "unit",
         "usual_rate",
     )
@@ -79,6 +82,8 @@ class Rig:
         """When the search is over."""
         self.header = b""
         self.target = 0
+        self.tries = 0
+        """How many hashes it takes to meet the target, on average."""
         self.since: Nanoseconds = 0
         self.done: Callable[[int], None] | None = None
 
@@ -86,6 +91,7 @@ class Rig:
         """Find a nonce in time, in place of the one that is searched now."""
         self.stop()
         self.header, self.target, self.done = header, target, done
+        self.tries = compute_tries(target)
         if not self.left:
             machine = self.machine
             self.draw(MEAN * (machine.index + 1) // len(machine.world.plan.machines))
@@ -112,8 +118,7 @@ class Rig:
         self.since = machine.world.now
         if not self.rate:
             return
-        tries = compute_tries(self.target)
-        delay = self.left * tries * SECOND // self.rate >> FRACTION
+        delay = self.left * self.tries * SECOND // self.rate >> FRACTION
         self.due = self.since + max(delay, 1)
         number, life, at = self.alarm
         if life != machine.life or not number or at > self.due:
@@ -130,7 +135,7 @@ class Rig:
         """Count what was done since the search began."""
         work = (self.machine.world.now - self.since) * self.rate
         self.spent += work
-        self.left = max(self.left - (work << FRACTION) // (compute_tries(self.target) * SECOND), 1)
+        self.left = max(self.left - (work << FRACTION) // (self.tries * SECOND), 1)
 
     def finish(self, number: int) -> None:
         """The search is over, or an earlier one would have been."""
@@ -188,13 +193,13 @@ def compute_luck(draw: int, usual: int) -> int:
 def compute_log2(value: int, most_bits: int) -> tuple[int, int]:
     """Return the whole part of log2 and its fraction with `FRACTION` bits."""
     whole = value.bit_length() - 1
-    mantissa = value << (most_bits - whole)
-    one, fraction = 1 << most_bits, 0
+    mantissa = (value << (most_bits - whole)) >> (most_bits - MANTISSA)
+    two, fraction = 2 << MANTISSA, 0
     for _ in range(FRACTION):
         # Squaring doubles the logarithm: what passes two is the next bit.
-        mantissa = mantissa * mantissa >> most_bits
+        mantissa = mantissa * mantissa >> MANTISSA
         fraction <<= 1
-        if mantissa >= 2 * one:
+        if mantissa >= two:
             mantissa >>= 1
             fraction |= 1
     return whole, fraction

@@ -45,7 +45,17 @@ VerifySeal = Callable[[bytes, int, int], bool]
 class Known:
     """A block by its header, with what follows from it by the judge's own arithmetic."""
 
-    __slots__ = ("hash", "height", "next_target", "parent", "proposer", "target", "time_ms", "work")
+    __slots__ = (
+        "following",
+        "hash",
+        "height",
+        "next_target",
+        "parent",
+        "proposer",
+        "target",
+        "time_ms",
+        "work",
+    )
 
     def __init__(
         self,
@@ -62,6 +72,12 @@ class Known:
         self.time_ms, self.target, self.next_target = time_ms, target, next_target
         self.work = work
         """From genesis on."""
+        self.following = (
+            (height + 1).to_bytes(8, "big"),
+            time_ms.to_bytes(8, "big"),
+            next_target.to_bytes(32, "big"),
+        )
+        """Height, time (or rather more) and target of a header over this one, as it shows them."""
 
 
 def compute_following(
@@ -149,6 +165,11 @@ class PowRules:
         if len(raw) != HEADER_BYTES or raw[:16] != NAME:
             return f"{len(raw)} bytes of 0x{raw[:16].hex()}, expected a header of {HEADER_BYTES}"
         parent = self.blocks.get(raw[52:84])
+        if parent is not None and not sealed:
+            # Most of what is looked at is mined, and right.
+            next_height, time, next_target = parent.following
+            if raw[16:24] == next_height and raw[84:92] > time and raw[116:148] == next_target:
+                return ""
         height, time_ms = int.from_bytes(raw[16:24], "big"), int.from_bytes(raw[84:92], "big")
         target = int.from_bytes(raw[116:148], "big")
         if parent is None:
