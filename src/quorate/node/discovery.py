@@ -20,10 +20,8 @@ Bitcoin Core's `net` and `net_processing` are the model. Not here: connections t
 alone, and addresses that are passed on unasked.
 """
 
-from collections.abc import Callable
-
 from quorate.base.native import mypyc_attr
-from quorate.base.types import Address, Hash, Milliseconds, Nanoseconds
+from quorate.base.types import Address, Hash, Nanoseconds
 from quorate.consensus.replica import Timer
 from quorate.node.addresses import Entry
 from quorate.node.contacts import (
@@ -32,10 +30,10 @@ from quorate.node.contacts import (
     OUTBOUND,
     Bootnode,
     Contact,
-    Dial,
     Meeting,
     Open,
 )
+from quorate.node.dialling import BOOT_PAUSE, MILLISECOND, Dialling
 from quorate.node.peer_file import MAX_ANCHORS, Kept, KeptEntry, encode_kept
 from quorate.node.peers import SECOND, Peer, Peers
 from quorate.node.places import (
@@ -49,19 +47,16 @@ from quorate.node.places import (
 )
 from quorate.node.port import Port
 from quorate.node.slots import Guest, choose_victim
-from quorate.node.standing import Standing, format_who, parse_who
+from quorate.node.standing import format_who, parse_who
 from quorate.node.status import BanStatus, PeerStatus
 from quorate.node.wire import MAX_PLACES, GetPeers, Here, PeerList, Told, encode
 
 __all__ = ["DISCOVERY_TIMER", "Discovery"]
 
 DISCOVERY_TIMER = Timer("node.discovery")
-MILLISECOND: Nanoseconds = 1_000_000
 FIRST_TICK: Nanoseconds = 250 * MILLISECOND
 LONGEST_TICK: Nanoseconds = 30 * SECOND
 """Between two looks while there is nobody to dial although slots are free."""
-BOOT_PAUSE: Nanoseconds = SECOND
-LONGEST_BOOT_PAUSE: Nanoseconds = 300 * SECOND
 FIRST_KEEP: Nanoseconds = 5 * SECOND
 """What a young node has found is written soon, lest a crash makes it a stranger again."""
 ASK_FIRST: Nanoseconds = 2 * SECOND
@@ -71,9 +66,6 @@ as long each time, up to the setting.
 ANSWER_COST: Nanoseconds = 8 * SECOND
 ANSWER_BURST: Nanoseconds = 40 * SECOND
 """One answer in so long, some at once at the beginning (GCRA): what an honest peer asks for."""
-LOOK: Nanoseconds = MILLISECOND
-LONGEST_LOOK: Nanoseconds = 2 * SECOND
-"""A look through the book that found nobody is not repeated for so long for each address in it."""
 BRIEF: Nanoseconds = 60 * SECOND
 REST_S, BRIEF_REST_S = 1, 10
 """Who ended a connection is left alone for as long, longer if it did so soon."""
@@ -84,36 +76,24 @@ PENALTY_S = 7200
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Discovery:
+class Discovery(Dialling):
     """The address book, the slots, and the standing of peers of one node."""
 
     def __init__(
         self, port: Port, peers: Peers, counters: dict[str, int], genesis: Hash, plan: Open
     ) -> None:
-        self.port, self.peers, self.counters, self.genesis = port, peers, counters, genesis
-        self.doors, self.settings, self.me = plan.doors, plan.settings, plan.me
-        self.secret, self.rng, self.here = plan.secret, plan.rng, plan.here
-        self.bootnodes = plan.bootnodes
-        self.keys = {boot.place: boot.key for boot in plan.bootnodes}
-        self.own: dict[Place, None] = {}
-        self.standing = Standing()
-        self.contacts: dict[Address, Contact] = {}
-        self.dialling: dict[Place, Dial] = {}
+        super().__init__(port, counters, plan, plan.make_book(plan.secret, plan.rng))
+        self.peers, self.genesis = peers, genesis
+        self.me, self.secret, self.here = plan.me, plan.secret, plan.here
         self.door: dict[Range, int] = {}
         """Connections that came in from each range, those that are not greeted yet too."""
-        self.anchors: list[Place] = []
         self.sample: tuple[Nanoseconds, list[Entry]] | None = None
-        self.boot_at: Nanoseconds = 0
-        self.boot_pause = BOOT_PAUSE
         self.pause = FIRST_TICK
-        self.fruitless_until: Nanoseconds = 0
-        """No address of the book is fit for a slot; before this, not again."""
         self.feeler_at: Nanoseconds = 0
         self.keep_at: Nanoseconds = 0
         self.dirty = False
         self.tick_at: Nanoseconds = 0
         self.make_book = plan.make_book
-        self.book = plan.make_book(plan.secret, plan.rng)
         if plan.kept is not None:
             self.load(plan.kept)
 
@@ -444,12 +424,6 @@ class Discovery:
         self.keep()
         return lifted
 
-    def is_banned(self, peer: Address | None = None, host: bytes | None = None) -> bool:
-        now_s = self.get_wall_s()
-        if peer is not None and self.standing.is_banned(peer, now_s):
-            return True
-        return host is not None and self.standing.is_banned(get_site(host), now_s)
-
     def end(self, peer: Address, reason: str) -> None:
         """End a connection and forget it at once."""
         self.on_disconnected(peer, ours=True)
@@ -513,111 +487,7 @@ class Discovery:
             elif contact.kind == FEELER and now - contact.since >= stay:
                 self.end(contact.peer, "it was only looked at")
 
-    # ---- dialling
-
-    def dial_outbound(self, now: Nanoseconds) -> bool:
-        """Fill free slots; whether anything was dialled."""
-        dialled = False
-        if now < self.fruitless_until:
-            return False
-        while True:
-            pending = [d for d in self.dialling.values() if d.kind == OUTBOUND]
-            wanted = self.settings.outbound - len(self.get_outbound()) - len(pending)
-            if wanted <= 0 or len(self.dialling) >= self.settings.max_dials:
-                return dialled
-            place = self.choose(now)
-            if place is None:
-                size = self.book.new.size + self.book.tried.size
-                self.fruitless_until = now + min(size * LOOK, LONGEST_LOOK)
-                return dialled
-            self.dial(place, OUTBOUND, now)
-            dialled = True
-
-    def choose(self, now: Nanoseconds) -> Place | None:
-        """Return whom to dial next for a slot."""
-        while self.anchors:
-            anchor = self.anchors.pop(0)
-            if self.make_test(spread=True)(anchor):
-                return anchor
-        if not self.boot_at and self.bootnodes:
-            # One at every start: a book that lies would otherwise be all that is ever asked.
-            boot = self.choose_bootnode(now)
-            if boot is not None:
-                return boot
-        place = self.book.choose(self.get_steady_s(), self.make_test(spread=True))
-        if place is None and now >= self.boot_at:
-            return self.choose_bootnode(now)
-        return place
-
-    def choose_bootnode(self, now: Nanoseconds) -> Place | None:
-        """Return a bootnode that is no peer yet; each time after a longer pause."""
-        is_free = self.make_test(spread=False)
-        places = [b.place for b in self.bootnodes if is_free(b.place)]
-        self.boot_at = now + self.boot_pause + self.draw_pause(1000)
-        self.boot_pause = min(2 * self.boot_pause, LONGEST_BOOT_PAUSE)
-        return places[self.rng.below(len(places))] if places else None
-
-    def dial_feeler(self, now: Nanoseconds) -> None:
-        """Look whether somebody is there, for the book's sake."""
-        if any(dial.kind == FEELER for dial in self.dialling.values()):
-            return
-        now_s, is_free = self.get_wall_s(), self.make_test(spread=False)
-        place = self.book.get_contested(now_s, self.get_steady_s())
-        if place is not None and not is_free(place):
-            # It is a peer just now, so it is there.
-            self.book.on_good(place, now_s)
-            place = None
-        if place is None:
-            place = self.book.choose(self.get_steady_s(), is_free, untried=True)
-        if place is None:
-            # Everything was tried once; what others are connected to may still be another half.
-            place = self.book.choose(self.get_steady_s(), is_free)
-        if place is not None:
-            self.count("feelers")
-            self.dial(place, FEELER, now)
-
-    def dial(self, place: Place, kind: str, now: Nanoseconds) -> None:
-        self.count("dials")
-        self.dialling[place] = Dial(kind, now)
-        self.book.on_attempt(place, self.get_wall_s())
-        self.doors.dial(place, self.keys.get(place, b""))
-
-    def make_test(self, *, spread: bool) -> Callable[[Place], bool]:
-        """Return a test of places that may be dialled: neither ourselves, nor a peer, nor under
-        way, nor banned, and with `spread` of no range that an outgoing connection has.
-        """
-        busy = {*self.own, *self.dialling}
-        busy.update(c.place for c in self.contacts.values() if c.place is not None)
-        ranges: set[Range] = set()
-        if spread and self.settings.range_limits:
-            ranges.update(get_range(c.host) for c in self.get_outbound())
-            dials = self.dialling.items()
-            ranges.update(get_range(p.host) for p, dial in dials if dial.kind == OUTBOUND)
-        any_bans = bool(self.standing.bans)
-
-        def test(place: Place) -> bool:
-            if place in busy or (ranges and get_range(place.host) in ranges):
-                return False
-            return not (any_bans and self.is_banned(host=place.host))
-
-        return test
-
-    # ---- small things
-
-    def get_outbound(self) -> list[Contact]:
-        return [c for c in self.contacts.values() if c.kind == OUTBOUND]
-
-    def get_wall_s(self) -> int:
-        """Return Unix time: for what is told and kept. It may step."""
-        return self.port.wall_ms() // 1000
-
-    def get_steady_s(self) -> int:
-        """Return seconds that never go back: for pauses."""
-        return self.port.now() // SECOND
-
-    def draw_pause(self, milliseconds: Milliseconds) -> Nanoseconds:
-        """Return a half to three halves of a time, so that nodes do not act in step."""
-        return (milliseconds // 2 + self.rng.below(milliseconds + 1)) * MILLISECOND
+    # ---- for people
 
     def describe(self, status: PeerStatus) -> PeerStatus:
         """Return a peer's status with what is known here."""
@@ -642,6 +512,3 @@ class Discovery:
         bans = [ban for ban in self.standing.bans.values() if ban.until_s > now_s]
         bans.sort(key=lambda ban: (ban.until_s, ban.who))
         return [BanStatus(format_who(b.who), b.until_s - now_s, b.reason) for b in bans]
-
-    def count(self, name: str, n: int = 1) -> None:
-        self.counters[name] = self.counters.get(name, 0) + n
