@@ -160,8 +160,8 @@ impl Core {
         let first = first_block(&moment)?;
         if top.0 + 1 < first {
             // What is pruned cannot be read any more.
-            let Some((header, ..)) = moment.header(first)? else { return Ok((top.0, tips.latest)) };
-            top = (first - 1, header.parent_hash);
+            let Some((_, hash, _)) = moment.header(first - 1)? else { return Ok((top.0, tips.latest)) };
+            top = (first - 1, hash);
         }
         while top.0 >= first && moment.block_hash(top.0)? != Some(top.1) {
             let Some(below) = self.step_back(&mut batch, &snapshot, &moment, top.0)? else {

@@ -202,6 +202,13 @@ pub fn indexed_height(value: &[u8]) -> Result<u64> {
     Ok(u64::from_be_bytes(*Reader::new(value).array()?))
 }
 
+/// Whether an index entry is that of a block, not of a transaction.
+pub fn names_block(value: &[u8]) -> Result<bool> {
+    let mut reader = Reader::new(value);
+    reader.array::<8>()?;
+    Ok(u32::from_be_bytes(*reader.array()?) == THE_BLOCK)
+}
+
 fn find(snapshot: &Snapshot, hash: &B256) -> Result<Option<(u64, u32)>> {
     let Some(value) = snapshot.get(Table::Index, hash.as_slice())? else { return Ok(None) };
     let mut reader = Reader::new(&value);

@@ -17,6 +17,7 @@ use crate::import::Extra;
 use crate::payload::Payload;
 use crate::state::{BlockLayer, StateAt};
 use crate::store::{Batch, Store};
+use crate::sweep::{Sweep, sweep};
 use crate::transaction::Senders;
 use crate::tree::{Branch, Final, MAX_BRANCHES, MAX_SIBLINGS, RECENT_BLOCKS, Tree, fingerprint};
 use crate::tree_store::{Shown, batch_block, batch_rollback, batch_tips, batch_without, load, open_store};
@@ -26,6 +27,7 @@ use alloy_primitives::{B256, Bytes, U256};
 use parking_lot::{Mutex, RwLock};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const CACHED_SENDERS: usize = 1 << 17;
 
@@ -42,6 +44,8 @@ pub struct Core {
     difficulty: Mutex<(B256, U256)>,
     /// Held by whoever changes what is kept of the past; taken before `shown`.
     pub pruning: Mutex<()>,
+    /// Whether the store still holds what another state left.
+    pub sweeping: AtomicBool,
 }
 
 impl Core {
@@ -57,7 +61,8 @@ impl Core {
         let (tree, shown) = (RwLock::new(tree), Mutex::new(shown));
         let senders = Senders::new(CACHED_SENDERS).allow_unsigned(spec.dev);
         let (difficulty, pruning) = (Mutex::default(), Mutex::new(()));
-        Ok(Core { store, spec, senders, genesis_hash, tree, shown, difficulty, pruning })
+        let sweeping = AtomicBool::new(Sweep::read(&store.snapshot()?)?.is_some());
+        Ok(Core { store, spec, senders, genesis_hash, tree, shown, difficulty, pruning, sweeping })
     }
 
     pub fn store(&self) -> &Store {
@@ -238,7 +243,12 @@ impl Core {
         if let Some(last) = self.waiting(height) {
             return Ok(Some(last.decision.clone()));
         }
-        block::decision(&self.store.snapshot()?, height)
+        let snapshot = self.store.snapshot()?;
+        // What another state left is stored for a while.
+        if History::read(&snapshot)?.is_gone(height) {
+            return Ok(None);
+        }
+        block::decision(&snapshot, height)
     }
 
     /// Make an executed child of the last final block final.
@@ -324,7 +334,20 @@ impl Core {
         shown.extend(wanted[kept..].iter().map(Shown::new));
         shown.drain(..finals.len());
         self.forget_durable(&finals);
+        drop(shown);
+        self.sweep()?;
         Ok(last)
+    }
+
+    /// Remove some of what another state left; whether there is more to do.
+    pub fn sweep(&self) -> Result<bool> {
+        if !self.sweeping.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        let _one = self.pruning.lock();
+        let is_behind = sweep(&self.store)?;
+        self.sweeping.store(is_behind, Ordering::Relaxed);
+        Ok(is_behind)
     }
 
     /// These final blocks are durable: their layers go.

@@ -12,6 +12,7 @@ use crate::ordered_trie::ordered_root;
 use crate::sparse::{count_bytes, is_note};
 use crate::state::{AccountLeaf, SlotLeaf};
 use crate::store::{Snapshot, Store, Table};
+use crate::sweep::Sweep;
 use crate::trie::{NodeSource, Origin};
 use crate::trie_node::{Leaf, Node, NodeId, write_branch_rlp, write_extension_rlp, write_leaf_rlp};
 use crate::view::View;
@@ -237,9 +238,12 @@ impl Checked {
     /// Living bytes of trie nodes that are stored, those that are dead and not rewritten yet, and index entries.
     fn count(&self) -> Result<(u64, u64, u64)> {
         let (mut living, mut dead, mut entries) = (0, 0, 0);
+        // What another state left goes in small steps.
+        let sweep = Sweep::read(self.snapshot())?;
         let mut key = vec![0];
         while let Some((next, value)) = self.snapshot().next(Table::Nodes, &key)? {
-            if !is_note(&next) {
+            let goes = sweep.as_ref().is_some_and(|sweep| sweep.takes_key(Table::Nodes, &next));
+            if !is_note(&next) && !goes {
                 let note = self.snapshot().get(Table::Nodes, &[next.as_slice(), &[0xdd]].concat())?;
                 let (alive, gone) = count_bytes(&value, note.as_deref())?;
                 (living, dead) = (living + alive, dead + gone);
@@ -247,8 +251,9 @@ impl Checked {
             key = next;
         }
         let mut key = vec![0];
-        while let Some((next, _)) = self.snapshot().next(Table::Index, &key)? {
-            entries += 1;
+        while let Some((next, value)) = self.snapshot().next(Table::Index, &key)? {
+            let goes = sweep.as_ref().map_or(Ok(false), |sweep| sweep.takes_entry(&value))?;
+            entries += u64::from(!goes);
             key = next;
         }
         Ok((living, dead, entries))

@@ -63,6 +63,11 @@ impl History {
         batch.push(Change::Put(Table::Meta, HISTORY.to_vec(), value.into()));
     }
 
+    /// Whether neither state nor block of a height are here.
+    pub fn is_gone(&self, height: u64) -> bool {
+        height < self.states.min(self.blocks)
+    }
+
     pub fn has_block(&self, height: u64) -> bool {
         height >= self.blocks || height == 0
     }

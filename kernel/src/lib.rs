@@ -9,8 +9,10 @@ mod block;
 mod call;
 mod chain;
 mod check;
+mod chunks;
 mod codec;
 mod crypto;
+mod cutting;
 mod dev;
 mod dev_face;
 mod errors;
@@ -40,6 +42,7 @@ mod reward;
 mod rules;
 mod seal;
 mod simulate;
+mod site;
 mod snapshot_face;
 mod sparse;
 mod state;
@@ -49,6 +52,7 @@ mod state_bench;
 mod state_tests;
 mod store;
 mod store_lmdb;
+mod sweep;
 mod trace;
 mod trace_budget;
 mod transaction;
@@ -85,6 +89,8 @@ fn _kernel(m: &Bound<'_, PyModule>) -> PyResult<()> {
     addresses::export(m)?;
     fill::export(m)?;
     snapshot_face::export(m)?;
+    chunks::export(m)?;
+    cutting::export(m)?;
     check::export(m)?;
     Ok(())
 }

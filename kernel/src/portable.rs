@@ -12,24 +12,28 @@
 //! what it built counts only once its root is the one that is wanted: until then the store shows nothing of it.
 
 use crate::block::{self, Decision, Head};
+use crate::chunks;
 use crate::errors::{Error, Result};
-use crate::history::{History, Over, visit};
+use crate::history::History;
+use crate::site::{Put, Site, append};
 use crate::sparse::Dead;
 use crate::state::{AccountLeaf, EMPTY, Root, SlotLeaf, StateTrie};
 use crate::store::{Batch, Change, Store, Table};
-use crate::trie::{NodeSource, Origin, node_key};
-use crate::trie_node::{Chunks, Leaf, Node, NodeId, NodeWriter, Reader};
-use crate::trie_update::{Edit, Item, update};
+use crate::sweep::Sweep;
+use crate::trie::NodeSource;
+use crate::trie_node::{Leaf, NodeId, NodeWriter, Reader};
+use crate::trie_update::Item;
 use alloy_primitives::{B256, Bytes, U256, keccak256};
 use alloy_trie::{KECCAK_EMPTY, Nibbles};
 use std::collections::HashSet;
-use std::sync::Arc;
 
 const CODE: u8 = 1;
 const ACCOUNT: u8 = 2;
 const SLOT: u8 = 3;
 /// Of one code; a chain of ours has at most 24 KiB (EIP-170), others may differ.
 const MAX_CODE_BYTES: usize = 16 << 20;
+/// Accounts that one look for codes visits.
+const ACCOUNTS_AT_ONCE: usize = 50_000;
 /// Headers that come with a state: BLOCKHASH sees so many, and the block itself.
 pub const MAX_HEADS: usize = 257;
 
@@ -78,9 +82,7 @@ pub fn export(trie: &StateTrie, cursor: &[u8], limit: usize) -> Result<(Vec<u8>,
     let mut place = Place::read(cursor)?;
     if let Place::Code(mut last) = place {
         while let Some((hash, code)) = trie.source.snapshot().next(Table::Codes, &last)? {
-            out.push(CODE);
-            out.extend_from_slice(&(code.len() as u32).to_be_bytes());
-            out.extend_from_slice(&code);
+            write_code(&code, &mut out);
             last = hash;
             if out.len() >= limit {
                 return Ok((out, Some(Place::Code(last).write())));
@@ -112,12 +114,47 @@ pub fn export(trie: &StateTrie, cursor: &[u8], limit: usize) -> Result<(Vec<u8>,
         }
         out.push(ACCOUNT);
         out.extend_from_slice(key.as_slice());
-        leaf.write_record(&mut out);
+        without_place(&leaf).write_record(&mut out);
         let rest = export_slots(&trie.source, &leaf.storage, &B256::ZERO, limit, &mut out)?;
         next = rest.map(|slot| Place::Slot(key, slot).write());
         Ok(next.is_none())
     })?;
     Ok((out, next))
+}
+
+pub fn write_code(code: &[u8], out: &mut Vec<u8>) {
+    out.push(CODE);
+    out.extend_from_slice(&(code.len() as u32).to_be_bytes());
+    out.extend_from_slice(code);
+}
+
+/// Where the nodes of its storage lie differs from node to node; what is told must not.
+fn without_place(leaf: &AccountLeaf) -> AccountLeaf {
+    let nowhere = NodeId { version: 0, offset: 0 };
+    let storage = Root { hash: leaf.storage.hash, id: leaf.storage.id.map(|_| nowhere) };
+    AccountLeaf { account: leaf.account.clone(), storage }
+}
+
+/// The cursor of the first piece behind the codes.
+pub fn after_codes() -> Vec<u8> {
+    Place::Account(B256::ZERO).write()
+}
+
+/// The codes of some accounts from a key on, by hash, and the key of the next one.
+pub fn list_codes(trie: &StateTrie, first: &B256) -> Result<(Vec<B256>, Option<B256>)> {
+    let (mut found, mut next, mut count) = (Vec::new(), None, 0);
+    trie.source.walk_from::<AccountLeaf>(trie.root.id, first, &mut |key, leaf| {
+        if count == ACCOUNTS_AT_ONCE {
+            next = Some(key);
+            return Ok(false);
+        }
+        count += 1;
+        if leaf.account.code_hash != KECCAK_EMPTY {
+            found.push(leaf.account.code_hash);
+        }
+        Ok(true)
+    })?;
+    Ok((found, next))
 }
 
 /// The first slot that did not find room, if any.
@@ -144,16 +181,6 @@ fn export_slots(
 
 // ---- loading pieces
 
-struct Put<L>(L);
-
-impl<L: Leaf> Edit for Put<L> {
-    type Leaf = L;
-
-    fn apply(&self, _: Option<&L>) -> Option<L> {
-        Some(self.0.clone())
-    }
-}
-
 /// An account whose slots are not complete.
 struct Open {
     key: B256,
@@ -162,11 +189,9 @@ struct Open {
     last_slot: Option<B256>,
 }
 
-/// A state that is being built beside what the store shows, its nodes under a height above that.
+/// A state that is being built.
 pub struct Loading {
-    store: Store,
-    height: u64,
-    next_chunk: u32,
+    site: Site,
     root: Root,
     last_account: Option<B256>,
     open: Option<Open>,
@@ -179,14 +204,8 @@ pub struct Loading {
 impl Loading {
     /// Begin; what an earlier attempt left above `durable` goes.
     pub fn start(store: &Store, durable: u64, height: u64) -> Result<Loading> {
-        if height <= durable {
-            return Err(Error::invalid(format!("height {height}: expected above the last durable one, {durable}")));
-        }
-        store.write(&vec![Change::Truncate(Table::Nodes, node_key(durable + 1, 0))])?;
         Ok(Loading {
-            store: store.clone(),
-            height,
-            next_chunk: 0,
+            site: Site::clear(store, durable, height)?,
             root: EMPTY,
             last_account: None,
             open: None,
@@ -197,7 +216,7 @@ impl Loading {
     }
 
     pub fn height(&self) -> u64 {
-        self.height
+        self.site.height()
     }
 
     pub fn accounts(&self) -> u64 {
@@ -220,8 +239,8 @@ impl Loading {
     }
 
     fn load(&mut self, piece: &[u8]) -> Result<()> {
-        let source = Origin { layers: Arc::new([]), store: self.store.clone() }.open()?;
-        let mut writer = NodeWriter::resume(self.height, self.next_chunk as usize, 1);
+        let source = self.site.source()?;
+        let mut writer = self.site.writer();
         let mut batch = Batch::new();
         let mut dead = Dead::default();
         let mut codes: HashSet<B256> = HashSet::new();
@@ -266,7 +285,7 @@ impl Loading {
         }
         self.add_slots(&source, &mut slots, &mut writer, &mut dead)?;
         self.add_accounts(&source, &mut writer, &mut dead)?;
-        self.write(batch, writer.finish(), dead, &source)
+        self.site.write(batch, writer.finish(), dead, &source)
     }
 
     fn open_account(
@@ -299,12 +318,11 @@ impl Loading {
         writer: &mut NodeWriter,
         dead: &mut Dead,
     ) -> Result<()> {
-        let (Some(open), Some(first), Some(last)) = (&mut self.open, slots.first(), slots.last()) else {
+        let (Some(open), Some(last)) = (&mut self.open, slots.last()) else {
             return Ok(());
         };
-        note_replaced::<SlotLeaf>(source, open.storage.id, &first.key, dead)?;
         let last = B256::from_slice(&last.key.pack());
-        open.storage = open.storage.after(update(source, open.storage.id, slots, writer)?);
+        open.storage = append(source, open.storage, slots, writer, dead)?;
         open.last_slot = Some(last);
         slots.clear();
         Ok(())
@@ -331,21 +349,9 @@ impl Loading {
     }
 
     fn add_accounts(&mut self, source: &NodeSource, writer: &mut NodeWriter, dead: &mut Dead) -> Result<()> {
-        let Some(first) = self.complete.first() else { return Ok(()) };
-        note_replaced::<AccountLeaf>(source, self.root.id, &first.key, dead)?;
-        self.root = self.root.after(update(source, self.root.id, &self.complete, writer)?);
+        self.root = append(source, self.root, &self.complete, writer, dead)?;
         self.complete.clear();
         Ok(())
-    }
-
-    /// Write what was built, and bury what it replaced of earlier pieces.
-    fn write(&mut self, mut batch: Batch, chunks: Chunks, dead: Dead, source: &NodeSource) -> Result<()> {
-        for (number, chunk) in chunks {
-            self.next_chunk = number + 1;
-            batch.push(Change::Put(Table::Nodes, node_key(self.height, number), chunk));
-        }
-        dead.bury(source.snapshot(), &mut batch)?;
-        self.store.write(&batch)
     }
 
     /// Complete the state: its root.
@@ -353,36 +359,14 @@ impl Loading {
         if self.is_broken {
             return Err(Error::invalid("state: an earlier piece was refused"));
         }
-        let source = Origin { layers: Arc::new([]), store: self.store.clone() }.open()?;
-        let mut writer = NodeWriter::resume(self.height, self.next_chunk as usize, 1);
+        let source = self.site.source()?;
+        let mut writer = self.site.writer();
         let mut dead = Dead::default();
         self.close_account(&source, &mut Vec::new(), &mut writer, &mut dead)?;
         self.add_accounts(&source, &mut writer, &mut dead)?;
-        self.write(Batch::new(), writer.finish(), dead, &source)?;
+        self.site.write(Batch::new(), writer.finish(), dead, &source)?;
         Ok(self.root)
     }
-}
-
-/// Note the nodes on the way to a key that is going to be added above all others: all of them are replaced, and no others,
-/// since what else is added lies above it.
-fn note_replaced<L: Over>(source: &NodeSource, root: Option<NodeId>, key: &Nibbles, dead: &mut Dead) -> Result<()> {
-    let mut depth = 0;
-    let mut next = root;
-    while let Some(id) = next.take() {
-        dead.add(id, visit::<L>(source, id)?.bytes);
-        match Node::read(&source.node(id)?)? {
-            Node::Branch(branch) => {
-                next = key.get(depth).map(|nibble| branch.child(nibble)).transpose()?.flatten();
-                depth += 1;
-            }
-            Node::Extension(path, link) if key.slice(depth..).starts_with(&path) => {
-                depth += path.len();
-                next = Some(link.id);
-            }
-            Node::Extension(..) | Node::Leaf(..) => {}
-        }
-    }
-    Ok(())
 }
 
 // ---- what comes with a state
@@ -415,14 +399,8 @@ pub fn read_heads(records: &[Vec<u8>], height: u64) -> Result<Vec<Head>> {
     Ok(heads)
 }
 
-/// What makes a built state the one that the store shows: everything else goes but genesis.
-pub fn batch_install(
-    genesis: &Head,
-    mut heads: Vec<Head>,
-    root: Root,
-    decision: &Decision,
-    note: &[u8],
-) -> Result<Batch> {
+/// What makes a built state the one that the store shows: everything else is pruned but genesis, and is to be swept away.
+pub fn batch_install(mut heads: Vec<Head>, root: Root, decision: &Decision, note: &[u8]) -> Result<Batch> {
     let Some(last) = heads.last_mut() else { return Err(Error::invalid("0 headers, expected at least one")) };
     if last.header.state_root != root.hash {
         return Err(Error::invalid(format!(
@@ -433,13 +411,9 @@ pub fn batch_install(
     last.root = root;
     let height = last.header.number;
     let first = heads[0].header.number;
-    let mut batch = vec![
-        Change::Clear(Table::Nodes, node_key(0, 0), node_key(height, 0)),
-        Change::Truncate(Table::Blocks, block::key(1, 0)),
-        Change::Truncate(Table::Index, vec![0]),
-        Change::Delete(Table::Meta, block::TIPS.to_vec()),
-        Change::Put(Table::Index, genesis.hash.to_vec(), block::index_value(0, None)),
-    ];
+    let mut batch = vec![Change::Delete(Table::Meta, block::TIPS.to_vec())];
+    Sweep::new(height, first).put(&mut batch);
+    chunks::batch_forget(&mut batch);
     for head in &heads {
         let number = head.header.number;
         batch.push(Change::Put(Table::Blocks, block::key(number, block::HEAD), block::encode_head(head).into()));

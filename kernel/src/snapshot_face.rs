@@ -1,22 +1,26 @@
 //! Pruning, exporting and importing states, and what is kept, as Python sees them.
 
-use crate::block;
+use crate::block::{self, Head};
 use crate::chain::Core;
 use crate::check::Check;
+use crate::chunks::Chunks;
+use crate::cutting::{StateExport, Told};
 use crate::errors::{Error, Result};
 use crate::history::{History, prune, pruned};
 use crate::ledger::{Ledger, detached, hash_argument};
-use crate::portable::{Loading, NOTE, batch_install, export as export_piece, read_heads};
+use crate::portable::{Loading, NOTE, after_codes, batch_install, export as export_piece, list_codes, read_heads};
+use crate::state::Root;
 use crate::store::Table;
 use crate::store_lmdb::Environment;
-use crate::types::Chain as _;
+use crate::types::{Chain as _, StateRead};
 use crate::view::{At, View};
-use alloy_primitives::Bytes;
+use alloy_primitives::{B256, Bytes};
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 type Piece<'py> = (Bound<'py, PyBytes>, Option<Bound<'py, PyBytes>>);
 
@@ -37,11 +41,52 @@ impl Ledger {
         Ok(StateImport { core, loading: Mutex::new(Some(loading)) })
     }
 
+    /// Begin to cut the state after a final block into pieces of about `limit` bytes, for others.
+    fn start_export(&self, py: Python<'_>, height: u64, limit: usize) -> PyResult<StateExport> {
+        let core = self.core()?;
+        let told = detached(py, || {
+            core.refuse_dev("told without its past")?;
+            let head = core.head_by_height(height)?;
+            let head = head.ok_or_else(|| Error::unavailable(format!("height {height}: not here")))?;
+            // Raises where it is pruned.
+            core.state_at(&head.hash)?;
+            Ok(Accounts { core: core.clone(), block: head.hash })
+        })?;
+        Ok(StateExport::new(Box::new(told), limit))
+    }
+
+    /// What is kept of a state that is on its way here.
+    fn chunks(&self) -> PyResult<Chunks> {
+        Ok(Chunks::of(self.core()?.store()))
+    }
+
     /// What came with the state that this store was made from, None if it was made from genesis.
     fn note<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let core = self.core()?;
         let found = detached(py, || Ok(core.store().snapshot()?.get(Table::Meta, NOTE)?.map(|note| note.to_vec())))?;
         Ok(found.map(|note| PyBytes::new(py, &note)))
+    }
+}
+
+/// The state after a block, as others are told it.
+struct Accounts {
+    core: Arc<Core>,
+    block: B256,
+}
+
+impl Told for Accounts {
+    fn codes(&self, first: &B256) -> Result<(Vec<B256>, Option<B256>)> {
+        self.core.state_at(&self.block)?.with_trie(|trie| list_codes(trie, first))
+    }
+
+    fn code(&self, hash: &B256) -> Result<Bytes> {
+        self.core.state_at(&self.block)?.code(hash)
+    }
+
+    fn leaves(&self, cursor: &[u8], limit: usize) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
+        let first = after_codes();
+        let cursor = if cursor.is_empty() { &first } else { cursor };
+        self.core.state_at(&self.block)?.with_trie(|trie| export_piece(trie, cursor, limit))
     }
 }
 
@@ -116,7 +161,8 @@ impl View {
         let past = self.past()?;
         let record = detached(py, || {
             let head = past.now()?.head_at(height)?;
-            Ok(head.map(|head| block::encode_head(&head)))
+            // Where its state lies differs from node to node.
+            Ok(head.map(|head| block::encode_head(&Head { root: Root { id: None, ..head.root }, ..head })))
         })?;
         Ok(record.map(|record| PyBytes::new(py, &record)))
     }
@@ -126,6 +172,9 @@ impl Core {
     /// See `Ledger.prune`.
     pub fn prune(&self, states: Option<u64>, blocks: Option<u64>) -> Result<bool> {
         self.refuse_dev("pruned")?;
+        if self.sweep()? {
+            return Ok(true);
+        }
         let _one = self.pruning.lock();
         prune(self.store(), self.durable(), states, blocks)
     }
@@ -153,7 +202,7 @@ impl Core {
     pub fn install(
         &self,
         loading: &mut Loading,
-        heads: Vec<block::Head>,
+        heads: Vec<Head>,
         decision: &block::Decision,
         note: &[u8],
     ) -> Result<()> {
@@ -167,11 +216,8 @@ impl Core {
                 self.durable()
             )));
         }
-        let snapshot = self.store().snapshot()?;
-        let genesis =
-            block::head(&snapshot, 0)?.ok_or_else(|| Error::corrupt("the genesis block: not in the store"))?;
-        drop(snapshot);
-        self.store().write(&batch_install(&genesis, heads, root, decision, note)?)?;
+        self.store().write(&batch_install(heads, root, decision, note)?)?;
+        self.sweeping.store(true, Ordering::Relaxed);
         self.reload(&mut shown)
     }
 }

@@ -179,7 +179,10 @@ impl<'a> Moment<'a> {
 
     /// Raises 4444 for one that was pruned.
     pub fn decision(&self, height: u64) -> Result<Option<Decision>> {
-        let decision = block::decision(&self.snapshot, height)?;
+        let decision = match self.history()?.is_gone(height) {
+            true => None,
+            false => block::decision(&self.snapshot, height)?,
+        };
         if decision.is_none() {
             self.expect_block(height)?;
         }

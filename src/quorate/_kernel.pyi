@@ -249,6 +249,13 @@ class Ledger:
         that are not final.
         """
 
+    def start_export(self, height: int, limit: int) -> StateExport:
+        """Begin to cut the state after a final block into pieces of about `limit` bytes.
+
+        `StateImport.add` takes them. Raises Unavailable for a height whose state is not here.
+        """
+
+    def chunks(self) -> Chunks: ...
     def note(self) -> bytes | None:
         """What came with the state that this store was made from; None: it began with genesis."""
 
@@ -280,6 +287,35 @@ class Check:
         """After all else: bytes of nodes that are needed, that are stored, and that are dead and
         wait; index entries that are needed, and that are stored.
         """
+
+@final
+class Chunks:
+    """Parts of a state that is on its way here, kept durably until it is installed."""
+
+    def begin(self, whole: bytes) -> list[int]:
+        """The numbers of the parts of something (32 bytes) that are kept; all others go."""
+
+    def put(self, whole: bytes, number: int, chunk: bytes) -> None:
+        """Keep a part, if it is of what was begun last."""
+
+    def get(self, number: int) -> bytes | None: ...
+    def forget(self) -> None: ...
+
+@final
+class StateExport:
+    """A state that is cut into pieces; nothing of it is held between two calls."""
+
+    def step(self) -> bool:
+        """Go on cutting, for a bounded time; whether there is more to do.
+
+        Raises Unavailable once the state is pruned, or where it has too many pieces.
+        """
+
+    def hashes(self) -> list[bytes]:
+        """keccak256 of the pieces that are cut, in order; all nodes cut a state alike."""
+
+    def piece(self, number: int) -> bytes | None:
+        """A piece that was cut, made anew. Raises Unavailable once the state is pruned."""
 
 @final
 class StateImport:
@@ -637,6 +673,23 @@ class KeyValueRun:
         """Return what was changed; the run ends."""
 
 @final
+class KeyValueImport:
+    """A state that is being loaded, piece by piece; nothing of it is seen before `finish`."""
+
+    def add(self, pieces: bytes) -> None:
+        """Load the next pieces.
+
+        Raises Invalid for what is malformed or out of order; the import is over then.
+        """
+
+    def finish(
+        self, header: bytes, envelope: bytes, certificate: bytes, payloads: list[bytes]
+    ) -> None:
+        """Let the ledger be at this state. Raises Invalid, and changes nothing, unless root and
+        payloads are those of the header.
+        """
+
+@final
 class KeyValue:
     """The store, the tree of executed blocks and the pool of a key-value ledger. Thread-safe."""
 
@@ -688,4 +741,17 @@ class KeyValue:
         self, key: bytes, height: int
     ) -> tuple[bytes, list[bytes], tuple[bytes, int, int, int] | None]: ...
     def result(self, client: bytes, sequence: int) -> tuple[int, int, bytes] | None: ...
+    def history(self) -> tuple[int, int, int]:
+        """The first heights whose state, whole block and header are here."""
+
+    def start_export(self, height: int, limit: int) -> StateExport:
+        """As that of `Ledger`."""
+
+    def start_import(self, height: int) -> KeyValueImport:
+        """Begin to load a state that will take the place of everything here.
+
+        Raises Invalid unless `height` is above the durable one.
+        """
+
+    def chunks(self) -> Chunks: ...
     def close(self) -> None: ...

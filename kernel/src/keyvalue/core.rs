@@ -6,13 +6,16 @@
 
 use crate::block::{self, DECISION, Decision, HEAD};
 use crate::errors::{Error, Result};
+use crate::history::History;
 use crate::keyvalue::item::{Identity, MAX_ITEM_BYTES};
 use crate::keyvalue::pool::Pool;
+use crate::keyvalue::portable::{Loading, batch_install};
 use crate::keyvalue::run::{Event, Outcome, Run, apply, edit, find};
 use crate::keyvalue::state::{Answer, Entry, Header, Session, place_of};
 use crate::payload::Payload;
 use crate::state::{EMPTY, Root};
 use crate::store::{Batch, Change, Snapshot, Store, Table, required};
+use crate::sweep::{Sweep, sweep};
 use crate::trie::{Layer, NodeSource, Origin, node_key};
 use crate::trie_node::Reader;
 use alloy_primitives::{B256, Bytes, keccak256};
@@ -20,9 +23,12 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Of the records below; the first three bytes tell it from a store of the Ethereum ledger.
 const FORMAT_VERSION: u32 = 0x716b_7601;
+/// The same, of a store that does not hold everything since genesis.
+pub const PRUNED_FORMAT: u32 = 0x716b_7602;
 /// Executed blocks that are not durable, final or not.
 const MAX_BRANCHES: usize = 4096;
 /// Executed children of one parent that are kept; the oldest goes first.
@@ -144,6 +150,8 @@ pub struct Core {
     pub pool: Mutex<Pool>,
     /// Held by whoever changes what is durable.
     writing: Mutex<()>,
+    /// Whether the store still holds what another state left.
+    sweeping: AtomicBool,
 }
 
 impl Core {
@@ -162,7 +170,8 @@ impl Core {
         };
         let genesis = open_store(&store, identity, members, timestamp_ms)?;
         let tree = RwLock::new(load_tree(&store)?);
-        Ok(Core { store, genesis, tree, pool: Mutex::new(pool), writing: Mutex::new(()) })
+        let sweeping = AtomicBool::new(Sweep::read(&store.snapshot()?)?.is_some());
+        Ok(Core { store, genesis, tree, pool: Mutex::new(pool), writing: Mutex::new(()), sweeping })
     }
 
     pub fn store(&self) -> &Store {
@@ -203,14 +212,22 @@ impl Core {
         if let Some(branch) = recent.or_else(|| self.waiting(height).map(|last| last.branch.clone())) {
             return Ok(Some(branch));
         }
-        Ok(read_head(&self.store.snapshot()?, height)?.map(Arc::new))
+        let snapshot = self.store.snapshot()?;
+        if height > 0 && height < History::read(&snapshot)?.headers {
+            return Ok(None);
+        }
+        Ok(read_head(&snapshot, height)?.map(Arc::new))
     }
 
     pub fn decision(&self, height: u64) -> Result<Option<Decision>> {
         if let Some(last) = self.waiting(height) {
             return Ok(Some(last.decision.clone()));
         }
-        block::decision(&self.store.snapshot()?, height)
+        let snapshot = self.store.snapshot()?;
+        if History::read(&snapshot)?.is_gone(height) {
+            return Ok(None);
+        }
+        block::decision(&snapshot, height)
     }
 
     fn waiting(&self, height: u64) -> Option<Arc<Final>> {
@@ -422,13 +439,53 @@ impl Core {
         tree.durable = (last.branch.header.height, last.branch.hash);
         let bottom = Arc::new(Branch { layer: None, ..last.branch.summary() });
         tree.branches.insert(last.branch.hash, bottom);
+        drop(tree);
+        if self.sweeping.load(Ordering::Relaxed) {
+            self.sweeping.store(sweep(&self.store)?, Ordering::Relaxed);
+        }
         Ok(last.branch.header.height)
+    }
+
+    // ---- another state in place of this one
+
+    /// Begin to load the state after a height.
+    pub fn start_import(&self, height: u64) -> Result<Loading> {
+        let _writing = self.writing.lock();
+        Loading::start(&self.store, self.durable(), height)
+    }
+
+    /// Let the ledger be at a state that was loaded. What waits is judged anew over it.
+    pub fn install(&self, loading: &Loading, header: &[u8], decision: &Decision) -> Result<()> {
+        let writing = self.writing.lock();
+        let (height, durable) = (loading.height(), self.durable());
+        if durable >= height {
+            return Err(Error::unavailable(format!("height {height}: the ledger is at {durable} by now")));
+        }
+        self.store.write(&batch_install(header, height, loading.complete()?, decision)?)?;
+        self.sweeping.store(true, Ordering::Relaxed);
+        *self.tree.write() = load_tree(&self.store)?;
+        drop(writing);
+        let waiting = {
+            let mut pool = self.pool.lock();
+            let waiting = pool.list(usize::MAX);
+            *pool = pool.emptied();
+            waiting
+        };
+        self.admit(waiting).map(|_| ())
+    }
+
+    /// The first heights whose state, block and header are here.
+    pub fn history(&self) -> Result<History> {
+        History::read(&self.store.snapshot()?)
     }
 
     /// Forget everything above a height that is still stored.
     pub fn rollback(&self, height: u64) -> Result<()> {
         let _writing = self.writing.lock();
         let snapshot = self.store.snapshot()?;
+        if height < History::read(&snapshot)?.states {
+            return Err(Error::unavailable(format!("height {height}: pruned, its state is not here")));
+        }
         if height < durable_height(&snapshot)? {
             let above = |value: &[u8]| Ok(block::indexed_height(value)? > height);
             let keys = snapshot.keys_where(Table::Index, &above)?;
@@ -445,7 +502,7 @@ impl Core {
 
     // ---- the state
 
-    fn state_at(&self, hash: &B256) -> Result<(Arc<Branch>, NodeSource)> {
+    pub fn state_at(&self, hash: &B256) -> Result<(Arc<Branch>, NodeSource)> {
         let found = self.tree.read().chain(hash);
         let (branch, layers) = match found {
             Some(found) => found,
@@ -482,8 +539,14 @@ impl Core {
         Ok(Session::from_entry(&entry)?.results.remove(&sequence))
     }
 
-    fn final_at(&self, height: u64) -> Result<Arc<Branch>> {
-        self.by_height(height)?.ok_or_else(|| Error::unavailable(format!("height {height}: not final here")))
+    pub fn final_at(&self, height: u64) -> Result<Arc<Branch>> {
+        if let Some(branch) = self.by_height(height)? {
+            return Ok(branch);
+        }
+        let first = self.history()?.states;
+        let reason =
+            if height < first { format!("pruned, the first here is {first}") } else { "not final here".into() };
+        Err(Error::unavailable(format!("height {height}: {reason}")))
     }
 }
 
@@ -520,20 +583,25 @@ fn batch_block(batch: &mut Batch, branch: &Branch, layer: &Layer, decision: Opti
     for (number, chunk) in &layer.chunks {
         batch.push(Change::Append(Table::Nodes, node_key(layer.version, *number), chunk.clone()));
     }
-    let mut record = branch.header.encode().to_vec();
-    match branch.root.id {
-        Some(id) => {
-            record.push(1);
-            id.write(&mut record);
-        }
-        None => record.extend_from_slice(&[0; 10]),
-    }
+    let record = encode_head(&branch.header, branch.root);
     batch.push(Change::Append(Table::Blocks, block::key(height, HEAD), record.into()));
     if let Some((envelope, certificate, payloads)) = decision {
         let record = block::encode_decision(envelope, certificate, payloads);
         batch.push(Change::Append(Table::Blocks, block::key(height, DECISION), record.into()));
     }
     batch.push(Change::Put(Table::Index, branch.hash.to_vec(), block::index_value(height, None)));
+}
+
+pub fn encode_head(header: &Header, root: Root) -> Vec<u8> {
+    let mut record = header.encode().to_vec();
+    match root.id {
+        Some(id) => {
+            record.push(1);
+            id.write(&mut record);
+        }
+        None => record.extend_from_slice(&[0; 10]),
+    }
+    record
 }
 
 fn read_head(snapshot: &Snapshot, height: u64) -> Result<Option<Branch>> {
@@ -578,7 +646,7 @@ fn open_store(store: &Store, identity: B256, members: &[u8], timestamp_ms: u64) 
             store.write(&batch)?;
             return Ok(hash);
         }
-        Some(format) if format == FORMAT_VERSION.to_be_bytes() => {}
+        Some(format) if [FORMAT_VERSION, PRUNED_FORMAT].iter().any(|known| format == known.to_be_bytes()) => {}
         Some(format) => {
             return Err(Error::corrupt(format!(
                 "{}: format {}, expected {} of the key-value application",

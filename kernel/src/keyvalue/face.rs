@@ -1,9 +1,13 @@
 //! The key-value application as Python sees it: `KeyValue`, its blocks and its runs.
 
+use crate::chunks::Chunks;
+use crate::cutting::StateExport;
 use crate::errors::{Error, Result};
+use crate::history::History;
 use crate::keyvalue::core::{Branch, Core};
 use crate::keyvalue::item::{Identity, MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use crate::keyvalue::pool::Pool;
+use crate::keyvalue::portable::{Entries, Loading};
 use crate::keyvalue::run::{Event, Run};
 use crate::keyvalue::state::{Answer, Entry};
 use crate::ledger::{DecisionTuple, decision_tuple, detached, hash_argument};
@@ -188,6 +192,41 @@ impl KeyValueRun {
     fn events<'py>(&self, py: Python<'py>) -> PyResult<Vec<EventTuple<'py>>> {
         let run = self.run.lock().take().ok_or_else(ended)?;
         Ok(event_tuples(py, &run.into_events()))
+    }
+}
+
+/// A state that is being loaded. Dropped, it leaves nothing that is seen.
+#[pyclass(frozen, module = "quorate._kernel")]
+pub struct KeyValueImport {
+    core: Arc<Core>,
+    /// None once finished.
+    loading: Mutex<Option<Loading>>,
+}
+
+fn finished() -> Error {
+    Error::unavailable("state: its import is finished")
+}
+
+#[pymethods]
+impl KeyValueImport {
+    fn add(&self, py: Python<'_>, pieces: &[u8]) -> PyResult<()> {
+        detached(py, || self.loading.lock().as_mut().ok_or_else(finished)?.add(pieces))
+    }
+    /// Let the ledger be at this state, if its root is that of the header.
+    fn finish(
+        &self,
+        py: Python<'_>,
+        header: &[u8],
+        envelope: &[u8],
+        certificate: &[u8],
+        payloads: Vec<Vec<u8>>,
+    ) -> PyResult<()> {
+        let envelope = hash_argument("envelope", envelope)?;
+        let decision = (envelope, Bytes::copy_from_slice(certificate), bytes_list(payloads));
+        detached(py, || {
+            let loading = self.loading.lock().take().ok_or_else(finished)?;
+            self.core.install(&loading, header, &decision)
+        })
     }
 }
 
@@ -388,6 +427,31 @@ impl KeyValue {
         detached(py, || core.rollback(height))
     }
 
+    // ---- the state as a whole
+
+    /// The first heights whose state, block and header are here.
+    fn history(&self, py: Python<'_>) -> PyResult<(u64, u64, u64)> {
+        let core = self.core()?;
+        let History { states, blocks, headers } = detached(py, || core.history())?;
+        Ok((states, blocks, headers))
+    }
+    /// Begin to cut the state after a final block into pieces of about `limit` bytes, for others.
+    fn start_export(&self, py: Python<'_>, height: u64, limit: usize) -> PyResult<StateExport> {
+        let core = self.core()?;
+        let block = detached(py, || core.final_at(height))?.hash;
+        Ok(StateExport::new(Box::new(Entries { core, block }), limit))
+    }
+    /// What is kept of a state that is on its way here.
+    fn chunks(&self) -> PyResult<Chunks> {
+        Ok(Chunks::of(self.core()?.store()))
+    }
+    /// Begin to load a state that takes the place of everything here; `height` is above the durable one.
+    fn start_import(&self, py: Python<'_>, height: u64) -> PyResult<KeyValueImport> {
+        let core = self.core()?;
+        let loading = Mutex::new(Some(detached(py, || core.start_import(height))?));
+        Ok(KeyValueImport { core, loading })
+    }
+
     // ---- reading
 
     /// (height, revision, entries) of the latest block, or of a final height.
@@ -444,5 +508,6 @@ impl KeyValue {
 pub fn export(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<KeyValueBlock>()?;
     m.add_class::<KeyValueRun>()?;
+    m.add_class::<KeyValueImport>()?;
     m.add_class::<KeyValue>()
 }

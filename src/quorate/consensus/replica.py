@@ -38,6 +38,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
+from quorate.base.errors import Unavailable
 from quorate.base.native import mypyc_attr
 from quorate.base.rng import Rng
 from quorate.base.types import Address, Hash, Height, Member, Milliseconds, Nanoseconds
@@ -218,7 +219,7 @@ class Replica(ABC):
         `find_state_fault` found nothing: begin anew from there, but for what must never be
         forgotten, such as votes.
         """
-        raise NotImplementedError("an engine that takes over no state was given one")
+        raise Unavailable("this engine takes over no state")
 
     def hand_over(self, now: Nanoseconds, to: Address | None) -> str:
         """Let another member lead, chosen by the engine if `to` is None; return why not, or "".

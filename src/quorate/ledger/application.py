@@ -14,7 +14,6 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from quorate.base.errors import Unavailable
 from quorate.base.types import Hash, Height, Member, Milliseconds
 
 
@@ -144,10 +143,11 @@ class Application(Protocol):
     # ---- the state as a whole, for those who are far behind
 
     def describe_state(self, height: Height, chunk_bytes: int) -> Snapshot | None:
-        """Slow: the snapshot of the state after a durable height, in chunks of about this size.
+        """Slow: take one bounded step towards the snapshot of the state after a durable height, in
+        chunks of about this size. None: there is more to do, call again.
 
-        None where the state is no longer held, or cannot be told in chunks: then others execute
-        their way there.
+        Raises Unavailable where the state is no longer held, or cannot be told in chunks: then
+        others execute their way there.
         """
         ...
 
@@ -173,26 +173,3 @@ class Application(Protocol):
         if the chunks do not give the block; the state is then as before, and no chunk is kept.
         """
         ...
-
-
-class Replayed:
-    """The part of an application whose state is not told in chunks: who is behind executes its
-    way there.
-    """
-
-    __slots__ = ()
-
-    def describe_state(self, height: Height, chunk_bytes: int) -> Snapshot | None:
-        return None
-
-    def export_state(self, snapshot: Snapshot, number: int) -> bytes | None:
-        return None
-
-    def list_kept(self, snapshot: Snapshot) -> list[int]:
-        return []
-
-    def keep_chunk(self, snapshot: Snapshot, number: int, chunk: bytes) -> None:
-        raise Unavailable("snapshot: this application takes over no state")
-
-    def import_state(self, snapshot: Snapshot, envelope: Hash, certificate: bytes) -> Executed:
-        raise Unavailable("snapshot: this application takes over no state")

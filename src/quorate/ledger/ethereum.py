@@ -15,9 +15,10 @@ from quorate._kernel import Block, Ledger, Pool, View
 from quorate.base.errors import Corrupt, Invalid, Unavailable
 from quorate.base.types import Address, Hash, Height, Member, Milliseconds
 from quorate.crypto.hashes import HEAD_BYTES, keccak256
-from quorate.ledger.application import Executed, Replayed
+from quorate.ledger.application import Executed, Snapshot
 from quorate.ledger.genesis import VALIDATORS
 from quorate.ledger.payload import compose
+from quorate.ledger.portable import Beginning, Portable
 
 MAX_MEMBERS = 1024
 """Of a validator set."""
@@ -25,13 +26,15 @@ COUNT_SLOT = bytes(32)
 FIRST_SLOT = int.from_bytes(keccak256(COUNT_SLOT), "big")
 KEPT_FINAL = 8
 """Final heights whose validator set is remembered by height."""
+MAX_HEADS = 257
+"""That come with a state: BLOCKHASH sees 256 ancestors."""
 MAX_SETS = 256
 """Executed blocks whose validator set is remembered; others are read again."""
 
 SETS = msgspec.msgpack.Decoder(dict[Height, list[Member]])
 
 
-class EthereumLedger(Replayed):
+class EthereumLedger(Portable):
     """An `Application` over a `Ledger` and its `Pool`.
 
     `proposer` is written into the payloads that this node builds, and receives their fees.
@@ -50,6 +53,7 @@ class EthereumLedger(Replayed):
     )
 
     def __init__(self, ledger: Ledger, pool: Pool, proposer: Address) -> None:
+        super().__init__(ledger)
         self.ledger, self.pool, self.proposer = ledger, pool, proposer
         self.genesis: Hash = ledger.genesis_hash
         self.sets: dict[Hash, tuple[Hash, list[Member]]] = {}
@@ -118,7 +122,7 @@ class EthereumLedger(Replayed):
     def read_set(self, block: Block) -> tuple[Hash, list[Member]]:
         """Read the set from the contract's storage, or from the last block whose set is sound."""
         while True:
-            members = read_members(self.ledger, block.hash)
+            members = read_members(self.ledger, block.hash) or self.after.get(block.number)
             if members is not None:
                 return self.ledger.storage_root(block.hash, VALIDATORS), members
             if not block.number:
@@ -200,6 +204,53 @@ class EthereumLedger(Replayed):
 
     def prune(self, states: int, blocks: int) -> bool:
         return self.ledger.prune(states or None, blocks or None)
+
+    # ---- the state as a whole
+
+    def begin_description(self, height: Height) -> tuple[Hash, list[list[Member]], Beginning]:
+        block, decision = self.get_block(height), self.ledger.decision(height)
+        if not height or decision is None:
+            raise Unavailable("its block is not held")
+        view = self.ledger.view()
+        first = max(height + 1 - MAX_HEADS, view.history()[2], 1)
+        heads = [record for h in range(first, height + 1) if (record := view.head_record(h))]
+        # Not through the sets by block that are remembered: those are another lane's.
+        note = self.ledger.note()
+        known = {**(decode_sets(note) if note else {}), **self.after}
+        bases = [max(height - back, 0) for back in (2, 1, 0)]
+        members = [known.get(b) or self.read_set(self.get_block(b))[1] for b in bases]
+        return block.hash, members, Beginning(heads, decision[2])
+
+    def import_state(self, snapshot: Snapshot, envelope: Hash, certificate: bytes) -> Executed:
+        """The block is proved by its header, and the state by the root in it; who agrees on the
+        next heights is what the certificates name.
+        """
+        height = snapshot.height
+        sets = {
+            max(height - back, 0): m for back, m in zip((2, 1, 0), snapshot.members, strict=True)
+        }
+        try:
+            beginning, runs = self.read_kept(snapshot)
+            heads = beginning.heads
+            if not heads or heads[-1][:32] != snapshot.block:
+                found = heads[-1][:32].hex() if heads else ""
+                raise Invalid(f"snapshot: block 0x{found}, expected 0x{snapshot.block.hex()}")
+            loading = self.ledger.start_import(height)
+            for run in runs:
+                loading.add(run)
+            loading.finish(heads, envelope, certificate, beginning.payloads, encode_sets(sets))
+        except Invalid:
+            self.forget_kept()
+            raise
+        # Sets from before stay for those who still ask about the heights that were left.
+        before = dict(list(self.after.items())[-KEPT_FINAL:])
+        self.after = {**before, **sets}
+        block = self.get_block(height)
+        root = self.ledger.storage_root(block.hash, VALIDATORS)
+        self.sets = {block.hash: (root, snapshot.members[2])}
+        self.tip = block.hash
+        self.follow(block.hash)
+        return self.describe(block)
 
 
 def encode_sets(sets: dict[Height, list[Member]]) -> bytes:

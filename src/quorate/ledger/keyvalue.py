@@ -21,10 +21,11 @@ from quorate._kernel import KeyValue, KeyValueBlock, KeyValueRun
 from quorate.base.errors import Invalid, Unavailable
 from quorate.base.types import Address, Hash, Height, Member, Milliseconds
 from quorate.crypto.hashes import HEAD_BYTES, keccak256
-from quorate.ledger.application import Executed, Replayed
+from quorate.ledger.application import Executed, Snapshot
 from quorate.ledger.machine import Context, Machine, Refused
 from quorate.ledger.operations import Entry
 from quorate.ledger.payload import compose
+from quorate.ledger.portable import Beginning, Portable
 
 __all__ = [
     "ETHEREUM",
@@ -51,7 +52,7 @@ Event = tuple[bytes, int, tuple[bytes, int, int, int] | None]
 """(key, revision, entry or None where it was deleted)"""
 
 
-class KeyValueLedger(Replayed):
+class KeyValueLedger(Portable):
     """An `Application` over a `KeyValue`; `machine` None: the built-in operations alone."""
 
     __slots__ = ("agreed", "genesis", "machine", "proposer", "store")
@@ -59,6 +60,7 @@ class KeyValueLedger(Replayed):
     def __init__(
         self, store: KeyValue, proposer: Address, members: list[Member], machine: Machine | None
     ) -> None:
+        super().__init__(store)
         self.store, self.proposer, self.machine = store, proposer, machine
         self.agreed = members
         self.genesis: Hash = store.genesis_hash
@@ -144,10 +146,38 @@ class KeyValueLedger(Replayed):
         return self.store.commit()
 
     def first_held(self) -> Height:
-        return 1
+        return max(self.store.history()[1], 1)
 
     def prune(self, states: int, blocks: int) -> bool:
         return False
+
+    # ---- the state as a whole
+
+    def begin_description(self, height: Height) -> tuple[Hash, list[list[Member]], Beginning]:
+        block, decision = self.get_block(height), self.store.decision(height)
+        if not height or decision is None:
+            raise Unavailable("its block is not held")
+        return block.hash, [self.agreed] * 3, Beginning([block.header], decision[2])
+
+    def import_state(self, snapshot: Snapshot, envelope: Hash, certificate: bytes) -> Executed:
+        """The block is proved by its header, payloads and state by what is in it."""
+        height = snapshot.height
+        try:
+            if any(members != self.agreed for members in snapshot.members):
+                raise Invalid("snapshot: of other members than those of genesis")
+            beginning, runs = self.read_kept(snapshot)
+            header = beginning.heads[-1] if beginning.heads else b""
+            found = keccak256(header)
+            if found != snapshot.block:
+                raise Invalid(f"snapshot: block 0x{found.hex()}, expected 0x{snapshot.block.hex()}")
+            loading = self.store.start_import(height)
+            for run in runs:
+                loading.add(run)
+            loading.finish(header, envelope, certificate, beginning.payloads)
+        except Invalid:
+            self.forget_kept()
+            raise
+        return self.describe(self.get_block(height))
 
     # ---- reading
 
@@ -173,9 +203,10 @@ class KeyValueLedger(Replayed):
 
     def find_height(self, revision: int) -> Height:
         """Slow: return the height whose block made a revision. Raises Unavailable for none."""
-        low, high = 0, self.store.final()
-        if not 0 < revision <= self.get_block(high).revision:
-            raise Unavailable(f"revision {revision}: not there, the last one is {high}")
+        low, high = self.store.history()[0], self.store.final()
+        first, last = self.get_block(low).revision + 1, self.get_block(high).revision
+        if not first <= revision <= last:
+            raise Unavailable(f"revision {revision}: not here, expected {first} to {last}")
         while high - low > 1:
             middle = (low + high) // 2
             if self.get_block(middle).revision < revision:

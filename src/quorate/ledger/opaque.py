@@ -314,7 +314,7 @@ class OpaqueLedger:
     def describe_state(self, height: Height, chunk_bytes: int) -> Snapshot | None:
         final = self.store.get(height) if height else None
         if final is None:
-            return None
+            raise Unavailable(f"state of height {height}: not held")
         members = [self.members(height + i) for i in range(3)]
         if self.described is not None:
             last = self.described[0]

@@ -312,4 +312,7 @@ def install(reader: Reader, ledger: Ledger, progress: Progress) -> int:
     loading.finish(
         proof.heads, proof.envelope, proof.certificate, proof.payloads, encode_sets(sets)
     )
+    # What genesis left.
+    while ledger.prune(None, None):
+        pass
     return accounts

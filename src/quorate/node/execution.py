@@ -86,6 +86,7 @@ class Execution:
         "executing",
         "fail",
         "final",
+        "get_pinned",
         "has_items",
         "held",
         "interpreter",
@@ -174,6 +175,8 @@ class Execution:
         """Whether the state is about to be replaced, so that nothing is begun over this one."""
         self.prune_at = self.durable
         """The durable height at which the next step of forgetting is due."""
+        self.get_pinned: Callable[[], Height | None] = get_nothing
+        """The height from which on nothing is to be forgotten for now, if there is one."""
 
     # ---- what to agree on
 
@@ -595,7 +598,10 @@ class Execution:
             return
         # Not again before this step is done.
         self.prune_at = MAX_HEIGHT
-        application = self.application
+        application, pinned = self.application, self.get_pinned()
+        if pinned is not None:
+            behind = self.durable - pinned
+            states, blocks = states and max(states, behind), blocks and max(blocks, behind)
         self.port.work(
             "commit",
             guard("cannot prune the store", lambda: application.prune(states, blocks)),
@@ -615,6 +621,10 @@ class Execution:
 
     def count(self, name: str, n: int = 1) -> None:
         self.counters[name] = self.counters.get(name, 0) + n
+
+
+def get_nothing() -> Height | None:
+    return None
 
 
 def find_foreign_parent(payloads: list[bytes], block: Hash) -> Hash | None:

@@ -12,11 +12,9 @@ from typing import Final, TypeAlias
 from quorate.base.types import Address, Hash, Height, Nanoseconds
 from quorate.consensus.replica import Timer
 from quorate.crypto.hashes import keccak256
-from quorate.ledger.application import Application
-from quorate.node.execution import Execution, Outcome, guard
-from quorate.node.guard import GuardedPort
-from quorate.node.peers import Peer, Peers
-from quorate.node.settings import Settings
+from quorate.node.execution import Outcome, guard
+from quorate.node.parts import Parts
+from quorate.node.peers import Peer
 from quorate.node.wire import MAX_ITEMS, Transactions, encode
 
 GOSSIP_TIMER: Final = Timer("node.gossip")
@@ -107,18 +105,10 @@ class Gossip:
         "waited",
     )
 
-    def __init__(
-        self,
-        port: GuardedPort,
-        settings: Settings,
-        counters: dict[str, int],
-        application: Application,
-        peers: Peers,
-        execution: Execution,
-        is_complete: Callable[[], bool],
-    ) -> None:
-        self.port, self.settings, self.counters = port, settings, counters
-        self.application, self.peers, self.execution = application, peers, execution
+    def __init__(self, parts: Parts, is_complete: Callable[[], bool]) -> None:
+        self.port, self.settings, self.counters = parts.port, parts.settings, parts.counters
+        self.application, self.peers = parts.application, parts.peers
+        self.execution, settings = parts.execution, parts.settings
         self.is_complete = is_complete
         """Whether this node is connected to every other member."""
         self.on_fresh: Callable[[Address], None] | None = None

@@ -9,6 +9,7 @@ and answers what the node asks of its `Port`. Calls never overlap. The parts:
     reads         reads that see all that was acknowledged before
     sync          closing gaps of heights, serving those who have one
     states        taking over a state instead of executing one's way there
+    offers        telling it to those who do
     peers         handshake, heights, bounds
     discovery     in open networks: addresses, slots, bans
 """
@@ -30,6 +31,8 @@ from quorate.node.execution import COMMIT_TIMER, WANT_TIMER, Execution
 from quorate.node.gossip import AGAIN_TIMER, GOSSIP_TIMER, Gossip
 from quorate.node.guard import GuardedPort
 from quorate.node.interpreter import Interpreter
+from quorate.node.offers import Offers
+from quorate.node.parts import Parts
 from quorate.node.peers import HELLO_TIMER, TIP_TIMER, Peer, Peers
 from quorate.node.places import Place
 from quorate.node.port import Port
@@ -136,25 +139,16 @@ class Node:
         )
         self.execution.interpreter = self.interpreter
         self.reads = Reads(self.port, settings, self.counters, self.execution, self.interpreter)
-        self.gossip = Gossip(
-            self.port,
-            settings,
-            self.counters,
-            application,
-            self.peers,
-            self.execution,
-            self.is_complete,
-        )
+        self.make_talkers()
         self.interpreter.on_leader = self.gossip.on_leader
-        self.make_syncs()
         self.discovery: Discovery | None = None
         self.wire_up()
         if open is not None:
             self.open_up(open)
 
-    def make_syncs(self) -> None:
-        """Make what closes gaps: by blocks, or by the state after one."""
-        parts = (
+    def make_talkers(self) -> None:
+        """Make what exchanges things with peers: what waits, blocks, the state after one."""
+        parts = Parts(
             self.port,
             self.settings,
             self.counters,
@@ -163,10 +157,13 @@ class Node:
             self.execution,
             self.interpreter,
         )
-        self.sync = Sync(*parts)
+        self.gossip = Gossip(parts, self.is_complete)
+        self.sync = Sync(parts)
         self.states = self.sync.states = StateSync(
-            *parts, on_installed=self.on_installed, on_over=self.sync.update
+            parts, on_installed=self.on_installed, on_over=self.sync.update
         )
+        self.offers = Offers(parts)
+        self.execution.get_pinned = self.offers.get_pinned
 
     def make_execution(self) -> Execution:
         """Return what carries out decisions, by whether blocks are seen before they are final."""
@@ -200,9 +197,9 @@ class Node:
             Decisions: self.sync.on_decisions,
             Pruned: self.sync.on_pruned,
             Transactions: self.gossip.on_transactions,
-            GetState: self.states.on_get_state,
+            GetState: self.offers.on_get_state,
             State: self.states.on_state,
-            GetChunk: self.states.on_get_chunk,
+            GetChunk: self.offers.on_get_chunk,
             Chunk: self.states.on_chunk,
         }
         self.timers: dict[Timer, Callable[[], None]] = {

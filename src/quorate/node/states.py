@@ -8,32 +8,31 @@ give the block that was vouched for, and replaces its state at once: a crash lea
 the new one. While that happens nothing is executed; until then the node goes on as ever, and gives
 the download up if it gets as far by itself.
 
-Snapshots are offered at multiples of a height that members have in common, so that a download does
-not race with what is new, and below the last height, whose certificate vouches for the block.
+Nothing that was offered is believed before it is built; whoever told something wrong is left out
+of the attempts of the next minutes, so that others are heard. `offers.py` is the other side.
 """
 
 from collections.abc import Callable
 from typing import Final
 
 from quorate.base.errors import Invalid
-from quorate.base.types import Address, Height, Nanoseconds
+from quorate.base.types import Address, Nanoseconds
 from quorate.consensus.replica import StateClaim, Timer
 from quorate.crypto.hashes import HEAD_BYTES, keccak256
-from quorate.ledger.application import Application, Executed, Snapshot
+from quorate.ledger.application import Executed, Snapshot
 from quorate.ledger.payload import parse_head
-from quorate.node.execution import Execution, Outcome, guard
-from quorate.node.guard import GuardedPort
-from quorate.node.interpreter import Interpreter
-from quorate.node.peers import SECOND, Peer, Peers
-from quorate.node.settings import Settings
-from quorate.node.wire import MAX_CHUNK_BYTES, Chunk, GetChunk, GetState, State, encode
+from quorate.node.execution import Outcome, guard
+from quorate.node.parts import Parts
+from quorate.node.peers import SECOND, Peer
+from quorate.node.wire import Chunk, GetChunk, GetState, State, encode
 
 STATE_TIMER: Final = Timer("node.state")
 REST: Final = 5 * SECOND
 """After an attempt that came to nothing, blocks are fetched for so long at least."""
 MILLISECOND: Final = 1_000_000
-KEPT_OFFERS: Final = 2
-"""Snapshots that are served; a newer one replaces the oldest."""
+SHUN: Final = 600 * SECOND
+"""Whoever told something wrong is not asked for so long."""
+MAX_SHUNNED: Final = 256
 NONE: Final = State(0, bytes(32), bytes(32), b"", b"", b"", bytes(32), [], [])
 
 
@@ -50,9 +49,9 @@ class StateSync:
         "execution",
         "heard",
         "interpreter",
+        "late",
         "missing",
         "offer",
-        "offers",
         "on_installed",
         "on_over",
         "peers",
@@ -61,6 +60,7 @@ class StateSync:
         "requests",
         "rests_until",
         "settings",
+        "shunned",
         "snapshot",
         "sources",
         "timeout_ns",
@@ -69,20 +69,14 @@ class StateSync:
 
     def __init__(
         self,
-        port: GuardedPort,
-        settings: Settings,
-        counters: dict[str, int],
-        application: Application,
-        peers: Peers,
-        execution: Execution,
-        interpreter: Interpreter,
+        parts: Parts,
         *,
         on_installed: Callable[[Executed], None],
         on_over: Callable[[], None],
     ) -> None:
-        self.port, self.settings, self.counters = port, settings, counters
-        self.application, self.peers = application, peers
-        self.execution, self.interpreter = execution, interpreter
+        self.port, self.settings, self.counters = parts.port, parts.settings, parts.counters
+        self.application, self.peers = parts.application, parts.peers
+        self.execution, self.interpreter = parts.execution, parts.interpreter
         self.on_installed, self.on_over = on_installed, on_over
         self.phase = ""
         """"asking", "fetching", "installing", or nothing."""
@@ -103,8 +97,10 @@ class StateSync:
         """Chunks under way: who was asked, and until when."""
         self.writing = 0
         """Chunks that are being kept."""
-        self.offers: dict[Height, tuple[State, Snapshot]] = {}
-        """What is served here."""
+        self.late: dict[Address, None] = {}
+        """Peers whose answer did not come in time and may come yet."""
+        self.shunned: dict[Address, Nanoseconds] = {}
+        """Peers that told something wrong, and until when they are not asked."""
 
     # ---- asking
 
@@ -128,9 +124,11 @@ class StateSync:
 
     def widen(self) -> None:
         """Ask those too who came, or got ahead, since the attempt began."""
-        height = self.execution.final.height
+        height, now = self.execution.final.height, self.port.now()
         for peer in self.peers.connected.values():
-            if peer.height > height and peer.address not in self.heard:
+            is_shunned = self.shunned.get(peer.address, 0) > now
+            if peer.height > height and peer.address not in self.heard and not is_shunned:
+                self.late.pop(peer.address, None)
                 self.heard[peer.address] = self.asked[peer.address] = None
                 self.port.send(peer.address, encode(GetState(height)))
 
@@ -145,12 +143,19 @@ class StateSync:
     def reset(self) -> None:
         self.phase = ""
         self.offer, self.snapshot = NONE, None
+        self.late.update(self.asked)
+        while len(self.late) > MAX_SHUNNED:
+            del self.late[next(iter(self.late))]
         self.asked, self.heard = {}, {}
         self.sources, self.requests, self.missing = {}, {}, []
         self.port.cancel_timer(STATE_TIMER)
 
     def on_state(self, peer: Peer, m: State) -> None:
         """A peer says what it offers."""
+        if peer.address in self.late:
+            # To describe a large state takes its time: who asks again hears it at once.
+            del self.late[peer.address]
+            return
         if peer.address not in self.asked:
             self.peers.strike(peer, "unasked_state")
             return
@@ -270,9 +275,12 @@ class StateSync:
             return
         del self.requests[m.number]
         if keccak256(m.data) != snapshot.chunks[m.number]:
-            self.leave(peer.address, "does not have it any more" if not m.data else "a wrong chunk")
-            self.count("chunks_refused")
             self.missing.append(m.number)
+            self.count("chunks_refused")
+            if m.data:
+                self.shun(peer.address, "a wrong chunk")
+            else:
+                self.leave(peer.address, "does not have it any more")
             self.ask()
             return
         self.count("chunks_fetched")
@@ -301,6 +309,14 @@ class StateSync:
             del self.requests[number]
         self.missing += again
         self.port.log("warning", "state sync failed", peer=f"0x{peer.hex()}", reason=reason)
+
+    def shun(self, peer: Address, reason: str) -> None:
+        """Ask a peer for nothing more for a while: what it told was wrong."""
+        self.shunned.pop(peer, None)
+        self.shunned[peer] = self.port.now() + SHUN
+        if len(self.shunned) > MAX_SHUNNED:
+            del self.shunned[next(iter(self.shunned))]
+        self.leave(peer, reason)
 
     def on_timer(self) -> None:
         now = self.port.now()
@@ -361,6 +377,9 @@ class StateSync:
         if executed is None:
             self.count("states_refused")
             self.execution.resume()
+            for peer in list(self.sources):
+                # All of them told the same.
+                self.shun(peer, refusal)
             self.stop(refusal)
             return
         self.count("states_taken")
@@ -368,98 +387,6 @@ class StateSync:
         self.reset()
         self.on_installed(executed)
         self.on_over()
-
-    # ---- serving
-
-    def on_get_state(self, peer: Peer, m: GetState) -> None:
-        interval = self.settings.state_interval
-        height = (self.execution.durable - 1) // interval * interval if interval else 0
-        known = self.offers.get(height)
-        if height <= m.above:
-            self.port.send(peer.address, encode(NONE))
-        elif known is not None:
-            self.port.send(peer.address, encode(known[0]))
-        elif self.admit(peer):
-            self.port.work(
-                "read",
-                guard("cannot describe the state", lambda: self.describe(height)),
-                lambda outcome: self.on_described(peer, outcome),
-            )
-
-    def admit(self, peer: Peer) -> bool:
-        """Whether a peer may be served something more."""
-        if peer.serving >= self.settings.serve_requests:
-            self.peers.strike(peer, "requests")
-            return False
-        peer.serving += 1
-        return True
-
-    def describe(self, height: Height) -> tuple[State, Snapshot | None]:
-        """Return the offer of a height; slow."""
-        application = self.application
-        lower, upper = application.decision(height), application.decision(height + 1)
-        if lower is None or upper is None or len(upper[2]) != 1:
-            return NONE, None
-        snapshot = application.describe_state(height, self.settings.state_chunk_bytes)
-        if snapshot is None:
-            return NONE, None
-        payload = upper[2][0]
-        head, body = payload[:HEAD_BYTES], keccak256(payload[HEAD_BYTES:])
-        offer = State(
-            height,
-            snapshot.block,
-            lower[0],
-            lower[1],
-            upper[1],
-            head,
-            body,
-            snapshot.members,
-            snapshot.chunks,
-        )
-        return offer, snapshot
-
-    def on_described(self, peer: Peer, outcome: Outcome[tuple[State, Snapshot | None]]) -> None:
-        peer.serving -= 1
-        if outcome.value is None:
-            self.execution.fail(outcome.error or "")
-            return
-        offer, snapshot = outcome.value
-        if snapshot is not None:
-            self.offers[offer.height] = (offer, snapshot)
-            while len(self.offers) > KEPT_OFFERS:
-                del self.offers[min(self.offers)]
-        if peer.greeted:
-            self.port.send(peer.address, encode(offer))
-
-    def on_get_chunk(self, peer: Peer, m: GetChunk) -> None:
-        known = self.offers.get(m.height)
-        if known is None or known[0].block != m.block or m.number >= len(known[0].chunks):
-            self.port.send(peer.address, encode(Chunk(m.height, m.number, b"")))
-            return
-        if not self.admit(peer):
-            return
-        application, snapshot = self.application, known[1]
-
-        def read() -> bytes:
-            chunk = application.export_state(snapshot, m.number)
-            return chunk if chunk is not None and len(chunk) <= MAX_CHUNK_BYTES else b""
-
-        self.port.work(
-            "read",
-            guard("cannot read the state", read),
-            lambda outcome: self.on_read(peer, m, outcome),
-        )
-
-    def on_read(self, peer: Peer, m: GetChunk, outcome: Outcome[bytes]) -> None:
-        peer.serving -= 1
-        if outcome.value is None:
-            self.execution.fail(outcome.error or "")
-            return
-        if not outcome.value:
-            self.offers.pop(m.height, None)
-        if peer.greeted:
-            self.count("chunks_served")
-            self.port.send(peer.address, encode(Chunk(m.height, m.number, outcome.value)))
 
     def count(self, name: str, n: int = 1) -> None:
         self.counters[name] = self.counters.get(name, 0) + n

@@ -14,12 +14,9 @@ from typing import Final
 
 from quorate.base.types import Address, Height, Nanoseconds
 from quorate.consensus.replica import Decision, Recalled, Timer
-from quorate.ledger.application import Application
-from quorate.node.execution import Execution, Outcome, guard
-from quorate.node.guard import GuardedPort
-from quorate.node.interpreter import Interpreter
-from quorate.node.peers import SECOND, Peer, Peers
-from quorate.node.settings import Settings
+from quorate.node.execution import Outcome, guard
+from quorate.node.parts import Parts
+from quorate.node.peers import SECOND, Peer
 from quorate.node.states import StateSync
 from quorate.node.wire import Decisions, GetDecisions, Pruned, encode
 
@@ -71,6 +68,7 @@ class Sync:
         "feeding",
         "interpreter",
         "late",
+        "parts",
         "peers",
         "port",
         "settings",
@@ -82,26 +80,18 @@ class Sync:
         "verified",
     )
 
-    def __init__(
-        self,
-        port: GuardedPort,
-        settings: Settings,
-        counters: dict[str, int],
-        application: Application,
-        peers: Peers,
-        execution: Execution,
-        interpreter: Interpreter,
-    ) -> None:
-        self.port, self.settings, self.counters = port, settings, counters
-        self.application, self.peers = application, peers
-        self.execution, self.interpreter = execution, interpreter
+    def __init__(self, parts: Parts) -> None:
+        self.parts, settings = parts, parts.settings
+        self.port, self.settings, self.counters = parts.port, settings, parts.counters
+        self.application, self.peers = parts.application, parts.peers
+        self.execution, self.interpreter = parts.execution, parts.interpreter
         self.active = False
         self.started_at: Height = 0
         self.timeout_ns = settings.sync_timeout_ms * MILLISECOND
         """How long an answer may take; longer after each that did not come."""
         self.suspect: tuple[Height, Nanoseconds] | None = None
         """The own height when a gap was first seen, and when to act if it has not grown by then."""
-        self.verified: Height = execution.delivered
+        self.verified: Height = parts.execution.delivered
         """The last height whose decision the engine accepted from here."""
         self.asked: dict[Height, Request] = {}
         self.late: dict[tuple[Address, Height], Request] = {}
@@ -394,10 +384,8 @@ class Sync:
         """Read decisions and send them, to the sync of a peer or to its engine."""
         # An engine asks for headers and for several runs of blocks at a time.
         limit = self.settings.serve_requests * (ENGINE_REQUESTS if recalled else 1)
-        if peer.serving >= limit:
-            self.peers.strike(peer, "requests")
+        if not self.parts.admit(peer, limit):
             return
-        peer.serving += 1
         self.count("sync_served")
         application, limit = self.application, self.settings.sync_reply_bytes
 

@@ -307,7 +307,10 @@ class Service:
             store = self.ledger.store
             latest = store.get([], None)[1]
             if watch.revision <= latest:
-                watch.height = self.ledger.find_height(watch.revision) - 1
+                try:
+                    watch.height = self.ledger.find_height(watch.revision) - 1
+                except Unavailable as error:
+                    raise Failure(410, str(error)) from None
             if self.height - watch.height > MAX_HISTORY:
                 oldest = self.ledger.get_block(self.height - MAX_HISTORY).revision + 1
                 raise Failure(410, f"revision {watch.revision} is too old, the first is {oldest}")

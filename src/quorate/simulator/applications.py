@@ -146,10 +146,13 @@ class EthereumStores:
         return False
 
     def get_final(self, store: Ledger, height: Height) -> tuple[Hash, list[bytes]] | None:
-        block = store.block(height)
-        if block is None:
+        block, decision = store.block(height), store.decision(height)
+        if block is None or (height and decision is None):
+            # Of what lies below a state that was taken over, there may be headers.
             return None
-        decision = store.decision(height) if height else None
+        if height > 1 and store.decision(height - 1) is None:
+            # It may be the height of that state itself, whose block is not whole.
+            return None
         return block.hash, decision[2] if decision else []
 
     def list_items(self, store: Ledger, height: Height) -> tuple[list[bytes], int]:

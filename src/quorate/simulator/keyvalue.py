@@ -74,10 +74,10 @@ class KeyValueStores:
         return False
 
     def get_final(self, store: KeyValue, height: Height) -> tuple[Hash, list[bytes]] | None:
-        block = store.block(height)
-        if block is None:
+        block, decision = store.block(height), store.decision(height)
+        if block is None or (height and decision is None):
+            # Of what lies below a state that was taken over, there may be headers.
             return None
-        decision = store.decision(height) if height else None
         return block.hash, decision[2] if decision else []
 
     def list_items(self, store: KeyValue, height: Height) -> tuple[list[bytes], int]:
