@@ -78,7 +78,9 @@ class Trail:
             self.look(view.branch(self.next, MAX_CATCH_UP))
             return News([], [])
         if not self.blocks:
-            self.next = max(self.next, view.head() + 1 - MAX_CATCH_UP)
+            # Where another state was taken over, there are no blocks on the way to it.
+            first = view.history()[1]
+            self.next = max(self.next, view.head() + 1 - MAX_CATCH_UP, first)
         return self.look(view.branch(self.get_base(), len(self.blocks) + MAX_CATCH_UP))
 
     def look(self, shown: tuple[Height, list[Hash]]) -> News:

@@ -216,6 +216,18 @@ class Store(Section, frozen=True, kw_only=True):
         Meta(ge=0, le=1 << 40, description="Blocks that are kept whole; 0: all."),
     ] = 0
     archive: Annotated[bool, Meta(description="true: keep all states and all blocks.")] = False
+    state_gap: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=1 << 40,
+            description="So many blocks behind, take over a state (Raft); 0: if nobody has them.",
+        ),
+    ] = 8192
+    state_interval: Annotated[
+        int,
+        Meta(ge=0, le=1 << 40, description="Offer states at multiples of this height; 0: none."),
+    ] = 1024
     fsync: Annotated[
         bool, Meta(description="false: a power failure may break agreement; only for trials.")
     ] = True

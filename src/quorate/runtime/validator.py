@@ -563,6 +563,8 @@ def make_node(
             max_frame_bytes=network.peers.max_frame_bytes,
             state_history=0 if keeps_all else network.store.state_history,
             block_history=0 if keeps_all else network.store.block_history,
+            state_gap=network.store.state_gap,
+            state_interval=network.store.state_interval,
             # Its clients are answered when an operation is final, and send it again until then.
             forward=network.application == "keyvalue",
             # After a revert the same transaction may come again.
