@@ -200,11 +200,67 @@ def test_a_length_without_bounds_is_refused(ledger: Ledger) -> None:
         Reader(io.BytesIO(MAGIC + (2).to_bytes(4, "big") + b"\0" * 40))
 
 
+def describe(data: bytes, **changes: Any) -> bytes:
+    """Return a snapshot that says something else of itself, with hashes that are right again."""
+    reader = Reader(io.BytesIO(data))
+    fields = msgspec.to_builtins(reader.about) | changes
+    out = io.BytesIO()
+    writer = Writer(out)
+    writer.add(msgspec.json.encode(fields))
+    writer.add(msgspec.msgpack.encode(reader.proof))
+    for piece in reader.pieces():
+        writer.add(piece)
+    writer.add(b"")
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"height": 0},
+        {"height": -1},
+        {"height": 1 << 40},
+        {"height": 1 << 70},
+        {"chain_id": 1 << 64},
+        {"block": "0x" + "\x1b" * 64},
+        {"genesis": "0x" + "1" * 65},
+        {"engine": "raft\x1b[2J"},
+        {"software": "s" * 129},
+    ],
+)
+def test_what_it_says_of_itself_is_bounded_before_anybody_reads_it(
+    ledger: Ledger, genesis: bytes, changes: dict[str, Any]
+) -> None:
+    with pytest.raises(Invalid) as error:
+        load(describe(write(ledger), **changes), genesis)
+    assert "\x1b" not in str(error.value)
+    assert len(str(error.value)) < 300
+
+
+def test_pieces_that_come_again_or_never_end_are_refused(ledger: Ledger, genesis: bytes) -> None:
+    reader = Reader(io.BytesIO(write(ledger)))
+    pieces = list(reader.pieces())
+    for wrong in ([*pieces, *pieces], pieces * 50, [b"\7", *pieces], [b"\2", *pieces]):
+        out = io.BytesIO()
+        writer = Writer(out)
+        writer.add(msgspec.json.encode(reader.about))
+        writer.add(msgspec.msgpack.encode(reader.proof))
+        for piece in wrong:
+            writer.add(piece)
+        writer.add(b"")
+        with pytest.raises(Invalid):
+            load(out.getvalue(), genesis)
+
+
 def test_the_command_writes_and_verifies(tmp_path: Path, genesis: bytes) -> None:
     store = Ledger.open(str(tmp_path / "ledger"), genesis)
     grow(store, HEIGHT + 1)
     (tmp_path / "genesis.json").write_bytes(genesis)
     file = tmp_path / "state.snapshot"
+    # Whatever else lies beside it stays.
+    mine = tmp_path / "state.snapshot.verify" / "mine"
+    mine.parent.mkdir()
+    mine.touch()
     run = CliRunner().invoke
     wrote = run(cli, ["snapshot", "export", str(tmp_path / "ledger"), "-o", str(file)])
     assert wrote.exit_code == 0, wrote.output
@@ -216,7 +272,9 @@ def test_the_command_writes_and_verifies(tmp_path: Path, genesis: bytes) -> None
         "genesis.json",
         "ledger",
         "state.snapshot",
+        "state.snapshot.verify",
     ]
+    assert mine.exists()
     file.write_bytes(file.read_bytes()[:-50])
     refused = run(cli, arguments)
     assert isinstance(refused.exception, SystemExit | Problem)

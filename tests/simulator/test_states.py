@@ -9,6 +9,9 @@ from quorate.base.types import Hash, Height
 from quorate.crypto.hashes import keccak256
 from quorate.ledger.application import Snapshot
 from quorate.ledger.opaque import OpaqueLedger
+from quorate.node.offers import compute_interval
+from quorate.node.settings import Settings
+from quorate.node.wire import GetChunk, GetState, encode
 from quorate.simulator.machine import Machine
 from quorate.simulator.plan import MS
 from quorate.simulator.run import run
@@ -160,6 +163,83 @@ def test_a_crash_between_store_and_journal_leaves_the_new_state(sync: int) -> No
     play.submit(0)
     assert play.run(20_000, lambda: play.get_height(2) > late.store.final[0].executed.height)
     assert play.judge().verdict == "true"
+
+
+class Slow(OpaqueLedger):
+    """To describe a state takes many steps."""
+
+    steps = 0
+
+    def describe_state(self, height: Height, chunk_bytes: int) -> Snapshot | None:
+        type(self).steps += 1
+        return super().describe_state(height, chunk_bytes) if self.steps % 400 == 0 else None
+
+
+def test_a_state_that_takes_long_to_describe_is_waited_for_and_pinned() -> None:
+    Slow.steps = 0
+    play = play_far_behind(use_ledger(Slow))
+    nodes = [machine.node for machine in play.machines[:2]]
+    assert play.run(5_000, lambda: any(node and node.offers.making for node in nodes))
+    for node in nodes:
+        assert node is not None
+        if node.offers.making:
+            assert node.offers.get_pinned() == node.offers.making
+    # Blocks are fetched meanwhile, and who asked and gave up is not blamed for the late answer.
+    assert play.run(20_000, lambda: play.get_height(2) >= play.get_height(0))
+    play.run(10_000)
+    assert get_counter(play, "dropped_unasked_state") == 0
+    assert all(node and not node.offers.making for node in nodes)
+    assert play.judge().verdict == "true"
+
+
+def test_a_peer_that_asks_again_and_again_is_told_a_few_times() -> None:
+    play = play_far_behind()
+    assert play.run(5_000, lambda: get_counter(play, "states_taken") == 1)
+    node, peer = play.machines[0].node, play.machines[2].address
+    assert node is not None
+    assert node.offers.offers
+    told: list[bytes] = []
+    node.port.send = lambda _, frame: told.append(frame)
+    for _ in range(50):
+        node.received(peer, encode(GetState(0)))
+    for number in (0, 1, 10**4):
+        node.received(peer, encode(GetChunk(8, bytes(32), number)))
+    assert sum(len(frame) > 200 for frame in told) <= 4
+    assert node.counters["dropped_state_requests"] >= 46
+    answers = [node.decode(frame) for frame in told[-3:]]
+    assert [(m.height, m.data) for m in answers] == [(8, b"")] * 3
+
+
+def test_engines_that_take_over_no_state_describe_none() -> None:
+    play = Stage(True, 1, PARTIAL).build(4, node_settings={"state_interval": 1})
+    for _ in range(4):
+        play.submit(0)
+        play.run(500)
+    node, peer = play.machines[0].node, play.machines[1].address
+    assert node is not None
+    assert play.get_height(0) > 2
+    node.received(peer, encode(GetState(0)))
+    assert (node.offers.making, node.offers.offers) == (0, {})
+
+
+@pytest.mark.parametrize(
+    ("interval", "states", "blocks", "expected"),
+    [
+        (1024, 90_000, 0, 1024),
+        (1024, 0, 0, 1024),
+        (1024, 64, 0, 32),
+        (1024, 90_000, 100, 32),
+        (1024, 8, 8, 4),
+        (1024, 1, 0, 1),
+        (4, 64, 64, 4),
+        (0, 64, 0, 0),
+    ],
+)
+def test_what_is_offered_is_not_about_to_be_pruned(
+    interval: int, states: int, blocks: int, expected: int
+) -> None:
+    settings = Settings(state_interval=interval, state_history=states, block_history=blocks)
+    assert compute_interval(settings) == expected
 
 
 class Forgets(OpaqueLedger):

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import click
@@ -138,7 +139,10 @@ def verify(file: Path, genesis: Path, trust: Hash | None) -> None:
     \b
     quorate snapshot verify state.snapshot --genesis genesis.json
     """
-    folder = file.with_name(file.name + ".verify")
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f".{file.name}.", dir=file.parent))
+    except OSError as error:
+        raise Problem(f"{file.parent}: {error.strerror}", EXIT_CONFIG) from None
     try:
         build(file, genesis.read_bytes(), trust, folder)
     finally:

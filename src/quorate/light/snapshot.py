@@ -21,10 +21,10 @@ since genesis that the certificate alone does not show it.
 """
 
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, Final
+from typing import Annotated, Any, BinaryIO, Final, TypeAlias
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from quorate._kernel import Ledger, StateImport, View
 from quorate.base.errors import Invalid, Unavailable
@@ -50,17 +50,22 @@ Progress = Callable[[int], None]
 """Told the bytes that were written or read so far."""
 
 
+# What is shown to people has to be what it seems.
+Name: TypeAlias = Annotated[str, Meta(max_length=128, pattern=r"^[\x21-\x7e ]*$")]
+HexHash: TypeAlias = Annotated[str, Meta(pattern="^0x[0-9a-f]{64}$")]
+
+
 class About(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a snapshot is of; hashes in hexadecimal."""
 
-    application: str
-    engine: str
-    chain_id: int
-    genesis: str
-    height: Height
-    block: str
-    state_root: str
-    software: str
+    application: Name
+    engine: Name
+    chain_id: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
+    genesis: HexHash
+    height: Annotated[Height, Meta(ge=1, lt=1 << 40)]
+    block: HexHash
+    state_root: HexHash
+    software: Name
 
 
 class Proof(Struct, frozen=True, array_like=True):

@@ -18,7 +18,7 @@ from quorate.crypto.hashes import HEAD_BYTES, keccak256
 from quorate.ledger.application import Snapshot
 from quorate.node.execution import Outcome, guard
 from quorate.node.parts import Parts
-from quorate.node.peers import SECOND, Peer
+from quorate.node.peers import SECOND, Allowance, Peer
 from quorate.node.settings import Settings
 from quorate.node.states import NONE
 from quorate.node.wire import MAX_CHUNK_BYTES, MAX_CHUNKS, Chunk, GetChunk, GetState, State, encode
@@ -35,16 +35,19 @@ has all of it needs the blocks that follow.
 """
 LIFE: Final = 3600 * SECOND
 """Nobody is told to begin with an older one."""
+ANSWERS: Final = 2
+"""A peer is told of an offer so often in a second."""
 MAX_WAITING: Final = 1024
 
 
 class Offer:
     """A snapshot that can be downloaded."""
 
-    __slots__ = ("asked_at", "made_at", "message", "snapshot", "told_at")
+    __slots__ = ("asked_at", "frame", "made_at", "message", "snapshot", "told_at")
 
     def __init__(self, message: State, snapshot: Snapshot, now: Nanoseconds) -> None:
         self.message, self.snapshot = message, snapshot
+        self.frame = encode(message)
         self.made_at = self.asked_at = now
         self.told_at: Nanoseconds | None = None
         """When a chunk was asked for last."""
@@ -59,6 +62,7 @@ class Offers:
     """The snapshots that one node serves."""
 
     __slots__ = (
+        "allowances",
         "application",
         "counters",
         "execution",
@@ -79,6 +83,7 @@ class Offers:
         self.application, self.execution = parts.application, parts.execution
         self.interpreter = parts.interpreter
         self.interval = compute_interval(parts.settings)
+        self.allowances: dict[Address, Allowance] = {}
         self.offers: dict[Height, Offer] = {}
         self.making: Height = 0
         """What is being described; 0: nothing."""
@@ -96,8 +101,7 @@ class Offers:
         newest = (self.execution.durable - 1) // self.interval * self.interval
         offer = self.find(newest, m.above)
         if offer is not None:
-            offer.asked_at = self.port.now()
-            self.port.send(peer.address, encode(offer.message))
+            self.tell(peer, offer)
         elif newest <= max(m.above, self.failed):
             self.port.send(peer.address, encode(NONE))
         elif peer.address in self.waiting or len(self.waiting) < MAX_WAITING:
@@ -105,6 +109,18 @@ class Offers:
             if not self.making:
                 self.making = newest
                 self.describe()
+
+    def tell(self, peer: Peer, offer: Offer) -> None:
+        """Tell a peer of an offer, which may be large, while the question is small."""
+        now = offer.asked_at = self.port.now()
+        allowance = self.allowances.pop(peer.address, None) or Allowance(ANSWERS)
+        self.allowances[peer.address] = allowance
+        if len(self.allowances) > MAX_WAITING:
+            del self.allowances[next(iter(self.allowances))]
+        if allowance.take(1, now):
+            self.port.send(peer.address, offer.frame)
+        else:
+            self.parts.peers.strike(peer, "state_requests")
 
     def find(self, newest: Height, above: Height) -> Offer | None:
         """The offer for somebody who is at a height, if there is one already."""
@@ -171,25 +187,28 @@ class Offers:
             # Others execute their way here, or ask again when there is a newer height.
             self.port.log("warning", "no state offered", reason=outcome.error)
             self.failed, self.making = self.making, 0
-            self.answer(NONE)
+            self.answer(None)
             return
         message, snapshot = outcome.value
         if snapshot is None:
             self.describe()
             return
         self.making = 0
-        self.offers[message.height] = Offer(message, snapshot, self.port.now())
+        offer = self.offers[message.height] = Offer(message, snapshot, self.port.now())
         while len(self.offers) > KEPT:
             del self.offers[min(self.offers)]
-        self.answer(message)
+        self.answer(offer)
 
-    def answer(self, message: State) -> None:
+    def answer(self, offer: Offer | None) -> None:
         """Tell those who wait."""
         waiting, self.waiting = self.waiting, {}
         for peer, above in waiting.values():
-            if peer.greeted:
-                told = message if message.height > above else NONE
-                self.port.send(peer.address, encode(told))
+            if not peer.greeted:
+                continue
+            if offer is not None and offer.message.height > above:
+                self.tell(peer, offer)
+            else:
+                self.port.send(peer.address, encode(NONE))
 
     # ---- chunks
 

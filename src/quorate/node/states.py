@@ -128,7 +128,6 @@ class StateSync:
         for peer in self.peers.connected.values():
             is_shunned = self.shunned.get(peer.address, 0) > now
             if peer.height > height and peer.address not in self.heard and not is_shunned:
-                self.late.pop(peer.address, None)
                 self.heard[peer.address] = self.asked[peer.address] = None
                 self.port.send(peer.address, encode(GetState(height)))
 
@@ -152,12 +151,12 @@ class StateSync:
 
     def on_state(self, peer: Peer, m: State) -> None:
         """A peer says what it offers."""
-        if peer.address in self.late:
-            # To describe a large state takes its time: who asks again hears it at once.
-            del self.late[peer.address]
-            return
         if peer.address not in self.asked:
-            self.peers.strike(peer, "unasked_state")
+            if peer.address in self.late:
+                # To describe a large state takes its time: who asks again hears it at once.
+                del self.late[peer.address]
+            else:
+                self.peers.strike(peer, "unasked_state")
             return
         del self.asked[peer.address]
         if m.height > self.execution.delivered:

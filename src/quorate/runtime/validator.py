@@ -564,7 +564,8 @@ def make_node(
             state_history=0 if keeps_all else network.store.state_history,
             block_history=0 if keeps_all else network.store.block_history,
             state_gap=network.store.state_gap,
-            state_interval=network.store.state_interval,
+            # Whoever lacks what an older state had cannot follow a revert.
+            state_interval=0 if is_dev else network.store.state_interval,
             # Its clients are answered when an operation is final, and send it again until then.
             forward=network.application == "keyvalue",
             # After a revert the same transaction may come again.
