@@ -9,6 +9,7 @@ import pytest
 from clients.network import account_at
 from e2e.stage import Stage, poll
 from e2e.test_keyvalue import ask
+from quorate.crypto.hashes import keccak256
 from quorate.ledger.genesis import VALIDATORS
 
 pytestmark = pytest.mark.network
@@ -38,7 +39,7 @@ def get_failure(stage: Stage, index: int, method: str, *parameters: Any) -> int:
 def read_state(stage: Stage, index: int, height: int) -> tuple[Any, ...]:
     """Return what a validator says of the state after a block."""
     block, at = stage.call(index, "eth_getBlockByNumber", hex(height), False), hex(height)
-    data = {"to": "0x" + VALIDATORS.hex(), "data": "0x35aa2e44" + "00" * 32}
+    data = {"to": "0x" + VALIDATORS.hex(), "data": "0x" + keccak256(b"validators()")[:4].hex()}
     return (
         block["stateRoot"],
         stage.call(index, "eth_getBalance", account_at(0).address, at),
