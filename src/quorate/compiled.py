@@ -40,6 +40,8 @@ PACKAGE = Path(__file__).resolve().parent
 SUFFIX: str = sysconfig.get_config_var("EXT_SUFFIX") or ".so"
 LAYERS = ("base", "crypto", "consensus", "ledger", "storage", "node", "light", "simulator")
 """What compiled modules may know of: no other source can change what they do."""
+SHORTCUTS = PACKAGE / "cli" / "shortcuts.h"
+"""Included before what mypyc makes of each module."""
 COMPLETE = "complete"
 """A file that the folder of a finished build holds."""
 
@@ -59,7 +61,8 @@ def read_sources(package: Path = PACKAGE) -> Sources:
 def compute_key(sources: Sources) -> str:
     """Return the name of what is compiled from these sources for this Python."""
     digest = hashlib.blake2b(digest_size=12)
-    own = [Path(__file__).read_bytes(), (PACKAGE / "cli" / "selection.py").read_bytes()]
+    files = (Path(__file__), PACKAGE / "cli" / "selection.py", SHORTCUTS)
+    own = [path.read_bytes() for path in files]
     for part in (*own, sys.version.encode(), SUFFIX.encode(), sysconfig.get_platform().encode()):
         digest.update(b"%d\0" % len(part) + part)
     for name, text in sources.items():

@@ -212,6 +212,8 @@ class Build:
             folders = [f"-I{at}" for at in (sysconfig.get_path("include"), *extension["folders"])]
             # What warnings another version of a compiler has is nothing to stop for.
             options = [word for word in extension["options"] if word != "-Werror"]
+            if Path(source).name.startswith("__native_quorate"):
+                options += ["-include", str(compiled.SHORTCUTS)]
             command = [*self.compiler, *FLAGS, *options, *folders, "-c", source, "-o", target]
             run_quietly(command, "the C compiler", folder)
             done += sizes[source]
