@@ -21,6 +21,7 @@ and round from the set alone, after a restart or a catch-up as well as at any ot
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import gcd
 
 from quorate.base.errors import Invalid
@@ -82,6 +83,14 @@ class ValidatorSet:
         if not turns:
             turns = self._turns = compute_turns(self.members)
         return turns[(height + round) % len(turns)]
+
+
+@lru_cache(maxsize=256)
+def make_validators(members: tuple[Member, ...]) -> ValidatorSet:
+    """Return the set of these members, perhaps one that is known: equal sets are made again and
+    again where many replicas start.
+    """
+    return ValidatorSet(members)
 
 
 def compute_weights(powers: Sequence[int]) -> list[int]:

@@ -94,9 +94,12 @@ class VoteSet(Generic[B]):
 
     def get_votes(self, value: Hash) -> list[B]:
         """Return the votes for a value, sorted by voter."""
+        if not self.conflicts:
+            votes = self.votes
+            return [votes[voter] for voter in sorted(votes) if votes[voter].value == value]
         found = [vote for vote in self.votes.values() if vote.value == value]
-        for votes in self.conflicts.values():
-            found += [vote for vote in votes if vote.value == value]
+        for more in self.conflicts.values():
+            found += [vote for vote in more if vote.value == value]
         return sorted(found, key=_get_voter)
 
     def has_any_quorum(self) -> bool:

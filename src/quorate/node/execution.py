@@ -212,10 +212,14 @@ class Execution:
         if wait:
             self.port.set_timer(WANT_TIMER, wait * 1_000_000)
             return
-        if not want.build:
+        if want.build:
+            self.build(want.height)
+        else:
             self.want = None
             self.interpreter.submit(want.height, NOTHING)
-            return
+
+    def build(self, height: Height) -> None:
+        """Let the application make the payload that is wanted."""
         self.building = True
         application, parent = self.application, self.final.block
         now_ms, limit = self.port.wall_ms(), self.settings.max_payload_bytes
@@ -223,7 +227,6 @@ class Execution:
         def build() -> bytes:
             return application.build(parent, now_ms, limit)
 
-        height = want.height
         self.port.work(
             "execute",
             guard("cannot build", build, height),

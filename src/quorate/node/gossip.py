@@ -52,9 +52,12 @@ class Seen:
         if not self.max_items:
             return list(dict.fromkeys(items))
         young, old = self.young, self.old
-        fresh = [item for item in dict.fromkeys(items) if item not in young and item not in old]
-        young.update(dict.fromkeys(fresh))
-        self.bytes += sum(map(len, fresh))
+        fresh = []
+        for item in items:
+            if item not in young and item not in old:
+                young[item] = None
+                self.bytes += len(item)
+                fresh.append(item)
         if len(young) > self.max_items or self.bytes > self.max_bytes:
             self.old, self.young, self.bytes = young, {}, 0
         return fresh
@@ -212,20 +215,18 @@ class Gossip:
 
     def after(self, batch: Batch, results: Results) -> None:
         """Answer the client, and queue what was admitted for peers."""
-        if batch.relay:
-            pairs = zip(batch.items, results, strict=True)
-            told = [item for item, (_, error) in pairs if error is None]
-            if told:
-                self.outgoing.setdefault(batch.source, []).extend(told)
+        told: list[bytes] = []
+        for at, (_, error) in enumerate(results):
+            if error is None:
+                told.append(batch.items[at])
+            elif batch.done is None and error != KNOWN:
+                self.seen.forget(batch.items[at])
+        if told and batch.relay:
+            self.outgoing.setdefault(batch.source, []).extend(told)
         if batch.done is not None:
             batch.done(results)
-            return
-        admitted = any(error is None for _, error in results)
-        if admitted and self.on_fresh is not None and batch.source is not None:
+        elif told and self.on_fresh is not None and batch.source is not None:
             self.on_fresh(batch.source)
-        for item, (_, error) in zip(batch.items, results, strict=True):
-            if error is not None and error != KNOWN:
-                self.seen.forget(item)
 
     # ---- out
 
