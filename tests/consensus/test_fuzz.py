@@ -7,12 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from consensus.network import decode_message, decode_record, encode
+from consensus.network import CheapKeys, decode_message, decode_record, encode
 from consensus.single import Single
+from quorate.base.rng import Rng
 from quorate.consensus import ENGINES
 from quorate.consensus.certificate import PRECOMMIT, PREVOTE
-from quorate.consensus.replica import Deliver
-from quorate.consensus.tendermint_types import Held, Status
+from quorate.consensus.replica import Decision, Deliver
+from quorate.consensus.tendermint import Tendermint
+from quorate.consensus.tendermint_types import Held, Proposal, Status, Vote
 
 NUMBERS = st.one_of(st.integers(-3, 3), st.integers(-(2**63), 2**64 - 1))
 BYTES = st.one_of(st.binary(max_size=70), st.sampled_from([bytes(20), bytes(32), bytes(65)]))
@@ -101,12 +103,42 @@ def test_fields_out_of_bounds_do_not_decode() -> None:
             decode_message(encode([*good[:at], wrong, *good[at + 1 :]]))
 
 
+def test_every_message_of_tendermint_has_its_handler() -> None:
+    heard = []
+
+    class Listener(Tendermint):
+        def on_proposal(self, now: int, sender: bytes, m: Proposal) -> None:
+            heard.append(type(m))
+
+        def on_vote(self, now: int, sender: bytes, m: Vote) -> None:
+            heard.append(type(m))
+
+        def on_status(self, now: int, sender: bytes, m: Status) -> None:
+            heard.append(type(m))
+
+        def on_decision(self, now: int, sender: bytes, m: Decision) -> None:
+            heard.append(type(m))
+
+    replica = Listener(CheapKeys(0), bytes(32), Rng(0))
+    messages = (
+        Decision(5, [], b""),
+        Proposal(5, 0, -1, bytes(180), b"", bytes(65)),
+        Vote(1, 5, 0, bytes(32), bytes(20), bytes(65)),
+        Status(5, 0, False, []),
+    )
+    for message in messages:
+        replica.receive(0, bytes(20), message)
+        assert replica.get_shown(message) == 4
+    assert heard == list(Tendermint.WIRE)
+
+
 def test_every_engine_has_distinct_tags_that_leave_room_for_the_node() -> None:
     for name, engine in ENGINES.items():
         assert engine.name == name
         tags = [kind.__struct_config__.tag for kind in engine.wire]
         assert len(set(tags)) == len(tags)
         assert all(isinstance(tag, int) and 0 <= tag < 100 for tag in tags)
-        assert set(engine.replica.HANDLERS) == set(engine.wire)  # type: ignore[attr-defined]
+        if name != "tendermint":
+            assert set(engine.replica.HANDLERS) == set(engine.wire)  # type: ignore[attr-defined]
         records = [kind.__struct_config__.tag for kind in engine.records]
         assert len(set(records)) == len(records)

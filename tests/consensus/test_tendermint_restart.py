@@ -17,6 +17,7 @@ from quorate.consensus.replica import (
     Want,
 )
 from quorate.consensus.tendermint_types import Decided, Entered, Polka, Proposed, Settings, Voted
+from quorate.node.wire import encode, make_record_decoder
 
 
 def records_of(effects: list[Effect]) -> list[Record]:
@@ -174,6 +175,28 @@ def test_application_ahead_of_the_journal_goes_on_where_it_is() -> None:
     one.boot(journal, base)
     assert one.replica.height == 2
     assert [type(effect) for effect in one.first] == [Want]
+
+
+@pytest.mark.parametrize("height", range(5))
+def test_what_the_application_holds_is_not_read_again(height: int) -> None:
+    one = Single()
+    first = run_to_lock(one)
+    one.precommits(one.value())
+    decided, *second = records_of_next_height(one)
+    records = [Entered(1, 0, []), *first, decided, *second, Entered(2, 1, []), Entered(3, 0, [])]
+    journal = [encode(record) for record in records]
+    decode = make_record_decoder(type(one.replica).RECORDS).decode
+    read: list[bytes] = []
+
+    def count(data: bytes) -> Record:
+        read.append(data)
+        record: Record = decode(data)
+        return record
+
+    ends = [0, 1 + len(first) + 1, len(records) - 1, len(records), len(records)]
+    assert one.replica.read_journal(journal, count, height) == records[ends[height] :]
+    # A search by halves, and then what is needed.
+    assert len(read) <= 4 + len(records) - ends[height]
 
 
 def test_decision_while_the_tail_waits_forgets_the_tail() -> None:

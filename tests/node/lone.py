@@ -96,5 +96,7 @@ class Lone(Replica):
     def get_situation(self, now: Nanoseconds) -> Situation:
         return Situation(self.height, 0, "follow", None, "a decision", "", [], None)
 
+    def get_shown(self, message: Message) -> Height:
+        return message.height - 1 if isinstance(message, Decision) else -1
+
     HANDLERS: ClassVar[dict[type[Message], Any]] = {Decision: on_decision}
-    SHOWN: ClassVar[dict[type[Message], Any]] = {Decision: lambda m: m.height - 1}

@@ -467,6 +467,10 @@ class Pow(Links):
         tree.link(node)
         self.advance(now)
 
+    def get_shown(self, message: Message) -> Height:
+        """An announcement shows the last final height."""
+        return message.final if isinstance(message, Announce) else -1
+
     # ---- time
 
     def timeout(self, now: Nanoseconds, timer: Timer) -> None:
@@ -498,11 +502,6 @@ class Pow(Links):
         return describe_alarm(self)
 
 
-def get_shown(m: Announce) -> Height:
-    """Return the last final height that an announcement shows."""
-    return m.final
-
-
 # Tables of functions stand behind their class: inside of it, a compiler may not have made them yet.
 Pow.HANDLERS = {
     Recalled: Pow.on_recalled,
@@ -513,7 +512,6 @@ Pow.HANDLERS = {
     Block: Pow.on_block,
     Missing: Pow.on_missing,
 }
-Pow.SHOWN = {Announce: get_shown}
 Pow.TIMEOUTS = {
     FETCH_TIMER.kind: Pow.on_fetch_timer,
     TEMPLATE_TIMER.kind: Pow.on_template_timer,

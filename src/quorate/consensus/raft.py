@@ -430,6 +430,14 @@ class Raft(Followers):
         self.leader = None
         self.rest(now)
 
+    def get_shown(self, message: Message) -> Height:
+        """A payload is asked for when the one before it was executed, which entries show of their
+        leader.
+        """
+        if isinstance(message, Append) and message.entries:
+            return message.entries[0].height - 1
+        return -1
+
     # ---- memory
 
     def checkpoint(self, height: Height) -> None:
@@ -472,13 +480,3 @@ Raft.HANDLERS = {
     ReadReply: Raft.on_read_reply,
     Commit: Raft.on_commit,
 }
-
-
-def get_shown(m: Append) -> Height:
-    """Return what entries show of their leader: a payload is asked for when the one before it was
-    executed.
-    """
-    return m.entries[0].height - 1 if m.entries else -1
-
-
-Raft.SHOWN = {Append: get_shown}

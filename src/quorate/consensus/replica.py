@@ -122,6 +122,8 @@ class Keys(ABC):
     """
 
     address: Address
+    are_cheap: bool = False
+    """Whether to verify a signature costs less than to remember that it was verified."""
 
     @abstractmethod
     def sign(self, digest: Hash) -> bytes:
@@ -151,10 +153,6 @@ class Replica(ABC):
     """The messages of this engine, `Decision` among them."""
     RECORDS: ClassVar[tuple[type[Record], ...]]
     HANDLERS: ClassVar[dict[type[Message], Callable[[Any, Nanoseconds, Address, Any], None]]]
-    SHOWN: ClassVar[dict[type[Message], Callable[[Any], Height]]] = {}
-    """Messages that show by themselves which height their sender has finished and executed: peers
-    who say them need not tell it, and whoever hears them knows what it lacks.
-    """
     ECHO: ClassVar[bool] = True
     """Whether this engine needs the copies of its own broadcasts; without, none may come."""
     TAKES_STATE: ClassVar[bool] = False
@@ -172,6 +170,12 @@ class Replica(ABC):
         """Who alone proposes at present, as far as is known; None: nobody, or not one alone."""
         self.wall_ms: Milliseconds = 0
         """Unix time at the current input, told to open engines only."""
+
+    def read_journal(
+        self, journal: list[bytes], decode: Callable[[bytes], Record], height: Height
+    ) -> list[Record]:
+        """Return what `start` needs of a journal if the application stands at `height`."""
+        return [decode(record) for record in journal]
 
     @abstractmethod
     def start(self, now: Nanoseconds, base: Base, journal: Iterable[Record]) -> None:
@@ -264,6 +268,13 @@ class Replica(ABC):
 
     def receive(self, now: Nanoseconds, sender: Address, message: Message) -> None:
         self.HANDLERS[type(message)](self, now, sender, message)
+
+    def get_shown(self, message: Message) -> Height:
+        """Return the height that a message shows its sender to have finished and executed; -1 if it
+        shows none. Peers who say such messages need not tell it, and whoever hears them knows what
+        it lacks.
+        """
+        return -1
 
     def drop(self, reason: str) -> None:
         """Count a message that was not acted upon."""

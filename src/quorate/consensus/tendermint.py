@@ -47,8 +47,7 @@ Deviations:
 * A value is an envelope (`certificate`) around a payload; proposed again it keeps its envelope.
 """
 
-from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from quorate.base.errors import Invalid
 from quorate.base.native import mypyc_attr
@@ -110,7 +109,6 @@ class Tendermint(Heights):
     WIRE: ClassVar[tuple[type[Message], ...]] = (Decision, Proposal, Vote, Status)
     RECORDS: ClassVar[tuple[type[Record], ...]] = (Proposed, Voted, Polka, Decided, Entered)
     ECHO: ClassVar[bool] = False
-    TIMEOUTS: ClassVar[dict[str, Callable[[Any, Nanoseconds], None]]]
 
     def __init__(self, keys: Keys, chain: Hash, rng: Rng, settings: Settings | None = None) -> None:
         super().__init__(keys, chain, rng)
@@ -181,8 +179,18 @@ class Tendermint(Heights):
         armed = self.timers.get(timer.kind)
         if armed is None or armed[0] != timer:
             return
-        del self.timers[timer.kind]
-        self.TIMEOUTS[timer.kind](self, now)
+        kind = timer.kind
+        del self.timers[kind]
+        if kind == "propose":
+            self.on_timeout_propose(now)
+        elif kind == "prevote":
+            self.on_timeout_prevote(now)
+        elif kind == "precommit":
+            self.on_timeout_precommit(now)
+        elif kind == "pace":
+            self.open_height(now)
+        else:
+            self.on_timeout_status(now)
 
     def get_situation(self, now: Nanoseconds) -> Situation:
         return describe_situation(self)
@@ -277,10 +285,10 @@ class Tendermint(Heights):
         votes = state.get_votes(kind)
         if power is None or me in votes.votes:
             return
-        digest = state.digests.get((kind, value))
+        digests = state.get_digests(kind)
+        digest = digests.get(value)
         if digest is None:
-            digest = compute_digest(self.chain, kind, height, round, value)
-            state.digests[kind, value] = digest
+            digest = digests[value] = compute_digest(self.chain, kind, height, round, value)
         vote = Vote(kind, height, round, value, me, self.keys.sign(digest))
         if value != NIL:
             self.journal_value(value)
@@ -428,6 +436,26 @@ class Tendermint(Heights):
 
     # ---- messages
 
+    def receive(self, now: Nanoseconds, sender: Address, message: Message) -> None:
+        # No table of handlers, since most of what a simulated run does comes through here.
+        if type(message) is Vote:
+            self.on_vote(now, sender, message)
+        elif type(message) is Proposal:
+            self.on_proposal(now, sender, message)
+        elif type(message) is Status:
+            self.on_status(now, sender, message)
+        elif type(message) is Decision:
+            self.on_decision(now, sender, message)
+
+    def get_shown(self, message: Message) -> Height:
+        """Nobody speaks of a height before the last one is executed."""
+        if type(message) is Vote:
+            return message.height - 1
+        if type(message) is Proposal:
+            return message.height - 1
+        assert isinstance(message, (Status, Decision))
+        return message.height - 1
+
     def on_proposal(self, now: Nanoseconds, sender: Address, m: Proposal) -> None:
         if sender == self.me:
             return
@@ -530,7 +558,7 @@ class Tendermint(Heights):
         elif not votes.has_room(voter, m.value):
             self.drop("conflicts")
             return
-        if not self.is_vote_signed(m, state.digests):
+        if not self.is_vote_signed(m, state.get_digests(m.kind)):
             return
         first = votes.add(m, power)
         self.moved = True
@@ -610,27 +638,3 @@ class Tendermint(Heights):
         self.decide(certificate, value, m.payloads[0])
         if self.height in self.sets:
             self.release_decision(now)
-
-
-# Tables of functions stand behind their class: inside of it, a compiler may not have made them yet.
-Tendermint.TIMEOUTS = {
-    "pace": Tendermint.on_timeout_pace,
-    "propose": Tendermint.on_timeout_propose,
-    "prevote": Tendermint.on_timeout_prevote,
-    "precommit": Tendermint.on_timeout_precommit,
-    "status": Tendermint.on_timeout_status,
-}
-Tendermint.HANDLERS = {
-    Vote: Tendermint.on_vote,
-    Proposal: Tendermint.on_proposal,
-    Status: Tendermint.on_status,
-    Decision: Tendermint.on_decision,
-}
-
-
-def get_shown(m: Proposal | Vote | Status | Decision) -> Height:
-    """Return what a message shows: nobody speaks of a height before the last one is executed."""
-    return m.height - 1
-
-
-Tendermint.SHOWN = {Proposal: get_shown, Vote: get_shown, Status: get_shown, Decision: get_shown}

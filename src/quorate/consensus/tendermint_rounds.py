@@ -15,10 +15,11 @@ class Round:
     """What is known of one round of the current height."""
 
     __slots__ = (
-        "digests",
         "polka",
+        "precommit_digests",
         "precommit_timeout",
         "precommits",
+        "prevote_digests",
         "prevote_timeout",
         "prevotes",
         "proposal",
@@ -32,8 +33,9 @@ class Round:
         """All of them, by envelope hash; more than one convicts the proposer."""
         self.prevotes: VoteSet[Vote] = VoteSet(total)
         self.precommits: VoteSet[Vote] = VoteSet(total)
-        self.digests: dict[tuple[int, Hash], Hash] = {}
-        """What good votes signed, by kind and value: it is the same for all voters."""
+        self.prevote_digests: dict[Hash, Hash] = {}
+        self.precommit_digests: dict[Hash, Hash] = {}
+        """What good votes signed, by value: it is the same for all voters."""
         self.polka = False
         """Whether L36 was done."""
         self.prevote_timeout = False
@@ -43,6 +45,9 @@ class Round:
 
     def get_votes(self, kind: int) -> VoteSet[Vote]:
         return self.prevotes if kind == PREVOTE else self.precommits
+
+    def get_digests(self, kind: int) -> dict[Hash, Hash]:
+        return self.prevote_digests if kind == PREVOTE else self.precommit_digests
 
 
 class Verified:

@@ -11,54 +11,73 @@ from quorate.node.port import Port
 T = TypeVar("T")
 
 
-class GuardedPort:
+class GuardedPort(Port):
     """Passes every call on. A callback that raises is our own bug: the node fails, once.
 
     After `stopped` is set, no callback reaches the node any more.
     """
 
-    __slots__ = (
-        "admitted",
-        "adopted",
-        "cancel_timer",
-        "committed",
-        "disconnect",
-        "log",
-        "now",
-        "port",
-        "send",
-        "set_timer",
-        "stop_sealing",
-        "stopped",
-        "wall_ms",
-    )
+    __slots__ = ("on_kept", "port", "stopped", "then")
 
-    now: Callable[[], Nanoseconds]
-    wall_ms: Callable[[], Milliseconds]
-    send: Callable[[Address, bytes], None]
-    set_timer: Callable[[Timer, Nanoseconds], None]
-    cancel_timer: Callable[[Timer], None]
-    stop_sealing: Callable[[], None]
-    committed: Callable[[Height], None]
-    adopted: Callable[[Height], None]
-    admitted: Callable[[list[Hash]], None]
-    disconnect: Callable[[Address, str], None]
+    then: Callable[[], None]
+    """What follows once the records under way are durable."""
 
     def __init__(self, port: Port) -> None:
         self.port = port
         self.stopped = False
-        self.now, self.wall_ms, self.send = port.now, port.wall_ms, port.send
-        self.set_timer, self.cancel_timer = port.set_timer, port.cancel_timer
-        self.committed, self.admitted = port.committed, port.admitted
-        self.adopted = port.adopted
-        self.disconnect, self.log = port.disconnect, port.log
-        self.stop_sealing = port.stop_sealing
+        # Bound once, since that costs as much as a call.
+        self.on_kept: Callable[[], None] = self.finish
+
+    # ---- calls of the node
+
+    def now(self) -> Nanoseconds:
+        return self.port.now()
+
+    def wall_ms(self) -> Milliseconds:
+        return self.port.wall_ms()
+
+    def send(self, peer: Address, frame: bytes) -> None:
+        self.port.send(peer, frame)
+
+    def set_timer(self, timer: Timer, delay_ns: Nanoseconds) -> None:
+        self.port.set_timer(timer, delay_ns)
+
+    def cancel_timer(self, timer: Timer) -> None:
+        self.port.cancel_timer(timer)
+
+    def stop_sealing(self) -> None:
+        self.port.stop_sealing()
+
+    def committed(self, height: Height) -> None:
+        self.port.committed(height)
+
+    def adopted(self, height: Height) -> None:
+        self.port.adopted(height)
+
+    def admitted(self, hashes: list[Hash]) -> None:
+        self.port.admitted(hashes)
+
+    def log(self, level: str, event: str, **fields: Any) -> None:
+        self.port.log(level, event, **fields)
+
+    def disconnect(self, peer: Address, reason: str) -> None:
+        self.port.disconnect(peer, reason)
 
     def append(self, records: list[bytes], done: Callable[[], None]) -> None:
-        self.port.append(records, lambda: self.run("append", done))
+        self.then = done
+        self.port.append(records, self.on_kept)
 
     def cut(self, records: list[bytes], done: Callable[[], None]) -> None:
-        self.port.cut(records, lambda: self.run("cut", done))
+        self.then = done
+        self.port.cut(records, self.on_kept)
+
+    def finish(self) -> None:
+        """Records are durable; there are never two lots of them under way."""
+        if not self.stopped:
+            try:
+                self.then()
+            except Exception as error:
+                self.on_bug("journal", error)
 
     def seal(self, header: bytes, target: int, done: Callable[[int], None]) -> None:
         self.port.seal(header, target, lambda nonce: self.run("seal", done, nonce))
@@ -71,6 +90,8 @@ class GuardedPort:
         if not self.stopped:
             self.stopped = True
             self.port.fail(reason)
+
+    # ---- calls of the world
 
     def run(self, what: str, call: Callable[..., None], *arguments: Any) -> None:
         """Give the node an input or the result of a call."""

@@ -82,6 +82,7 @@ class Interpreter:
         "leader",
         "looped",
         "me",
+        "on_kept",
         "on_leader",
         "on_news",
         "open",
@@ -96,6 +97,7 @@ class Interpreter:
         "tail",
         "unwritten",
         "waiting",
+        "written",
     )
 
     def __init__(
@@ -125,9 +127,15 @@ class Interpreter:
         self.looped: list[Message] = []
         """What the replica sent to itself."""
         self.records: list[bytes] = []
-        """The encoded records of the `Persist` effects in `waiting`, in order."""
+        """The encoded records of the `Persist` effects in `waiting`, in order, but for those that
+        are written.
+        """
+        self.written: list[bytes] = []
+        """The records of the last group commit."""
         self.synced = 0
-        """How many of those are durable."""
+        """How many of those are durable, and still wait for their turn."""
+        # Bound once, since that costs as much as a call.
+        self.on_kept: Callable[[], None] = self.on_synced
         self.appending = False
         self.flushing = False
         self.stopped = False
@@ -148,10 +156,6 @@ class Interpreter:
         of `records`.
         """
         self.carry: dict[type[Any], Callable[[Any], None]] = {
-            Send: self.on_send,
-            Broadcast: self.on_broadcast,
-            SetTimer: self.on_set_timer,
-            CancelTimer: self.on_cancel_timer,
             Want: want,
             Check: check,
             Deliver: deliver,
@@ -260,9 +264,11 @@ class Interpreter:
 
     def collect(self) -> None:
         """Take the replica's effects into the queue."""
-        effects = self.replica.take()
-        self.waiting += effects
-        self.records += [encode(e.record) for e in effects if type(e) is Persist]
+        waiting, records = self.waiting, self.records
+        for effect in self.replica.take():
+            if type(effect) is Persist:
+                records.append(encode(effect.record))
+            waiting.append(effect)
 
     def flush(self) -> None:
         """Carry out what can be carried out, and give the replica what it sent to itself.
@@ -273,16 +279,30 @@ class Interpreter:
             return
         self.flushing = True
         waiting, carry, replica = self.waiting, self.carry, self.replica
+        done = 0
         try:
             while not self.stopped:
                 if replica.out:
                     self.collect()
-                if waiting:
-                    kind = type(waiting[0])
-                    if kind is not Persist:
-                        carry[kind](waiting.pop(0))
-                        continue
-                    if self.pass_persist():
+                if done < len(waiting):
+                    effect = waiting[done]
+                    # The most frequent ones by hand.
+                    if type(effect) is Persist:
+                        if self.pass_persist(effect):
+                            done += 1
+                            continue
+                    else:
+                        done += 1
+                        if type(effect) is Broadcast:
+                            self.on_broadcast(effect)
+                        elif type(effect) is SetTimer:
+                            self.port.set_timer(effect.timer, effect.delay_ns)
+                        elif type(effect) is CancelTimer:
+                            self.port.cancel_timer(effect.timer)
+                        elif type(effect) is Send:
+                            self.on_send(effect)
+                        else:
+                            carry[type(effect)](effect)
                         continue
                 if not self.looped:
                     break
@@ -292,6 +312,7 @@ class Interpreter:
             if self.open:
                 self.watch_alarm()
         finally:
+            del waiting[:done]
             self.flushing = False
         if replica.leader != self.leader:
             self.leader = replica.leader
@@ -306,14 +327,14 @@ class Interpreter:
             if alarm:
                 self.port.log("error", alarm)
 
-    def pass_persist(self) -> bool:
-        """Take a record from the head of the queue if it is durable or not urgent, or see to it
-        that it becomes durable; whether it was taken.
+    def pass_persist(self, effect: Persist) -> bool:
+        """Let the record at the head of the queue pass if it is durable or not urgent, or see to it
+        that it becomes durable; whether it passes.
         """
         if self.synced:
+            record = self.written[-self.synced]
             self.synced -= 1
-            record = self.records.pop(0)
-        elif self.is_urgent():
+        elif self.is_urgent(effect):
             self.append()
             return False
         else:
@@ -321,13 +342,10 @@ class Interpreter:
             self.unwritten.append(record)
         if self.pending:
             self.tail.append(record)
-        self.waiting.pop(0)
         return True
 
-    def is_urgent(self) -> bool:
+    def is_urgent(self, effect: Persist) -> bool:
         """Whether the record at the head of the queue has to be written first."""
-        effect = self.waiting[0]
-        assert isinstance(effect, Persist)
         if effect.urgent or self.appending:
             return True
         unwritten = self.unwritten
@@ -339,9 +357,9 @@ class Interpreter:
         if self.appending or (self.pending and self.cut()):
             return
         self.appending = True
-        count = len(self.records)
-        batch, self.unwritten = self.unwritten + self.records, []
-        self.port.append(batch, lambda: self.on_synced(count))
+        self.written, self.records = self.records, []
+        batch, self.unwritten = [*self.unwritten, *self.written], []
+        self.port.append(batch, self.on_kept)
 
     def write_rest(self) -> None:
         """Write what waits for a later record: there may be none."""
@@ -360,17 +378,17 @@ class Interpreter:
         for later in self.pending:
             later.start -= start
         self.appending = True
-        count = len(self.records)
         # What is not written yet stands in the checkpoint, or came after it.
         kept, self.unwritten = [*pending.records, *self.tail, *self.records], []
+        self.written, self.records = self.records, []
         if not self.pending:
             self.tail = []
-        self.port.cut(kept, lambda: self.on_synced(count))
+        self.port.cut(kept, self.on_kept)
         return True
 
-    def on_synced(self, count: int) -> None:
+    def on_synced(self) -> None:
         self.appending = False
-        self.synced = count
+        self.synced = len(self.written)
         self.flush()
 
     def on_send(self, effect: Send) -> None:
@@ -386,12 +404,6 @@ class Interpreter:
         self.broadcast(encode(effect.message))
         if self.echo:
             self.looped.append(effect.message)
-
-    def on_set_timer(self, effect: SetTimer) -> None:
-        self.port.set_timer(effect.timer, effect.delay_ns)
-
-    def on_cancel_timer(self, effect: CancelTimer) -> None:
-        self.port.cancel_timer(effect.timer)
 
     def on_seal(self, effect: Seal) -> None:
         header = effect.header

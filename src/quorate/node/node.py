@@ -99,7 +99,6 @@ class Node:
         self.accusations: list[Accuse] = []
         messages = type(replica).WIRE if open is None else (*type(replica).WIRE, *OPEN_MESSAGES)
         self.decode: Callable[[bytes], Any] = make_decoder(messages).decode
-        self.shown = type(replica).SHOWN
         self.max_frame_bytes = settings.max_frame_bytes
         self.max_waiting = settings.max_waiting_effects
         self.records = make_record_decoder(type(replica).RECORDS)
@@ -264,7 +263,7 @@ class Node:
 
     def received(self, peer: Address, frame: bytes) -> None:
         """A frame came from a connected peer."""
-        # `port.run` written out, since this is most of what a node is called for.
+        # `port.run` written out, as for timers, since this is most of what a node is called for.
         if not self.port.stopped:
             try:
                 self.on_frame(peer, frame)
@@ -273,11 +272,15 @@ class Node:
 
     def timeout(self, timer: Timer) -> None:
         """A timer that was set through the port fell."""
-        own = self.timers.get(timer)
-        if own is not None:
-            self.port.run("timeout", own)
-        else:
-            self.port.run("timeout", self.interpreter.timeout, timer)
+        if not self.port.stopped:
+            try:
+                own = self.timers.get(timer)
+                if own is not None:
+                    own()
+                else:
+                    self.interpreter.timeout(timer)
+            except Exception as error:
+                self.port.on_bug("timeout", error)
 
     def submit(
         self, items: list[bytes], done: Callable[[list[tuple[Hash, str | None]]], None]
@@ -411,17 +414,16 @@ class Node:
             self.interpreter.parted(peer)
 
     def on_start(self, journal: list[bytes]) -> None:
-        execution = self.execution
+        height = self.execution.final.height
         try:
-            records = [self.records.decode(record) for record in journal]
+            records = self.replica.read_journal(journal, self.records.decode, height)
         except MsgspecError as error:
             self.fail(f"journal: a record cannot be read by engine {self.engine!r}: {error}")
             return
-        height = execution.final.height
         base = self.make_base()
         self.started = True
         self.port.log(
-            "info", "node starts", height=height, records=len(records), engine=self.engine
+            "info", "node starts", height=height, records=len(journal), engine=self.engine
         )
         try:
             self.interpreter.start(base, records)
@@ -473,9 +475,7 @@ class Node:
             # The disk does not keep up.
             self.count("dropped_congested")
         else:
-            shown = self.shown.get(type(message))
-            if shown is not None:
-                self.peers.show(peer, shown(message))
+            self.peers.show(peer, self.replica.get_shown(message))
             self.interpreter.receive(now, address, message)
 
     # ---- what the parts tell each other
@@ -487,9 +487,9 @@ class Node:
             self.count("unsent")
 
     def broadcast(self, frame: bytes) -> None:
-        send = self.port.send
+        port = self.port.port
         for address in self.peers.connected:
-            send(address, frame)
+            port.send(address, frame)
 
     def on_greeted(self, peer: Peer) -> None:
         if self.discovery is not None:

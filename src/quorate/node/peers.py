@@ -5,12 +5,12 @@ lost even so (the simulator's links lose any frame), so `Hello` is said again un
 heard.
 
 Heights. Who votes on a height, or proposes it, shows that it finished the one before
-(`Replica.SHOWN`), so members that agree tell each other nothing more. Every `tip_again_ms` a node
-tells its final height to those who have not shown since the last time that they are as far as it
-was then; an idle network is told its last height once, and says nothing from then on. Who is no
+(`Replica.get_shown`), so members that agree tell each other nothing more. Every `tip_again_ms` a
+node tells its final height to those who have not shown since the last time that they are as far as
+it was then; an idle network is told its last height once, and says nothing from then on. Who is no
 member hears little of what members say to each other: it is told at most every `tip_ms`. Each `Tip`
-also says what its sender last heard of the receiver, and is answered if that is out of date and
-the answer is of use.
+also says what its sender last heard of the receiver, and is answered if that is out of date and the
+answer is of use.
 """
 
 from collections.abc import Callable
@@ -345,7 +345,7 @@ class Peers:
         self.port.set_timer(TIP_TIMER, self.due - now)
 
     def show(self, peer: Peer, height: Height) -> None:
-        """A message of the engine shows that its sender has finished a height."""
+        """A message of the engine shows that its sender has finished a height, or -1."""
         if height > peer.height:
             peer.height = height
             if height > self.height:

@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 from quorate.base.types import Address, Hash, Height, Milliseconds, Nanoseconds
 from quorate.consensus.replica import Timer
 from quorate.node.node import Node
+from quorate.node.port import Port
 from quorate.runtime.lanes import Lane
 from quorate.runtime.sealing import Sealer
 
@@ -53,7 +54,7 @@ class HostEvents(Protocol):
     def log(self, level: str, event: str, **fields: Any) -> None: ...
 
 
-class Host:
+class Host(Port):
     """Implements `quorate.node.port.Port`. `attach` the node before anything else is called."""
 
     def __init__(
@@ -70,8 +71,6 @@ class Host:
         self.failed = ""
         self.on_timer: Callable[[Timer], None] | None = None
         """Told of each timer that is set; for metrics."""
-        self.send = events.send
-        self.now: Callable[[], Nanoseconds] = time.monotonic_ns
         self.syncs = 0
         self.sync_ns = 0
         """Of all syncs since the start, for metrics."""
@@ -92,8 +91,14 @@ class Host:
 
     # ---- the port
 
+    def now(self) -> Nanoseconds:
+        return time.monotonic_ns()
+
     def wall_ms(self) -> Milliseconds:
         return time.time_ns() // 1_000_000
+
+    def send(self, peer: Address, frame: bytes) -> None:
+        self.events.send(peer, frame)
 
     def set_timer(self, timer: Timer, delay_ns: Nanoseconds) -> None:
         if self.on_timer is not None:

@@ -22,6 +22,7 @@ class SimulatedKeys(Keys):
 
     def __init__(self, address: Address) -> None:
         self.address = address
+        self.are_cheap = True
 
     def sign(self, digest: Hash) -> bytes:
         return self.address + digest + FILLER

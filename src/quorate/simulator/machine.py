@@ -13,6 +13,7 @@ from quorate.ledger.application import Application, Executed
 from quorate.node.branches import Branches
 from quorate.node.execution import Outcome
 from quorate.node.node import Node
+from quorate.node.port import Port
 from quorate.node.settings import Settings
 from quorate.simulator.clock import Clock
 from quorate.simulator.digest import DISK, FAULT, FINAL, TIMER, WORK
@@ -74,7 +75,7 @@ class SimulatedNode(Node):
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
-class Machine:
+class Machine(Port):
     """Implements `quorate.node.port.Port`; survives the crashes of its node."""
 
     def __init__(self, world: "World", index: int, member: MemberPlan, keys: Keys) -> None:

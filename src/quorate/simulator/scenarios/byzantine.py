@@ -256,8 +256,6 @@ class DropsOwnVotes(Tendermint):
         if m.voter != self.me:
             super().on_vote(now, sender, m)
 
-    HANDLERS = {**Tendermint.HANDLERS, Vote: on_vote}  # noqa: RUF012
-
 
 @scenario(
     "Q2",

@@ -43,8 +43,6 @@ class NeverAsks(Tendermint):
     def on_timeout_status(self, now: Nanoseconds) -> None:
         """Nothing is asked for."""
 
-    TIMEOUTS = {**Tendermint.TIMEOUTS, "status": on_timeout_status}  # noqa: RUF012
-
 
 @scenario(
     "S1a",

@@ -36,16 +36,12 @@ class NeverFollows(Tendermint):
     def on_timeout_status(self, now: Nanoseconds) -> None:
         self.set_timer(now, "status", SECOND)
 
-    TIMEOUTS = {**Tendermint.TIMEOUTS, "status": on_timeout_status}  # noqa: RUF012
-
 
 class NeverCatchesUp(Tendermint):
     """A replica that takes no finished height from others."""
 
     def on_decision(self, now: Nanoseconds, sender: Address, m: Decision) -> None:
         self.drop("decision")
-
-    HANDLERS = {**Tendermint.HANDLERS, Decision: on_decision}  # noqa: RUF012
 
 
 class Impatient(Tendermint):
