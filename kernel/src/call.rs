@@ -3,12 +3,12 @@
 //! Without a gas price the base fee is zero, as for a caller who pays nothing. Time and memory are bounded by the gas cap.
 
 use crate::errors::{Error, Result};
-use crate::evm::{BlockContext, Evm, Overlay, build_evm, fatal};
+use crate::evm::{BlockContext, Evm, Overlay, build_evm, fatal, meter};
 use crate::genesis::{ChainSpec, Fork};
 use crate::transaction::{MAX_GAS, insufficient_funds, recover_authority};
 use crate::types::StateRead;
 use alloy_consensus::Header;
-use alloy_primitives::{Address, TxKind, U256, keccak256};
+use alloy_primitives::{Address, Bytes, TxKind, U256, keccak256};
 use alloy_rpc_types_eth::{BlockOverrides, TransactionRequest, state::StateOverride};
 use revm::bytecode::Bytecode;
 use revm::context::either::Either;
@@ -33,6 +33,54 @@ pub struct Call<'a> {
     fork: Fork,
 }
 
+/// Plain calls over one state, one after another, each as if it were alone: what they read is read once.
+pub struct Caller<'a> {
+    call: Call<'a>,
+}
+
+impl<'a> Caller<'a> {
+    pub fn new(spec: &ChainSpec, state: &'a dyn StateRead, header: &Header) -> Result<Caller<'a>> {
+        Ok(Caller { call: Call::parse(spec, state, header, b"{}", None)? })
+    }
+
+    /// As `call` with these fields alone.
+    pub fn call(&mut self, from: Option<Address>, to: Address, input: Bytes, gas_cap: u64) -> Result<Bytes> {
+        let caller = from.unwrap_or_default();
+        let tx = &mut self.call.tx;
+        (tx.caller, tx.kind, tx.data) = (caller, TxKind::Call(to), input);
+        tx.nonce = self.call.evm.ctx.db_mut().basic(caller)?.map_or(0, |info| info.nonce);
+        self.call.output(gas_cap)
+    }
+
+    /// Make `call_briefly` possible.
+    pub fn with_meter(mut self) -> Caller<'a> {
+        meter::install(self.call.evm.instruction.instruction_table_mut());
+        self
+    }
+
+    /// As `call`, or None where it takes about more work than `work` of gas costs.
+    pub fn call_briefly(
+        &mut self,
+        from: Option<Address>,
+        to: Address,
+        input: Bytes,
+        gas_cap: u64,
+        work: u64,
+    ) -> Option<Result<Bytes>> {
+        if is_reserved(&to) {
+            return None;
+        }
+        self.call.evm.ctx.db_mut().meter.start(work);
+        let output = self.call(from, to, input, gas_cap);
+        (!self.call.evm.ctx.db_mut().meter.is_exhausted()).then_some(output)
+    }
+
+    /// How many accounts and slots are remembered.
+    pub fn kept(&mut self) -> usize {
+        self.call.evm.ctx.db_mut().kept()
+    }
+}
+
 /// Run a call over the state after `header`; returns its output. Raises Reverted, Rejected, Invalid.
 pub fn call(
     spec: &ChainSpec,
@@ -44,11 +92,7 @@ pub fn call(
 ) -> Result<Vec<u8>> {
     let mut call = Call::parse(spec, state, header, request, overrides)?;
     let gas = call.named_gas.unwrap_or(u64::MAX).min(gas_cap);
-    match call.run(gas)?? {
-        ExecutionResult::Success { output, .. } => Ok(output.into_data().into()),
-        ExecutionResult::Revert { output, .. } => Err(reverted(&output)),
-        ExecutionResult::Halt { reason, .. } => Err(Error::rejected(describe_halt(&reason))),
-    }
+    call.output(gas).map(Into::into)
 }
 
 /// The least gas limit with which a transaction succeeds, within 1.5 per cent. Raises Reverted, Rejected, Invalid.
@@ -123,6 +167,14 @@ impl<'a> Call<'a> {
         Ok(Call { evm, tx: request_env(request, caller, nonce, spec.chain_id)?, gas_limit, named_gas, fork })
     }
 
+    fn output(&mut self, gas: u64) -> Result<Bytes> {
+        match self.run(gas)?? {
+            ExecutionResult::Success { output, .. } => Ok(output.into_data()),
+            ExecutionResult::Revert { output, .. } => Err(reverted(&output)),
+            ExecutionResult::Halt { reason, .. } => Err(Error::rejected(describe_halt(&reason))),
+        }
+    }
+
     /// One run that leaves no trace. The inner error is why it cannot run at all.
     fn run(&mut self, gas: u64) -> Result<std::result::Result<ExecutionResult, Error>> {
         let mut tx = self.tx.clone();
@@ -149,8 +201,7 @@ impl<'a> Call<'a> {
         let TxKind::Call(to) = self.tx.kind else { return Ok(false) };
         let bare = self.tx.data.is_empty() && self.tx.access_list.0.is_empty() && self.tx.authorization_list.is_empty();
         // Precompiles have no code and still cost something.
-        let precompile = to.0[..18].iter().all(|byte| *byte == 0);
-        Ok(bare && !precompile && !self.evm.ctx.db_mut().has_code(to)?)
+        Ok(bare && !is_reserved(&to) && !self.evm.ctx.db_mut().has_code(to)?)
     }
 
     /// The gas limit to start from: what is named, the block's, what the sender can pay, the caps.
@@ -227,6 +278,11 @@ impl<'a> Call<'a> {
             other => other.to_string(),
         })
     }
+}
+
+/// Whether an address is among those that precompiles have.
+fn is_reserved(address: &Address) -> bool {
+    address.0[..18].iter().all(|byte| *byte == 0)
 }
 
 fn exceeds_allowance(gas: u64) -> Error {

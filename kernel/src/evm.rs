@@ -6,6 +6,7 @@
 //! may repeat its parent's.
 
 mod dev;
+pub mod meter;
 mod overlay;
 
 use dev::Rebased;

@@ -38,6 +38,7 @@ mod pool_face;
 mod portable;
 mod precompiles;
 mod queries;
+mod responder;
 mod reward;
 mod rules;
 mod seal;
@@ -92,5 +93,6 @@ fn _kernel(m: &Bound<'_, PyModule>) -> PyResult<()> {
     chunks::export(m)?;
     cutting::export(m)?;
     check::export(m)?;
+    responder::export(m)?;
     Ok(())
 }

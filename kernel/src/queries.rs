@@ -161,7 +161,7 @@ impl Moment<'_> {
         Ok(receipts.iter().map(|r| (r.effective_gas_price.saturating_sub(base_fee), r.gas_used)).collect())
     }
 
-    fn suggest_tip(&self) -> Result<u128> {
+    pub fn suggest_tip(&self) -> Result<u128> {
         if self.spec().gas == Gas::Free {
             return Ok(0);
         }

@@ -109,6 +109,14 @@ impl Store {
         })
     }
 
+    /// The number of the last write, where writes are counted.
+    pub fn version(&self) -> Option<usize> {
+        match self {
+            Store::Disk(environment) => Some(environment.version()),
+            Store::Memory(_) => None,
+        }
+    }
+
     /// Make all of the batch durable, in its order, or change nothing and raise.
     pub fn write(&self, batch: &Batch) -> Result<()> {
         match self {
@@ -168,6 +176,14 @@ pub enum Snapshot {
 }
 
 impl Snapshot {
+    /// The number of the last write that is seen, as `Store::version` counts.
+    pub fn version(&self) -> Option<usize> {
+        match self {
+            Snapshot::Disk(mapped) => Some(mapped.version()),
+            Snapshot::Memory(_) => None,
+        }
+    }
+
     pub fn get(&self, table: Table, key: &[u8]) -> Result<Option<Value<'_>>> {
         match self {
             Snapshot::Disk(mapped) => Ok(mapped.get(table, key)?.map(Value::Mapped)),

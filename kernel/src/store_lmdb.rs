@@ -128,6 +128,11 @@ impl Environment {
         *self.lock.lock() = None;
     }
 
+    /// The number of the last write.
+    pub fn version(&self) -> usize {
+        self.env.info().last_txn_id
+    }
+
     pub fn snapshot(&self) -> Result<Mapped> {
         let txn = self.env.clone().static_read_txn().map_err(|e| describe(&self.name, e))?;
         Ok(Mapped { txn, tables: self.tables, name: self.name.clone() })
@@ -187,6 +192,11 @@ pub struct Mapped {
 }
 
 impl Mapped {
+    /// The number of the last write that is seen.
+    pub fn version(&self) -> usize {
+        self.txn.id()
+    }
+
     pub fn get(&self, table: Table, key: &[u8]) -> Result<Option<&[u8]>> {
         self.tables[table as usize].get(&self.txn, key).map_err(|e| describe(&self.name, e))
     }

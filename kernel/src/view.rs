@@ -38,6 +38,12 @@ pub enum At {
     Tag(Tag),
 }
 
+impl At {
+    pub fn is_latest(self) -> bool {
+        matches!(self, At::Tag(Tag::Latest))
+    }
+}
+
 impl<'a, 'py> FromPyObject<'a, 'py> for At {
     type Error = PyErr;
 
@@ -85,6 +91,10 @@ pub struct Moment<'a> {
 impl<'a> Moment<'a> {
     pub fn spec(&self) -> &'a ChainSpec {
         &self.past.spec
+    }
+
+    pub fn version(&self) -> Option<usize> {
+        self.snapshot.version()
     }
 
     pub fn tips(&self) -> Result<Tips> {

@@ -397,6 +397,62 @@ class Pool:
     def transaction_json(self, hash: bytes) -> bytes | None: ...
 
 @final
+class Responder:
+    """Answers plain JSON-RPC requests for reads of a view: standard methods in the form that all
+    clients use. Whatever is unusual or wrong is left, so that Python answers it.
+
+    Reads of the newest state are answered at once; what runs the EVM goes to threads, and its
+    answer comes by `collect`. All answers are equal to those that Python would give.
+    """
+
+    waiting: int
+    """Executions that are not finished."""
+
+    def __init__(
+        self,
+        view: View,
+        *,
+        methods: list[str],
+        max_body_bytes: int,
+        max_batch: int,
+        max_response_bytes: int,
+        gas_cap: int,
+        threads: int,
+        max_waiting: int,
+        seconds: float,
+    ) -> None:
+        """`methods` are those that may be answered; of them the kernel takes what it knows."""
+
+    def allow_host(self, host: bytes) -> None:
+        """Take requests with this Host header from now on; until then none are."""
+
+    def respond(self, data: bytes, room: int) -> tuple[int, list[bytes | tuple[int, int]]]:
+        """Answer the plain HTTP requests that `data` begins with: how many bytes of it they were,
+        and in their order what to write, or (token, size of the body) of an answer to wait for, at
+        most `room` of these.
+        """
+
+    def answer(self, body: bytes) -> bytes | int | None:
+        """The answer to a JSON-RPC message, the token of one to wait for, or None: not plain."""
+
+    def fileno(self) -> int:
+        """Readable while `collect` has something."""
+
+    def collect(self) -> list[tuple[int, bool, bytes]]:
+        """(token, True, answer) or (token, False, body), which Python is to answer after all."""
+
+    def cancel(self, token: int) -> None:
+        """Nobody waits for this answer any more."""
+
+    def sweep(self) -> None:
+        """Give up what is over its time, and the snapshot that is held. To be called every second
+        or so.
+        """
+
+    def close(self) -> None:
+        """End the threads, after what they are at."""
+
+@final
 class View:
     """Read-only snapshots of what is durable, final blocks and the adopted branch above them, for
     JSON-RPC. Safe in another process and from many threads.

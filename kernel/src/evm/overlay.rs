@@ -1,5 +1,6 @@
 //! What a block has changed so far, over the state it started from: the database that revm reads and commits to.
 
+use super::meter::Meter;
 use crate::errors::{Error, Result};
 use crate::types::{Account, AccountChange, StateChanges, StateRead};
 use alloy_consensus::constants::KECCAK_EMPTY;
@@ -60,6 +61,9 @@ pub struct Overlay<'a> {
     new_codes: B256Map<Bytes>,
     block_hashes: HashMap<u64, B256>,
     keep_empty: bool,
+    /// Slots that were read.
+    slots: usize,
+    pub meter: Meter,
 }
 
 impl<'a> Overlay<'a> {
@@ -70,7 +74,14 @@ impl<'a> Overlay<'a> {
             new_codes: B256Map::default(),
             block_hashes: HashMap::default(),
             keep_empty: false,
+            slots: 0,
+            meter: Meter::default(),
         }
+    }
+
+    /// How many accounts and slots are kept.
+    pub fn kept(&self) -> usize {
+        self.accounts.len() + self.slots
     }
 
     /// Whether touched accounts without anything in them stay (before EIP-161).
@@ -268,6 +279,7 @@ impl Database for Overlay<'_> {
         }
         let before = state.storage(&address, &slot)?;
         cached.slots.insert(slot, Slot { before, now: before });
+        self.slots += 1;
         Ok(before)
     }
 
