@@ -49,7 +49,9 @@ NOTES = {
     "added up in the kernel, which has no switch for bugs. `tests/kernel/test_execution.py` shows "
     "that such transactions move nothing, and the judge of the supply counts every wei of "
     "simulated ledgers. Bugs of the storage layer "
-    "are hunted under Tendermint: what a journal of proof of work loses is fetched again."
+    "are hunted under Tendermint: what a journal of proof of work loses is fetched again.",
+    "raft": "R11 of the catalogue (joint configurations as in the conference paper) is not put "
+    "back: members come from the ledger instead of entries of the log.",
 }
 """What the tables of engines do not show."""
 
