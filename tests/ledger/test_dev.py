@@ -350,11 +350,11 @@ def test_no_block_is_made_for_what_a_lower_limit_has_no_room_for(chain: Chain) -
     chain.admit(transaction(KEYS[0], 0, STRANGER, 5))
     chain.do("setBlockGasLimit", 5_000)
     chain.do("setMining", 0, 0)
-    assert not chain.ledger.has_work()
+    assert not chain.ledger.has_work(1 << 20)
     chain.do("setBlockGasLimit", 30_000_000)
-    assert chain.ledger.has_work()
+    assert chain.ledger.has_work(1 << 20)
     assert chain.advance().items == 1
-    assert not chain.ledger.has_work()
+    assert not chain.ledger.has_work(1 << 20)
 
 
 def test_no_account_breaks_the_making_of_blocks(chain: Chain) -> None:
@@ -369,7 +369,7 @@ def test_no_account_breaks_the_making_of_blocks(chain: Chain) -> None:
     chain.do("setNonce", ACCOUNTS[1], (1 << 64) - 2)
     chain.admit(transaction(KEYS[1], (1 << 64) - 2, STRANGER, 0))
     chain.advance()
-    assert not chain.ledger.has_work()
+    assert not chain.ledger.has_work(1 << 20)
 
 
 # ---- blocks
@@ -379,7 +379,7 @@ def test_mined_blocks_are_made_without_transactions(chain: Chain) -> None:
     chain.do("mine", 4, 10)
     first = chain.time()
     times = []
-    while chain.ledger.has_work():
+    while chain.ledger.has_work(1 << 20):
         assert len(times) < 10
         chain.advance()
         times.append(chain.time())
@@ -393,23 +393,23 @@ def test_transactions_wait_where_blocks_are_made_when_asked_for(chain: Chain) ->
     chain.do("setMining", 1, 0)
     assert chain.view.dev_mining() == (True, 0)
     chain.admit(transaction(KEYS[0], 0, STRANGER, 5))
-    assert not chain.ledger.has_work()
+    assert not chain.ledger.has_work(1 << 20)
     assert chain.advance().items == 0
     # Commands do not wait.
     assert chain.do("setBalance", STRANGER, 7).items == 1
     assert chain.get(STRANGER) == 7
-    assert not chain.ledger.has_work()
+    assert not chain.ledger.has_work(1 << 20)
     # The block that was asked for has what waits, and so have those after it, in which more fits.
     assert chain.do("mine", 2, 0).items == 2
     assert chain.get(STRANGER) == 12
     chain.admit(transaction(KEYS[1], 0, STRANGER, 5))
-    assert chain.ledger.has_work()
+    assert chain.ledger.has_work(1 << 20)
     assert chain.advance().items == 1
     chain.admit(transaction(KEYS[2], 0, STRANGER, 5))
-    assert not chain.ledger.has_work()
+    assert not chain.ledger.has_work(1 << 20)
     chain.do("setMining", 0, 0)
     assert chain.view.dev_mining() == (False, 0)
-    assert chain.ledger.has_work()
+    assert chain.ledger.has_work(1 << 20)
     assert chain.advance().items == 1
     assert chain.get(STRANGER) == 22
 
@@ -610,4 +610,4 @@ def test_a_replica_that_starts_again_goes_on_alike(tmp_path: Any) -> None:
     for payloads in chain.payloads[-1:]:
         play(replica, payloads)
     assert replica.tip == chain.ledger.tip
-    assert replica.has_work()
+    assert replica.has_work(1 << 20)

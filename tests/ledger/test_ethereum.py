@@ -70,7 +70,7 @@ def test_block_is_built_checked_executed_and_kept(ledger: EthereumLedger) -> Non
     envelope, certificate, payloads = ledger.decision(1) or (b"", b"", [])
     assert (envelope, certificate) == (ENVELOPE, b"proof")
     assert parse_head(payloads[0]) == (ledger.genesis, NOW_MS, COINBASE)
-    assert not ledger.has_work()
+    assert not ledger.has_work(1 << 20)
     assert ledger.counts() == (0, 0, 0)
 
 
@@ -102,13 +102,13 @@ def test_transaction_that_does_not_apply_is_skipped_and_named(ledger: EthereumLe
 
 def test_pool_follows_what_is_final(ledger: EthereumLedger) -> None:
     ledger.add([transaction(KEYS[0], 1, STRANGER, 5)])
-    assert not ledger.has_work()
+    assert not ledger.has_work(1 << 20)
     ledger.add([transaction(KEYS[0], 0, STRANGER, 5)])
-    assert ledger.has_work()
+    assert ledger.has_work(1 << 20)
     assert len(ledger.waiting(10)) == 2
     assert ledger.counts()[0] == 2
     assert advance(ledger).items == 2
-    assert not ledger.has_work()
+    assert not ledger.has_work(1 << 20)
     assert ledger.add([transaction(KEYS[0], 0, STRANGER, 5)])[0][1] is not None
 
 

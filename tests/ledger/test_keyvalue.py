@@ -242,13 +242,13 @@ def test_branches_share_the_pool_until_one_is_final() -> None:
     tip = ledger.execute(ledger.genesis, [payload], ENVELOPE)
     ledger.adopt(tip.block, 0)
     assert ledger.settle() == []
-    assert not ledger.has_work()
+    assert not ledger.has_work(1 << 20)
     assert chain.value(b"x") == b"1"
     empty = ledger.build(tip.block, NOW, 1 << 20)[:12] + ME + ledger.genesis + b"\xc0"
     sibling = ledger.execute(ledger.genesis, [empty], ENVELOPE)
     ledger.adopt(sibling.block, 0)
     assert ledger.settle() == [ALICE + (1).to_bytes(8, "big")]
-    assert ledger.has_work()
+    assert ledger.has_work(1 << 20)
     assert chain.value(b"x") is None
     ledger.finalize(sibling, ENVELOPE, b"", [empty])
     with pytest.raises(Unavailable):

@@ -58,6 +58,16 @@ def test_block_hash_covers_parent_envelope_payloads_and_members() -> None:
     assert len(set(blocks)) == 4
 
 
+def test_what_fits_no_payload_is_no_work_and_keeps_nobody_waiting() -> None:
+    ledger = make_ledger()
+    ledger.add([b"a" * 300])
+    assert not ledger.has_work(300)
+    assert ledger.has_work(1000)
+    ledger.add([b"b"])
+    assert ledger.has_work(300)
+    assert b"b" in ledger.build(GENESIS.block, 1000, 300)[64:]
+
+
 def test_item_is_executed_once_and_then_skipped() -> None:
     ledger = make_ledger()
     advance(ledger, b"a")

@@ -563,6 +563,36 @@ def test_client_gets_a_verdict_for_each_item_in_order() -> None:
     assert len(world.get_machine(0).admitted_hashes) == 2
 
 
+@ENGINES
+def test_item_that_fits_no_payload_is_refused_and_costs_no_block(engine: object) -> None:
+    world = World(engine, settings=Settings(max_payload_bytes=200))
+    world.start()
+    answers = world.submit(0, b"x" * 122, b"y" * 123)
+    world.run(10_000)
+    assert [error for _, error in answers] == [
+        None,
+        "oversized data: transaction size 123, limit 122",
+    ]
+    counts = [final.executed.items for final in world.get_machine(0).store.final]
+    assert counts == [0, 1, 0]
+
+
+@ENGINES
+def test_pool_whose_items_fit_no_payload_any_more_asks_for_no_blocks(engine: object) -> None:
+    """As after a restart with a smaller bound: what others may take is no work of this node."""
+    world = World(engine, settings=Settings(max_payload_bytes=200))
+    world.start()
+    for number in range(len(world.machines)):
+        node = world.get_machine(number).node
+        assert node is not None
+        node.application.add([b"x" * 150])
+    world.run(100)
+    world.submit(1, b"one")
+    world.run(20_000)
+    counts = [final.executed.items for final in world.get_machine(0).store.final]
+    assert counts == [0, 1, 0]
+
+
 def test_full_admission_queue_refuses_clients_at_once() -> None:
     world = World(make_lone, settings=Settings(admission_bytes=100))
     world.start()

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from quorate.base.types import Member
 from quorate.ledger.ethereum import EthereumLedger
@@ -162,6 +163,14 @@ def test_every_command_takes_effect_somewhere() -> None:
             found[name] = found.get(name, 0) + count
     assert len(found) == 6, found
     assert min(found.values()) > 2, found
+
+
+def test_commands_that_fit_no_payload_make_no_blocks() -> None:
+    """They waited for ever once, and empty blocks came without end."""
+    settings = {"seen_transactions": 0, "max_payload_bytes": 200}
+    outcome, _ = play(replace(make_dev_plan(34, "none"), node_settings=settings))
+    assert (outcome.verdict, outcome.findings) == ("true", [])
+    assert max(outcome.heights) < 200
 
 
 @pytest.mark.parametrize("engine", ["raft", "pow"])

@@ -81,8 +81,11 @@ class Application(Protocol):
         """
         ...
 
-    def has_work(self) -> bool:
-        """Slow: whether a payload built over the last settled block would hold something."""
+    def has_work(self, max_bytes: int) -> bool:
+        """Slow: whether a payload of so many bytes built over the last settled block would hold
+        something, or is asked for in any case. What fits in none must not count: the network would
+        make empty blocks for it without end.
+        """
         ...
 
     def counts(self) -> tuple[int, int, int]:

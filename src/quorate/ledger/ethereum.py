@@ -147,7 +147,7 @@ class EthereumLedger(Portable):
             self.pool.settle(block)
             self.settled = block
 
-    def has_work(self) -> bool:
+    def has_work(self, max_bytes: int) -> bool:
         return self.pool.ready()
 
     def counts(self) -> tuple[int, int, int]:

@@ -96,7 +96,7 @@ class KeyValueLedger(Portable):
     def settle(self) -> list[Hash]:
         return self.store.settle()
 
-    def has_work(self) -> bool:
+    def has_work(self, max_bytes: int) -> bool:
         return self.store.ready()
 
     def counts(self) -> tuple[int, int, int]:

@@ -81,6 +81,11 @@ def make_genesis(name: bytes, members: list[Member]) -> Executed:
     return Executed(0, block, 0, 0, members, [])
 
 
+def compute_room(max_bytes: int) -> int:
+    """Return what a payload of so many bytes has for items, with their headers."""
+    return max_bytes - HEAD_BYTES - ITEM_OVERHEAD
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class OpaqueLedger:
     """An `Application` over an `OpaqueStore`; `proposer` is written into the payloads it builds."""
@@ -182,8 +187,9 @@ class OpaqueLedger:
         returned, self.returned = self.returned, []
         return returned
 
-    def has_work(self) -> bool:
-        return bool(self.pool)
+    def has_work(self, max_bytes: int) -> bool:
+        room = compute_room(max_bytes)
+        return any(len(item) + ITEM_OVERHEAD <= room for item in self.pool.values())
 
     def counts(self) -> tuple[int, int, int]:
         return len(self.pool), 0, self.pool_bytes
@@ -199,13 +205,17 @@ class OpaqueLedger:
     def build(self, parent: Hash, now_ms: Milliseconds, max_bytes: int) -> bytes:
         previous = self.get_executed(parent)
         items: list[bytes] = []
-        left = max_bytes - HEAD_BYTES - ITEM_OVERHEAD
+        room = left = compute_room(max_bytes)
         is_tip = parent == self.adopted
         for identity, item in list(self.pool.items()):
             # Over another block than the latest, part of what waits may be included already.
             if not is_tip and self.is_included(identity, parent):
                 continue
-            left -= len(item) + ITEM_OVERHEAD
+            size = len(item) + ITEM_OVERHEAD
+            if size > room:
+                # No payload of this node ever holds it; others may have room, and must not wait.
+                continue
+            left -= size
             if left < 0:
                 break
             items.append(item)

@@ -21,15 +21,22 @@ from quorate.base.errors import Invalid
 from quorate.base.types import Address, Hash, Milliseconds
 from quorate.crypto.hashes import HEAD_BYTES, hash_payload
 
-__all__ = ["HEAD_BYTES", "compose", "hash_payload", "parse_head"]
+__all__ = ["HEAD_BYTES", "compose", "get_largest_item", "hash_payload", "parse_head"]
 
 PREFIX: Final = bytes((1, 0, 0, 0))
 """Version and zeros."""
+ITEM_HEADERS: Final = 14
+"""Of a body with one item, at most: nine of the list and five of the item."""
 
 
 def compose(parent: Hash, timestamp_ms: Milliseconds, proposer: Address, body: bytes) -> bytes:
     """Return the payload of these parts."""
     return b"".join((PREFIX, timestamp_ms.to_bytes(8, "big"), proposer, parent, body))
+
+
+def get_largest_item(max_bytes: int) -> int:
+    """Return how long an item may be that a payload of so many bytes holds."""
+    return max_bytes - HEAD_BYTES - ITEM_HEADERS
 
 
 def parse_head(payload: bytes) -> tuple[Hash, Milliseconds, Address]:

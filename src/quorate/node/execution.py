@@ -488,11 +488,11 @@ class Execution:
     def start_settling(self) -> None:
         self.ready = False
         self.settling += 1
-        application = self.application
+        application, most = self.application, self.settings.max_payload_bytes
 
         def settle() -> tuple[bool, bool, list[Hash]]:
             returned = application.settle()
-            return application.has_work(), application.counts() > (0, 0, 0), returned
+            return application.has_work(most), application.counts() > (0, 0, 0), returned
 
         self.port.work("pool", guard("cannot settle the pool", settle), self.on_settled)
 

@@ -12,6 +12,8 @@ from typing import Final, TypeAlias
 from quorate.base.types import Address, Hash, Height, Nanoseconds
 from quorate.consensus.replica import Timer
 from quorate.crypto.hashes import keccak256
+from quorate.ledger.application import Application
+from quorate.ledger.payload import get_largest_item
 from quorate.node.execution import Outcome, guard
 from quorate.node.parts import Parts
 from quorate.node.peers import Peer
@@ -66,6 +68,19 @@ class Seen:
         """What was refused now may be admitted later."""
         self.young.pop(item, None)
         self.old.pop(item, None)
+
+
+def admit(application: Application, raws: list[bytes], most: int) -> Results:
+    """Let the pool judge items, but for those that no payload of this node could ever hold."""
+    if max(map(len, raws), default=0) <= most:
+        return application.add(raws)
+    judged = iter(application.add([raw for raw in raws if len(raw) <= most]))
+    return [
+        next(judged)
+        if len(raw) <= most
+        else (keccak256(raw), f"oversized data: transaction size {len(raw)}, limit {most}")
+        for raw in raws
+    ]
 
 
 class Batch:
@@ -178,11 +193,11 @@ class Gossip:
             count, items = count + 1, items + len(batch.items)
         batches, self.arrived = self.arrived[:count], self.arrived[count:]
         raws = batches[0].items if count == 1 else [raw for b in batches for raw in b.items]
-        application = self.application
+        application, most = self.application, self.settings.max_payload_bytes
 
         def add() -> Admission:
-            results = application.add(raws)
-            return results, application.has_work(), application.counts() > (0, 0, 0)
+            results = admit(application, raws, get_largest_item(most))
+            return results, application.has_work(most), application.counts() > (0, 0, 0)
 
         self.port.work(
             "pool",
