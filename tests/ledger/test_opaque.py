@@ -6,6 +6,7 @@ import pytest
 from quorate.base.errors import Invalid, Unavailable
 from quorate.base.types import Member
 from quorate.crypto.hashes import HEAD_BYTES, keccak256
+from quorate.ledger import opaque
 from quorate.ledger.application import Snapshot
 from quorate.ledger.opaque import (
     OpaqueLedger,
@@ -292,3 +293,13 @@ def test_disk_that_lost_the_jump_has_the_state_of_before() -> None:
     other.import_state(snapshot, ENVELOPE, b"proof")
     other.store.forget(1)
     assert OpaqueLedger(other.store, ALICE).durable() == before
+
+
+def test_hashes_of_blocks_are_remembered_within_bounds() -> None:
+    for size in (1, opaque.MAX_HASHED_BYTES, opaque.MAX_HASHED_BYTES + 1):
+        for number in range(opaque.MAX_HASHED + 2):
+            data = number.to_bytes(4, "big") * (size // 4 + 1)
+            for _ in range(2):
+                assert opaque.hash_block(data) == keccak256(data)
+    assert len(opaque.HASHED) <= opaque.MAX_HASHED
+    assert max(map(len, opaque.HASHED)) <= opaque.MAX_HASHED_BYTES

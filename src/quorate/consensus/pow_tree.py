@@ -78,10 +78,25 @@ class Node:
 class Tree:
     """All blocks above the last final one that are not known to be wrong, and some that are."""
 
-    __slots__ = ("best", "best_path", "blocks", "goal", "head", "path", "root", "settings", "step")
+    __slots__ = (
+        "best",
+        "best_path",
+        "blocks",
+        "easiest",
+        "goal",
+        "head",
+        "interval_ms",
+        "path",
+        "root",
+        "settings",
+        "step",
+        "window",
+    )
 
     def __init__(self, settings: Settings, root: Node) -> None:
         self.settings = settings
+        self.interval_ms, self.window = settings.interval_ms, settings.window
+        self.easiest = settings.easiest
         root.is_linked, root.verdict = True, VALID
         self.root = root
         self.blocks: dict[Hash, Node] = {root.hash: root}
@@ -107,9 +122,9 @@ class Tree:
         return compute_next_target(
             target,
             timestamp_ms - parent.timestamp_ms,
-            interval_ms=self.settings.interval_ms,
-            window=self.settings.window,
-            easiest=self.settings.easiest,
+            interval_ms=self.interval_ms,
+            window=self.window,
+            easiest=self.easiest,
         )
 
     def judge(self, header: Header, parent: Node) -> str:

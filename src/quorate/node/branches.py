@@ -16,6 +16,7 @@ from typing import TypeAlias
 from quorate.base.errors import Invalid, Unavailable
 from quorate.base.types import Hash, Height, Milliseconds, Nanoseconds
 from quorate.consensus.replica import NOTHING, Check, Deliver, Head, Want
+from quorate.crypto.hashes import read_timestamp
 from quorate.ledger.application import Application, Executed
 from quorate.ledger.payload import parse_head
 from quorate.node.execution import (
@@ -143,7 +144,7 @@ def find_early(payload: bytes, parent: Executed) -> str | None:
     An application knows executed blocks by their hash, which may not tell milliseconds; the parent
     is known by its envelope here.
     """
-    at_ms = parse_head(payload)[1]
+    at_ms = read_timestamp(payload)
     if at_ms > parent.timestamp_ms:
         return None
     return f"timestamp {at_ms} ms, expected at least {parent.timestamp_ms + 1}"

@@ -96,6 +96,7 @@ class Interpreter:
         "synced",
         "tail",
         "unwritten",
+        "unwritten_bytes",
         "waiting",
         "written",
     )
@@ -151,6 +152,7 @@ class Interpreter:
         """Told when somebody else proposes from now on."""
         self.tail: list[bytes] = []
         """Records carried out since the oldest pending checkpoint."""
+        self.unwritten_bytes = 0
         self.unwritten: list[bytes] = []
         """Records that were not urgent, carried out since the last write; they stand before those
         of `records`.
@@ -340,6 +342,7 @@ class Interpreter:
         else:
             record = self.records.pop(0)
             self.unwritten.append(record)
+            self.unwritten_bytes += len(record)
         if self.pending:
             self.tail.append(record)
         return True
@@ -348,9 +351,8 @@ class Interpreter:
         """Whether the record at the head of the queue has to be written first."""
         if effect.urgent or self.appending:
             return True
-        unwritten = self.unwritten
-        size = sum(map(len, unwritten)) + len(self.records[0])
-        return len(unwritten) >= MAX_UNWRITTEN or size > MAX_UNWRITTEN_BYTES
+        size = self.unwritten_bytes + len(self.records[0])
+        return len(self.unwritten) >= MAX_UNWRITTEN or size > MAX_UNWRITTEN_BYTES
 
     def append(self) -> None:
         """Start the group commit of everything that waits, unless one is under way."""
@@ -358,7 +360,8 @@ class Interpreter:
             return
         self.appending = True
         self.written, self.records = self.records, []
-        batch, self.unwritten = [*self.unwritten, *self.written], []
+        batch = [*self.unwritten, *self.written]
+        self.unwritten, self.unwritten_bytes = [], 0
         self.port.append(batch, self.on_kept)
 
     def write_rest(self) -> None:
@@ -379,7 +382,8 @@ class Interpreter:
             later.start -= start
         self.appending = True
         # What is not written yet stands in the checkpoint, or came after it.
-        kept, self.unwritten = [*pending.records, *self.tail, *self.records], []
+        kept = [*pending.records, *self.tail, *self.records]
+        self.unwritten, self.unwritten_bytes = [], 0
         self.written, self.records = self.records, []
         if not self.pending:
             self.tail = []
