@@ -148,6 +148,7 @@ class EthereumLedger(Portable):
             self.settled = block
 
     def has_work(self, max_bytes: int) -> bool:
+        # What fits no payload was refused when it came.
         return self.pool.ready()
 
     def counts(self) -> tuple[int, int, int]:

@@ -97,6 +97,7 @@ class KeyValueLedger(Portable):
         return self.store.settle()
 
     def has_work(self, max_bytes: int) -> bool:
+        # What fits no payload was refused when it came.
         return self.store.ready()
 
     def counts(self) -> tuple[int, int, int]:
