@@ -1,18 +1,23 @@
 """Many clients, and clients that ask for much: bounded, and answered in the conventional words."""
 
 import json
+import socket
 import time
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
+from kernel.chain import genesis
+from quorate._kernel import Ledger
+from quorate.rpc import http1
 from quorate.rpc.errors import LIMIT
 from quorate.rpc.settings import Settings
 from rpc.conftest import send
 from rpc.fakes import Node, running
+from rpc.mill import Mill
 
 MANY, EACH = 20, 100
 
@@ -79,3 +84,49 @@ def test_batch_of_slow_calls_beyond_what_may_wait_is_refused_item_by_item(tmp_pa
         assert [answer["id"] for answer in answers] == list(range(12))
         assert "result" in answers[0]
         assert {answer["error"]["code"] for answer in answers[1:]} == {LIMIT}
+
+
+def large_request() -> bytes:
+    item = {"jsonrpc": "2.0", "id": "x" * 100, "method": "eth_chainId", "params": []}
+    body = json.dumps([item] * 300).encode()
+    head = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+def serve(folder: Path, is_real: bool) -> AbstractContextManager[Node]:
+    """Serve a real ledger, from which the kernel answers, or a fake one."""
+    if not is_real:
+        return running(folder, Settings())
+    ledger = Ledger.open(str(folder / "ledger"), genesis())
+    return running(folder, Settings(), ledger.view(), Mill(ledger))
+
+
+@pytest.mark.parametrize("is_real", [False, True])
+def test_client_that_does_not_read_is_not_read_from(tmp_path: Path, is_real: bool) -> None:
+    with ExitStack() as stack:
+        node = stack.enter_context(serve(tmp_path, is_real))
+        client = stack.enter_context(socket.create_connection(("127.0.0.1", node.port)))
+        client.setblocking(False)
+        deadline = time.monotonic() + 20
+        while all(connection.reading for connection in list(node.gateway.connections)):
+            with suppress(BlockingIOError):
+                client.send(large_request())
+            assert time.monotonic() < deadline
+        assert ask(node, "eth_chainId")["result"] == "0x7a69"
+
+
+@pytest.mark.parametrize("is_real", [False, True])
+def test_client_that_leaves_too_much_unread_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_real: bool
+) -> None:
+    monkeypatch.setattr(http1, "MAX_UNREAD_BYTES", 1)
+    with serve(tmp_path, is_real) as node:
+        assert ask(node, "eth_chainId")["result"] == "0x7a69"
+        with socket.create_connection(("127.0.0.1", node.port), timeout=20) as client:
+            with suppress(ConnectionError):
+                for _ in range(1000):
+                    client.sendall(large_request())
+            deadline = time.monotonic() + 20
+            while node.gateway.connections:
+                assert time.monotonic() < deadline
+        assert ask(node, "eth_chainId")["result"] == "0x7a69"

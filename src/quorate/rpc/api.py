@@ -24,6 +24,7 @@ from quorate.rpc.membership import Membership
 from quorate.rpc.network import Network, get_client_version
 from quorate.rpc.otterscan import Otterscan
 from quorate.rpc.page import Facts
+from quorate.rpc.responder import Responder
 from quorate.rpc.settings import Settings
 from quorate.rpc.store import Store
 from quorate.rpc.subscriptions import Subscriptions
@@ -80,7 +81,9 @@ class Api:
         # Always there: on any other network they say where they belong.
         self.dev = Dev(settings, self.store, self.validator, self.events)
         methods += self.dev.methods()
-        self.dispatcher = Dispatcher(settings, self.workers, methods, self.dev.inclusion.submit)
+        self.responder = Responder(settings, self.store)
+        submit = self.dev.inclusion.submit
+        self.dispatcher = Dispatcher(settings, self.workers, methods, submit, self.responder)
 
     async def run(self) -> None:
         """Follow the validator until cancelled."""
@@ -102,6 +105,7 @@ class Api:
 
     def close(self) -> None:
         self.workers.close()
+        self.responder.close()
         self.addresses.close()
         self.store.close()
 

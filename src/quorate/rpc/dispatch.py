@@ -28,6 +28,7 @@ from quorate.rpc.errors import (
     translate,
 )
 from quorate.rpc.parameters import Parser
+from quorate.rpc.responder import Responder
 from quorate.rpc.settings import Settings
 from quorate.rpc.workers import Workers
 
@@ -194,14 +195,36 @@ class Dispatcher:
         workers: Workers,
         methods: Iterable[Method],
         submit: Callable[[list[bytes]], Awaitable[Sequence[tuple[bytes, str | None]]]],
+        responder: Responder | None = None,
     ) -> None:
         self.settings = settings
         self.workers = workers
         self.methods = {method.name: method for method in methods}
         self.submit = submit
+        self.responder = responder
+        if responder is not None:
+            responder.enable(self.methods)
 
     def answer(self, body: bytes, exchange: Exchange) -> Answer | Awaitable[Answer]:
         """Return the answer to a message, or an awaitable of it. Never raises."""
+        responder = self.responder
+        kernel = None if responder is None else responder.get()
+        begun = None if kernel is None else kernel.answer(body)
+        if begun is None or responder is None:
+            return self.answer_here(body, exchange)
+        if isinstance(begun, bytes):
+            return begun
+        return self.finish_read(responder.expect_future(begun), exchange)
+
+    async def finish_read(self, found: Awaitable[tuple[bool, bytes]], exchange: Exchange) -> Answer:
+        is_answered, content = await found
+        if is_answered:
+            return content
+        answer = self.answer_here(content, exchange)
+        return await answer if isinstance(answer, Awaitable) else answer
+
+    def answer_here(self, body: bytes, exchange: Exchange) -> Answer | Awaitable[Answer]:
+        """As `answer`, without the kernel's responder."""
         if body[:1] == b"[" or body.lstrip()[:1] == b"[":
             return self.answer_batch(body, exchange)
         try:

@@ -240,13 +240,26 @@ class HttpProtocol(asyncio.Protocol):
                 self.reject(431)
             elif self.received > self.handler.max_request_bytes:
                 self.reject(413)
+        self.write_out()
+        if self.closing:
+            self.finish()
+
+    def write_out(self) -> None:
+        """Write what was answered at once, and read no more where much is under way."""
         if self.out:
             self.transport.write(self.out[0] if len(self.out) == 1 else b"".join(self.out))
             self.out.clear()
-        if self.closing:
-            self.finish()
-        elif len(self.slots) >= MAX_PIPELINED:
+            self.cut_off_slow()
+        if len(self.slots) >= MAX_PIPELINED and not self.closing:
             self.control_reading()
+
+    def cut_off_slow(self) -> bool:
+        """Whether the client has left so much unread that its connection ends."""
+        if self.transport.get_write_buffer_size() <= MAX_UNREAD_BYTES:
+            return False
+        self.closing = True
+        self.transport.abort()
+        return True
 
     def on_message_begin(self) -> None:
         self.in_request = True
@@ -333,6 +346,9 @@ class HttpProtocol(asyncio.Protocol):
     def wait(self, slot: Slot, answer: Awaitable[bytes | Response | None]) -> None:
         self.slots.append(slot)
         self.closing = self.closing or slot.close
+        self.start_task(slot, answer)
+
+    def start_task(self, slot: Slot, answer: Awaitable[bytes | Response | None]) -> None:
         task = self.loop.create_task(self.deliver(slot, answer))
         self.tasks.add(task)
         task.add_done_callback(partial(self.done, slot))
@@ -364,8 +380,7 @@ class HttpProtocol(asyncio.Protocol):
             slots.popleft()
         if ready:
             self.transport.write(b"".join(ready))
-            if self.transport.get_write_buffer_size() > MAX_UNREAD_BYTES:
-                self.transport.abort()
+            if self.cut_off_slow():
                 return
         if not slots and (self.closing or self.ended):
             self.finish()

@@ -14,6 +14,7 @@ import msgspec
 import uvicorn
 
 from quorate.rpc.api import Api
+from quorate.rpc.connection import RpcConnection
 from quorate.rpc.dispatch import Exchange
 from quorate.rpc.errors import INVALID_REQUEST, LIMIT, RpcError
 from quorate.rpc.http1 import JSON, Head, Headers, HttpProtocol, Response
@@ -46,6 +47,7 @@ class Gateway:
         self.api = api
         self.settings = api.settings
         self.dispatcher = api.dispatcher
+        self.responder = api.responder
         self.held_bytes = 0
         self.max_request_bytes = ENCODING_FACTOR * self.settings.max_body_bytes
         self.requests = 0
@@ -70,7 +72,7 @@ class Gateway:
 
     def make_protocol(self, **_: Any) -> HttpProtocol:
         """Return the protocol of a new connection."""
-        return HttpProtocol(self, asyncio.get_running_loop())
+        return RpcConnection(self, asyncio.get_running_loop())
 
     def make_websocket(self) -> asyncio.Protocol:
         """Return the protocol that a connection goes on with after an upgrade."""
@@ -108,6 +110,7 @@ class Gateway:
         """Judge a request by its head."""
         if not self.allows_host(head.host.decode("latin-1")):
             return Response(403, refuse_host(head.host))
+        self.responder.allow_host(head.host)
         method = head.method
         if method == b"POST":
             kind = head.content_type
@@ -127,10 +130,14 @@ class Gateway:
         if length and int(length) > limit:
             text = f"content length too large ({int(length)}>{limit})"
             return Response(413, failure_body(INVALID_REQUEST, text), close=True)
-        if self.requests >= self.settings.max_requests or self.held_bytes > MAX_HELD_BYTES:
+        if self.get_room() <= 0:
             text = f"{self.requests} requests are being answered, try again later"
             return Response(503, failure_body(LIMIT, text), close=True)
         return None
+
+    def get_room(self) -> int:
+        """Return how many more requests may be under way."""
+        return 0 if self.held_bytes > MAX_HELD_BYTES else self.settings.max_requests - self.requests
 
     def refuse_body(self, size: int) -> Response | None:
         """Judge what has arrived of a body; its length may not have been told."""
@@ -148,7 +155,15 @@ class Gateway:
         return [(b"access-control-allow-origin", origin), (b"vary", b"Origin")]
 
     def post(self, body: bytes) -> bytes | Awaitable[bytes | None] | None:
-        answer = self.dispatcher.answer(body, Exchange())
+        return self.finish_post(self.dispatcher.answer(body, Exchange()))
+
+    def post_here(self, body: bytes) -> bytes | Awaitable[bytes | None] | None:
+        """Answer a body without the kernel's responder."""
+        return self.finish_post(self.dispatcher.answer_here(body, Exchange()))
+
+    def finish_post(
+        self, answer: bytes | Awaitable[bytes | None] | None
+    ) -> bytes | Awaitable[bytes | None] | None:
         if answer is None or isinstance(answer, bytes):
             return answer
         return self.count(answer)
