@@ -223,6 +223,11 @@ impl Loading {
         self.accounts
     }
 
+    /// It is installed.
+    pub fn keep(&mut self) {
+        self.site.keep();
+    }
+
     /// Load the next piece. Raises Invalid for one that is malformed or out of order, and then for all that follow.
     pub fn add(&mut self, piece: &[u8]) -> Result<()> {
         if self.is_broken {

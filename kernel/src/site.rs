@@ -25,10 +25,22 @@ impl<L: Over> Edit for Put<L> {
     }
 }
 
+/// Given up, it takes away what it wrote.
 pub struct Site {
     store: Store,
     height: u64,
     next_chunk: u32,
+    is_kept: bool,
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if self.next_chunk > 0 && !self.is_kept {
+            let (first, end) = (node_key(self.height, 0), node_key(self.height + 1, 0));
+            // Should this fail, the next opening of the store does it.
+            let _ = self.store.write(&vec![Change::Clear(Table::Nodes, first, end)]);
+        }
+    }
 }
 
 impl Site {
@@ -38,11 +50,16 @@ impl Site {
             return Err(Error::invalid(format!("height {height}: expected above the last durable one, {durable}")));
         }
         store.write(&vec![Change::Truncate(Table::Nodes, node_key(durable + 1, 0))])?;
-        Ok(Site { store: store.clone(), height, next_chunk: 0 })
+        Ok(Site { store: store.clone(), height, next_chunk: 0, is_kept: false })
     }
 
     pub fn height(&self) -> u64 {
         self.height
+    }
+
+    /// What was built is part of the store from now on.
+    pub fn keep(&mut self) {
+        self.is_kept = true;
     }
 
     pub fn source(&self) -> Result<NodeSource> {

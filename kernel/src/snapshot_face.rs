@@ -217,6 +217,7 @@ impl Core {
             )));
         }
         self.store().write(&batch_install(heads, root, decision, note)?)?;
+        loading.keep();
         self.sweeping.store(true, Ordering::Relaxed);
         self.reload(&mut shown)
     }

@@ -168,6 +168,15 @@ fn apply_change(tables: &mut [Map; TABLES.len()], change: &Change) {
     }
 }
 
+/// Which keys are wanted: those from `low` to `high`, both included, at most `limit`.
+pub struct KeyRange<'a> {
+    pub table: Table,
+    pub low: &'a [u8],
+    pub high: &'a [u8],
+    pub ascending: bool,
+    pub limit: usize,
+}
+
 /// A view of the tables. On disk it is frozen; in memory single reads see the newest, which is the same for all that is
 /// only ever appended.
 pub enum Snapshot {
@@ -210,7 +219,7 @@ impl Snapshot {
     ) -> Result<Vec<Vec<u8>>> {
         match self {
             _ if low > high => Ok(Vec::new()),
-            Snapshot::Disk(mapped) => mapped.keys_between(table, low, high, ascending, limit),
+            Snapshot::Disk(mapped) => mapped.keys_between(&KeyRange { table, low, high, ascending, limit }),
             Snapshot::Memory(tables) => {
                 let tables = tables.read();
                 let keys = tables[table as usize].range(low.to_vec()..=high.to_vec()).map(|(key, _)| key.clone());

@@ -1,7 +1,7 @@
 //! LMDB below `store.rs`: opening, locking, reading through the memory map, one durable transaction per batch.
 
 use crate::errors::{Error, Result};
-use crate::store::{Batch, Change, TABLES, Table};
+use crate::store::{Batch, Change, KeyRange, TABLES, Table};
 use heed::types::Bytes;
 use heed::{CompactionOption, Database, Env, EnvFlags, EnvOpenOptions, MdbError, PutFlags, RoTxn, WithoutTls};
 use parking_lot::Mutex;
@@ -206,14 +206,8 @@ impl Mapped {
         Ok(last.map(|(key, _)| key.to_vec()))
     }
 
-    pub fn keys_between(
-        &self,
-        table: Table,
-        low: &[u8],
-        high: &[u8],
-        ascending: bool,
-        limit: usize,
-    ) -> Result<Vec<Vec<u8>>> {
+    pub fn keys_between(&self, wanted: &KeyRange<'_>) -> Result<Vec<Vec<u8>>> {
+        let KeyRange { table, low, high, ascending, limit } = *wanted;
         let (table, range) = (self.tables[table as usize], (Bound::Included(low), Bound::Included(high)));
         let key = |entry: heed::Result<(&[u8], &[u8])>| entry.map(|(key, _)| key.to_vec());
         let keys: heed::Result<Vec<Vec<u8>>> = match ascending {

@@ -160,7 +160,7 @@ pub fn open_store(store: &Store, json: &[u8]) -> Result<B256> {
 }
 
 /// A state that was being imported when the process ended lies above the last block; nothing names it.
-fn remove_unfinished(store: &Store, snapshot: &Snapshot, latest: u64) -> Result<()> {
+pub fn remove_unfinished(store: &Store, snapshot: &Snapshot, latest: u64) -> Result<()> {
     let first = node_key(latest + 1, 0);
     if snapshot.last_key(Table::Nodes)?.is_some_and(|last| last >= first) {
         store.write(&vec![Change::Truncate(Table::Nodes, first)])?;

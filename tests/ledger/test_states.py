@@ -317,20 +317,10 @@ def test_a_state_that_is_pruned_meanwhile_is_not_told(tmp_path: Path) -> None:
     describe(source, HEIGHT - 2)
 
 
-def test_what_the_old_state_left_goes_in_steps(tmp_path: Path) -> None:
-    source, target = Ether.open(), Ether.open(str(tmp_path / "store"))
-    grow(Ether, source, HEIGHT + 20)
-    grow(Ether, target, HEIGHT)
-    old = keccak256(Ether.make_items(source, 4)[0])
-    assert target.ledger.view().receipt_json(old) is not None
-    snapshot = describe(source, HEIGHT + 10)
-    keep(target, snapshot, export(source, snapshot))
-    take(target, snapshot, source)
-    grow(Ether, target, HEIGHT + 15)
-    view = target.ledger.view()
-    assert view.receipt_json(old) is None
-    checking = view.check()
-    assert checking.blocks(0, HEIGHT + 20) == []
+def check_store(application: EthereumLedger) -> None:
+    """Everything that is stored is needed, and the other way round."""
+    checking = application.ledger.view().check()
+    assert checking.blocks(0, 1 << 20) == []
     while True:
         height, _, findings = checking.states(1000)
         assert findings == []
@@ -338,7 +328,49 @@ def test_what_the_old_state_left_goes_in_steps(tmp_path: Path) -> None:
             break
     needed, stored, _, entries, indexed = checking.totals()
     assert (stored, indexed) == (needed, entries)
-    assert view.nonce(HEIGHT + 12, VALIDATORS) == 1
+
+
+def test_what_was_refused_leaves_nothing_in_the_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So that some of it is built before the end is missing.
+    monkeypatch.setattr("quorate.ledger.portable.RUN_BYTES", 1)
+    source, target = Ether.open(), Ether.open(str(tmp_path / "store"))
+    grow(Ether, source, HEIGHT)
+    grow(Ether, target, 5)
+    snapshot = describe(source, HEIGHT - 2)
+    chunks = export(source, snapshot)
+    keep(target, snapshot, chunks[:-1])
+    with pytest.raises(Invalid):
+        take(target, snapshot, source)
+    check_store(target)
+    # It comes to that height by itself, where the other state would have been.
+    grow(Ether, target, HEIGHT)
+    check_store(target)
+
+
+def test_what_the_old_state_left_goes_in_steps(tmp_path: Path) -> None:
+    # Far enough for headers to be missing between the two.
+    source, target, height = Ether.open(), Ether.open(str(tmp_path / "store")), 300
+    grow(Ether, source, height + 12)
+    grow(Ether, target, HEIGHT)
+    old, block = keccak256(Ether.make_items(source, 4)[0]), target.get_block(4).hash
+    assert target.ledger.view().receipt_json(old) is not None
+    snapshot = describe(source, height)
+    keep(target, snapshot, export(source, snapshot))
+    take(target, snapshot, source)
+    check_store(target)
+    assert target.ledger.view().block_number(block) == 4
+    close(target)
+    target = Ether.open(str(tmp_path / "store"))
+    for later in range(height + 1, height + 8):
+        grow(Ether, target, later)
+        check_store(target)
+    view = target.ledger.view()
+    assert view.receipt_json(old) is None
+    assert view.block_number(block) is None
+    assert view.nonce(height + 2, VALIDATORS) == 1
+    assert view.history() == (height, height + 1, height - 256)
 
 
 # ---- processes that are killed

@@ -16,6 +16,7 @@ use crate::payload::Payload;
 use crate::state::{EMPTY, Root};
 use crate::store::{Batch, Change, Snapshot, Store, Table, required};
 use crate::sweep::{Sweep, sweep};
+use crate::tree_store::remove_unfinished;
 use crate::trie::{Layer, NodeSource, Origin, node_key};
 use crate::trie_node::Reader;
 use alloy_primitives::{B256, Bytes, keccak256};
@@ -455,13 +456,14 @@ impl Core {
     }
 
     /// Let the ledger be at a state that was loaded. What waits is judged anew over it.
-    pub fn install(&self, loading: &Loading, header: &[u8], decision: &Decision) -> Result<()> {
+    pub fn install(&self, loading: &mut Loading, header: &[u8], decision: &Decision) -> Result<()> {
         let writing = self.writing.lock();
         let (height, durable) = (loading.height(), self.durable());
         if durable >= height {
             return Err(Error::unavailable(format!("height {height}: the ledger is at {durable} by now")));
         }
         self.store.write(&batch_install(header, height, loading.complete()?, decision)?)?;
+        loading.keep();
         self.sweeping.store(true, Ordering::Relaxed);
         *self.tree.write() = load_tree(&self.store)?;
         drop(writing);
@@ -656,6 +658,7 @@ fn open_store(store: &Store, identity: B256, members: &[u8], timestamp_ms: u64) 
             )));
         }
     }
+    remove_unfinished(store, &snapshot, durable_height(&snapshot)?)?;
     let stored = required(read_head(&snapshot, 0)?, || "the genesis block".to_owned())?.hash;
     if stored != hash {
         return Err(Error::invalid(format!("genesis: hash {hash}, expected {stored} of {}", store.name())));

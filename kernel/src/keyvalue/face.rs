@@ -224,8 +224,8 @@ impl KeyValueImport {
         let envelope = hash_argument("envelope", envelope)?;
         let decision = (envelope, Bytes::copy_from_slice(certificate), bytes_list(payloads));
         detached(py, || {
-            let loading = self.loading.lock().take().ok_or_else(finished)?;
-            self.core.install(&loading, header, &decision)
+            let mut loading = self.loading.lock().take().ok_or_else(finished)?;
+            self.core.install(&mut loading, header, &decision)
         })
     }
 }

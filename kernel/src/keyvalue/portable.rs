@@ -82,6 +82,11 @@ impl Loading {
         self.site.height()
     }
 
+    /// It is installed.
+    pub fn keep(&mut self) {
+        self.site.keep();
+    }
+
     /// Load the next pieces. Raises Invalid for what is malformed or out of order, and then for all that follows.
     pub fn add(&mut self, pieces: &[u8]) -> Result<()> {
         if self.is_broken {

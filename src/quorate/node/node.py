@@ -520,6 +520,7 @@ class Node:
         decision = self.application.decision(executed.height)
         assert decision is not None
         self.execution.install(executed, *decision)
+        self.offers.forget()
         self.follow_members()
         self.interpreter.install(self.make_base())
         self.execution.resume()

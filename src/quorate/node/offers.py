@@ -136,6 +136,10 @@ class Offers:
         for height in [h for h, o in self.offers.items() if now - o.asked_at >= KEEP]:
             del self.offers[height]
 
+    def forget(self) -> None:
+        """The states that were offered are gone."""
+        self.offers.clear()
+
     def get_pinned(self) -> Height | None:
         """The first height of which others may yet need the state, or the blocks after it."""
         self.forget_old(self.port.now())
