@@ -1,5 +1,6 @@
 //! What happens next in a simulated world: calls, by time and then by number.
 
+use crate::digest::Digest;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
@@ -37,24 +38,26 @@ impl Eq for Event {}
 type Entry = (i64, u64, Py<PyAny>, Py<PyTuple>);
 
 #[pyclass(module = "quorate._kernel")]
-#[derive(Default)]
 struct EventQueue {
     heap: BinaryHeap<Event>,
+    digest: Py<Digest>,
+    /// Events of the digest after which nothing happens any more.
+    most: u64,
 }
 
 #[pymethods]
 impl EventQueue {
     #[new]
-    fn new() -> Self {
-        Self::default()
+    fn new(digest: Py<Digest>, most: u64) -> Self {
+        Self { heap: BinaryHeap::new(), digest, most }
     }
 
     fn push(&mut self, at: i64, number: u64, call: Py<PyAny>, arguments: Py<PyTuple>) {
         self.heap.push(Event { at, number, call, arguments });
     }
 
-    fn pop(&mut self, until: i64) -> Option<Entry> {
-        if self.heap.peek()?.at > until {
+    fn pop(&mut self, py: Python<'_>, until: i64) -> Option<Entry> {
+        if self.heap.peek()?.at > until || self.digest.borrow(py).events >= self.most {
             return None;
         }
         self.heap.pop().map(|event| (event.at, event.number, event.call, event.arguments))

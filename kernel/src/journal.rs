@@ -8,44 +8,11 @@ const MAGIC: &[u8; 4] = b"QREC";
 const FIELDS_BYTES: usize = 40;
 const HEADER_BYTES: usize = 44;
 
-/// CRC-32 of IEEE 802.3 over eight bytes at a time: `TABLES[k][b]` is that of the byte `b` and k zeros behind it.
-const TABLES: [[u32; 256]; 8] = {
-    let mut tables = [[0u32; 256]; 8];
-    let mut b = 0;
-    while b < 256 {
-        let (mut crc, mut bit) = (b as u32, 0);
-        while bit < 8 {
-            crc = if crc & 1 == 0 { crc >> 1 } else { (crc >> 1) ^ 0xedb8_8320 };
-            bit += 1;
-        }
-        tables[0][b] = crc;
-        b += 1;
-    }
-    let mut k = 1;
-    while k < 8 {
-        let mut b = 0;
-        while b < 256 {
-            let last = tables[k - 1][b];
-            tables[k][b] = (last >> 8) ^ tables[0][(last & 0xff) as usize];
-            b += 1;
-        }
-        k += 1;
-    }
-    tables
-};
-
 /// What `zlib.crc32(data, seed)` returns.
 fn crc32(data: &[u8], seed: u32) -> u32 {
-    let mut crc = !seed;
-    let (words, rest) = data.as_chunks::<8>();
-    for word in words {
-        let mixed = u64::from_le_bytes(*word) ^ u64::from(crc);
-        crc = (0..8).fold(0, |sum, k| sum ^ TABLES[7 - k][(mixed >> (8 * k) & 0xff) as usize]);
-    }
-    for byte in rest {
-        crc = (crc >> 8) ^ TABLES[0][((crc ^ u32::from(*byte)) & 0xff) as usize];
-    }
-    !crc
+    let mut hasher = crc32fast::Hasher::new_with_initial(seed);
+    hasher.update(data);
+    hasher.finalize()
 }
 
 /// The place of records in a journal: whose it is, in which segment, and what their numbers begin with.

@@ -15,6 +15,7 @@ mod crypto;
 mod cutting;
 mod dev;
 mod dev_face;
+mod digest;
 mod errors;
 mod event_queue;
 mod evm;
@@ -83,6 +84,7 @@ fn _kernel(m: &Bound<'_, PyModule>) -> PyResult<()> {
     keyvalue::export(m)?;
     ledger::export(m)?;
     journal::export(m)?;
+    digest::export(m)?;
     event_queue::export(m)?;
     twister::export(m)?;
     pool_face::export(m)?;

@@ -8,8 +8,8 @@ use alloy_primitives::{B256, keccak256 as compute};
 use std::cell::RefCell;
 
 /// Where a look costs less than the hash, and what consensus hashes fits in.
-const LONGEST: usize = 192;
-const SLOTS: usize = 1 << 10;
+const LONGEST: usize = 448;
+const SLOTS: usize = 1 << 9;
 
 #[derive(Clone)]
 struct Slot {
@@ -30,7 +30,7 @@ fn choose_slot(data: &[u8]) -> usize {
         take(u64::from_le_bytes(*word));
     }
     take(rest.iter().fold(1, |sum, byte| sum << 8 | u64::from(*byte)));
-    (sum >> 54) as usize % SLOTS
+    (sum >> 55) as usize % SLOTS
 }
 
 /// keccak256, from memory where it was computed a moment ago.

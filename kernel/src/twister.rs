@@ -6,6 +6,7 @@
 //! A stream makes few choices as a rule, so a word of the state is renewed when it is read, not all of them at once:
 //! that gives the same numbers.
 
+use blake2b_simd::Params;
 use pyo3::prelude::*;
 
 const WORDS: usize = 624;
@@ -80,29 +81,127 @@ impl Twister {
     }
 }
 
+/// A stream of choices, which takes its seed from its name at the first of them: many make none.
 #[pyclass(module = "quorate._kernel")]
-struct Draws(Box<Twister>);
+struct Draws {
+    name: String,
+    twister: Option<Box<Twister>>,
+}
+
+impl Draws {
+    fn random(&mut self) -> f64 {
+        self.twister.get_or_insert_with(|| Box::new(Twister::new(compute_seed(&self.name)))).random()
+    }
+
+    fn choose_below(&mut self, n: u64) -> u64 {
+        (self.random() * n as f64) as u64
+    }
+
+    fn happens(&mut self, permille: u32) -> bool {
+        self.random() * 1000.0 < f64::from(permille)
+    }
+}
+
+fn compute_seed(name: &str) -> u64 {
+    let hash = Params::new().hash_length(8).hash(name.as_bytes());
+    u64::from_be_bytes(hash.as_bytes().try_into().expect("eight bytes"))
+}
 
 #[pymethods]
 impl Draws {
     #[new]
-    fn new(seed: u64) -> Self {
-        Draws(Box::new(Twister::new(seed)))
+    fn new(name: String) -> Self {
+        Draws { name, twister: None }
     }
 
-    fn random(&mut self) -> f64 {
-        self.0.random()
+    #[staticmethod]
+    fn seeded(seed: u64) -> Self {
+        Draws { name: String::new(), twister: Some(Box::new(Twister::new(seed))) }
+    }
+
+    fn reseed(&mut self, name: String) {
+        *self = Draws::new(name);
+    }
+
+    #[pyo3(name = "random")]
+    fn draw(&mut self) -> f64 {
+        self.random()
     }
 
     fn choose(&mut self, n: u64) -> u64 {
-        (self.0.random() * n as f64) as u64
+        self.choose_below(n)
     }
 
     fn chance(&mut self, permille: u32) -> bool {
-        self.0.random() * 1000.0 < f64::from(permille)
+        self.happens(permille)
+    }
+}
+
+/// How often links do what, in permille, and how late frames are.
+#[pyclass(module = "quorate._kernel", get_all, set_all)]
+#[derive(Default)]
+struct LinkRates {
+    loss: u32,
+    corrupt: u32,
+    duplicate: u32,
+    jitter_ns: u64,
+    tail: u32,
+    tail_factor: i64,
+}
+
+#[pymethods]
+impl LinkRates {
+    #[new]
+    fn new() -> Self {
+        Self::default()
+    }
+}
+
+/// The streams of one link.
+#[pyclass(module = "quorate._kernel", frozen)]
+struct LinkDraws {
+    lost: Py<Draws>,
+    corrupted: Py<Draws>,
+    doubled: Py<Draws>,
+    delayed: Py<Draws>,
+    tailed: Py<Draws>,
+}
+
+const LOST: i64 = -1;
+const CORRUPTED: i64 = -2;
+
+fn happens(py: Python<'_>, stream: &Py<Draws>, permille: u32) -> bool {
+    permille > 0 && stream.borrow_mut(py).happens(permille)
+}
+
+impl LinkDraws {
+    fn draw_delay(&self, py: Python<'_>, rates: &LinkRates, base_ns: i64) -> i64 {
+        let delay = base_ns + self.delayed.borrow_mut(py).choose_below(rates.jitter_ns) as i64;
+        if happens(py, &self.tailed, rates.tail) { delay * rates.tail_factor } else { delay }
+    }
+}
+
+#[pymethods]
+impl LinkDraws {
+    #[new]
+    fn new(lost: Py<Draws>, corrupted: Py<Draws>, doubled: Py<Draws>, delayed: Py<Draws>, tailed: Py<Draws>) -> Self {
+        LinkDraws { lost, corrupted, doubled, delayed, tailed }
+    }
+
+    fn carry(&self, py: Python<'_>, rates: &LinkRates, base_ns: i64) -> i64 {
+        if happens(py, &self.lost, rates.loss) {
+            LOST
+        } else if happens(py, &self.corrupted, rates.corrupt) {
+            CORRUPTED
+        } else {
+            let delay = self.draw_delay(py, rates, base_ns);
+            delay << 1 | i64::from(happens(py, &self.doubled, rates.duplicate))
+        }
     }
 }
 
 pub fn export(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    m.add_class::<Draws>()
+    m.add_class::<Draws>()?;
+    m.add_class::<LinkRates>()?;
+    m.add_class::<LinkDraws>()
 }

@@ -104,10 +104,34 @@ def read_records(
 # ---- simulated worlds
 
 @final
-class EventQueue:
-    """Calls that are to be made, by time and then by number: integers of 64 bits."""
+class Digest:
+    """A rolling digest of events, in the order in which they are noted."""
+
+    events: int
+    """How many there are so far."""
+    ladder: list[str]
+    """The digest after every 1024 of them."""
+    kept: list[tuple[int, int, int, int, int, bytes]]
+    """(number, time, kind, machine, other machine or a number, contents) of those asked for."""
 
     def __init__(self) -> None: ...
+    def note(self, time: int, kind: int, machine: int, other: int, contents: bytes) -> None:
+        """Take up an event: integers of 64 bits and bytes."""
+
+    def keep(self, first: int, count: int) -> None:
+        """Keep so many events from a number on."""
+
+    def finish(self) -> str:
+        """Return the digest of everything so far."""
+
+@final
+class EventQueue:
+    """Calls that are to be made, by time and then by number: integers of 64 bits.
+
+    Gives nothing any more once its digest has so many events.
+    """
+
+    def __init__(self, digest: Digest, most: int) -> None: ...
     def push(
         self, at: int, number: int, call: Callable[..., None], arguments: tuple[Any, ...]
     ) -> None: ...
@@ -124,15 +148,53 @@ class EventQueue:
 
 @final
 class Draws:
-    """The numbers of `random.Random(seed)`; each call takes one from its `random()`."""
+    """The numbers of `random.Random(seed)`; each call takes one from its `random()`.
 
-    def __init__(self, seed: int) -> None: ...
+    The seed is BLAKE2b of a name, 8 bytes of it, big-endian.
+    """
+
+    def __init__(self, name: str) -> None: ...
+    @staticmethod
+    def seeded(seed: int) -> Draws:
+        """Return those of a number of 64 bits."""
+
+    def reseed(self, name: str) -> None:
+        """Begin anew, as those of another name."""
+
     def random(self) -> float: ...
     def choose(self, n: int) -> int:
         """Return `int(random() * n)`."""
 
     def chance(self, permille: int) -> bool:
         """Return whether `random() * 1000` is below it."""
+
+@final
+class LinkRates:
+    """How often links do what, in permille, and how late frames are; all zero at first."""
+
+    loss: int
+    corrupt: int
+    duplicate: int
+    jitter_ns: int
+    tail: int
+    tail_factor: int
+
+    def __init__(self) -> None: ...
+
+@final
+class LinkDraws:
+    """The choices of one link, each kind from numbers of its own."""
+
+    def __init__(
+        self, lost: Draws, corrupted: Draws, doubled: Draws, delayed: Draws, tailed: Draws
+    ) -> None: ...
+    def carry(self, rates: LinkRates, base_ns: int) -> int:
+        """Return what becomes of a frame: -1 it is lost, -2 it is corrupted, else twice how many
+        nanoseconds it takes, and one more if it comes twice.
+
+        What never happens takes no number: first loss, then corruption, then the delay below
+        `jitter_ns` and whether it is `tail_factor` times as long, then the copy.
+        """
 
 # ---- the ledger
 

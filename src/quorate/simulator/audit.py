@@ -21,7 +21,6 @@ from quorate.simulator.digest import (
     RUNG,
     TIMER,
     WORK,
-    Digest,
 )
 from quorate.simulator.plan import MS, Plan
 from quorate.simulator.run import run
@@ -99,25 +98,6 @@ class Difference(Struct, frozen=True):
         return f"seed {self.seed}, event {self.step}: {found}; expected {expected}"
 
 
-class Listing(Digest):
-    """A digest that keeps a part of what it takes up."""
-
-    __slots__ = ("first", "kept", "last", "seen")
-
-    def __init__(self, first: int, count: int) -> None:
-        super().__init__()
-        self.first, self.last = first, first + count - 1
-        self.kept: list[tuple[int, Nanoseconds, int, int, int, bytes]] = []
-        self.seen = 0
-
-    def fold(self) -> None:
-        for entry in self.entries[self.seen - self.folded :]:
-            if self.first <= self.seen <= self.last:
-                self.kept.append((self.seen, *entry))
-            self.seen += 1
-        super().fold()
-
-
 def get_fingerprint(outcome: Outcome) -> Fingerprint:
     return Fingerprint(outcome.digest, outcome.events, outcome.ladder)
 
@@ -137,11 +117,10 @@ def list_notes(
 ) -> list[Note]:
     """Run a plan and return its events from number `first` on, as the digest sees them."""
     worlds: list[World] = []
-    listing = Listing(first, count)
 
     def install(world: World) -> None:
         worlds.append(world)
-        world.digest, world.note_event = listing, listing.entries.append
+        world.digest.keep(first, count)
         if on_world is not None:
             on_world(world)
 
@@ -158,7 +137,7 @@ def list_notes(
             hashlib.blake2b(blob, digest_size=8).hexdigest(),
             describe(tracer, kind, blob),
         )
-        for step, time_ns, kind, machine, other, blob in listing.kept
+        for step, time_ns, kind, machine, other, blob in worlds[0].digest.kept
     ]
 
 

@@ -72,7 +72,7 @@ class Faults:
     def limit_frames(self, limit_bytes: int) -> None:
         """Let larger frames vanish on all links, until they are healed."""
         self.world.fault("frame limit", -1, text=f"{limit_bytes} bytes")
-        self.world.network.limit_bytes = limit_bytes
+        self.world.network.limit_frames(limit_bytes)
 
     def swizzle(self, order: int, gap_ns: Nanoseconds) -> None:
         """Cut all links of a machine one after another, and mend them in another order."""
@@ -125,13 +125,13 @@ class Faults:
     def hear_by(self, script: RoundScript) -> None:
         """Let a script say who hears what."""
         self.world.fault("round script", -1, text=f"{script.permille} of 1000 rounds")
-        self.world.network.unheard = script.is_unheard
+        self.world.network.hear(script.is_unheard)
 
     def hear_all(self, script: RoundScript) -> None:
         """End a script."""
         if self.world.network.unheard == script.is_unheard:
             self.world.fault("round script ends", -1)
-            self.world.network.unheard = None
+            self.world.network.hear(None)
 
     def heal(self) -> None:
         """Mend all links and forget all rates."""

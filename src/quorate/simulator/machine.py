@@ -353,7 +353,7 @@ class Machine(Port):
         if node is not None:
             world = self.world
             kind = timer.kind.encode()
-            world.note_event((world.now, TIMER, self.index, timer.height, kind))
+            world.note_event(world.now, TIMER, self.index, timer.height, kind)
             if world.trace is not None:
                 world.trace.on_timer(self, timer, number)
             node.timeout(timer)
@@ -442,7 +442,7 @@ class Machine(Port):
         world = self.world
         self.promises.on_kept()
         last = records[-1] if records else b""
-        world.note_event((world.now, DISK, self.index, len(records), last))
+        world.note_event(world.now, DISK, self.index, len(records), last)
         for hook in world.on_kept:
             hook(self, records)
         if world.trace is not None:

@@ -144,12 +144,13 @@ class Nemesis:
         def scale(permille: int, choice: int) -> int:
             return min((permille, 0, 0, permille, permille // 4, 4 * permille)[choice], 500)
 
-        network.loss = max(scale(network.loss, drawn[0]), network.usual_loss)
-        network.duplicate = scale(network.duplicate, drawn[1])
-        network.tail = scale(network.tail, drawn[2])
-        network.corrupt = scale(network.corrupt, drawn[3])
+        links = network.rates
+        links.loss = max(scale(links.loss, drawn[0]), network.usual_loss)
+        links.duplicate = scale(links.duplicate, drawn[1])
+        links.tail = scale(links.tail, drawn[2])
+        links.corrupt = scale(links.corrupt, drawn[3])
         network.reorder = network.reorder and drawn[4] < 4
-        network.jitter_ns = network.jitter_ns * (8, 8, 8, 1, 2, 48)[drawn[5]] // 8
+        links.jitter_ns = links.jitter_ns * (8, 8, 8, 1, 2, 48)[drawn[5]] // 8
         if not network.bandwidth and drawn[6] == 5 and profile.partition:
             network.bandwidth = 50
 

@@ -12,6 +12,7 @@ late comes at the last moment that it allows, and connections break only while f
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from quorate._kernel import LinkDraws, LinkRates
 from quorate.base.native import mypyc_attr
 from quorate.base.types import Address, Nanoseconds
 from quorate.node.contacts import Open
@@ -27,6 +28,8 @@ __all__ = ["Connection", "Link", "Network"]
 RECONNECT_NS: Final = SECOND
 """After a connection broke, it is tried again."""
 NO_LIMIT: Final = 1 << 62
+LOST: Final = -1
+"""What a link's choices say of a frame that does not arrive; -2: it arrives changed."""
 NOTICE_NS: Final = 5 * SECOND
 """After this long without a frame through a cut, a connection breaks."""
 
@@ -60,6 +63,7 @@ class Link:
         "corrupted",
         "delayed",
         "doubled",
+        "draws",
         "factor",
         "free_at",
         "last_at",
@@ -97,54 +101,85 @@ class Link:
         self.lost, self.doubled = stream(f"{name} loss"), stream(f"{name} double")
         self.delayed, self.tailed = stream(f"{name} delay"), stream(f"{name} tail")
         self.corrupted = stream(f"{name} corrupt")
+        self.draws: LinkDraws | None = None
+        if self.timing is None:
+            streams = [self.lost, self.corrupted, self.doubled, self.delayed, self.tailed]
+            self.draws = world.tape.join(streams)
 
     def carry(self, frame: bytes) -> None:
         """Take a frame; it arrives, or does not."""
-        connection, world = self.connection, self.world
-        if not connection.up:
+        if not self.connection.up:
             return
-        rates = world.network
+        network, draws = self.world.network, self.draws
+        if draws is None or self.blocked or network.is_picky:
+            self.carry_with_care(frame, network)
+            return
+        drawn = draws.carry(network.rates, self.base_ns)
+        if drawn < 0:
+            if drawn == LOST:
+                network.lose(self, frame)
+            else:
+                self.corrupt(network)
+            return
+        self.schedule(frame, network, drawn >> 1)
+        if drawn & 1:
+            self.double(frame, network)
+
+    def carry_with_care(self, frame: bytes, network: "Network") -> None:
+        """Take a frame where more than rates decides what becomes of it, choice by choice."""
+        world, rates = self.world, network.rates
         if (
             self.blocked
-            or len(frame) > rates.limit_bytes
-            or (rates.loss and self.lost.chance(rates.loss))
-            or (rates.unheard is not None and rates.unheard(self, frame))
+            or len(frame) > network.limit_bytes
+            or self.lost.chance(rates.loss)
+            or (network.unheard is not None and network.unheard(self, frame))
         ):
             if self.may_lose():
                 self.lost_in_a_row += 1
-                rates.lose(self, frame)
+                network.lose(self, frame)
             else:
                 assert self.timing is not None
                 self.push(frame, self.timing.compute_deadline(world.now))
             return
         self.lost_in_a_row = 0
-        if rates.corrupt and self.corrupted.chance(rates.corrupt) and self.may_lose():
-            world.fault("corrupt", self.source.index, self.target.index)
-            rates.disconnect(connection)
+        if self.corrupted.chance(rates.corrupt) and self.may_lose():
+            self.corrupt(network)
             return
-        self.schedule(frame, rates)
-        if rates.duplicate and self.doubled.chance(rates.duplicate):
-            world.count("duplicated")
-            if world.trace is not None:
-                world.trace.on_double()
-            self.schedule(frame, rates)
+        self.schedule(frame, network, self.draw_delay(rates))
+        if self.doubled.chance(rates.duplicate):
+            self.double(frame, network)
+
+    def corrupt(self, network: "Network") -> None:
+        """A frame is not what was sent, which ends the connection."""
+        self.world.fault("corrupt", self.source.index, self.target.index)
+        network.disconnect(self.connection)
+
+    def double(self, frame: bytes, network: "Network") -> None:
+        """Let a frame that was taken arrive once more."""
+        self.world.count("duplicated")
+        if self.world.trace is not None:
+            self.world.trace.on_double()
+        self.schedule(frame, network, self.draw_delay(network.rates))
+
+    def draw_delay(self, rates: LinkRates) -> Nanoseconds:
+        """Return how late a frame is at the link's usual speed."""
+        delay = self.base_ns + self.delayed.choose(rates.jitter_ns)
+        return delay * rates.tail_factor if self.tailed.chance(rates.tail) else delay
 
     def may_lose(self) -> bool:
         """Whether the timing model lets a frame that is sent now be lost."""
         timing = self.timing
         return timing is None or timing.may_lose(self.world.now, self.lost_in_a_row)
 
-    def schedule(self, frame: bytes, rates: "Network") -> None:
+    def schedule(self, frame: bytes, network: "Network", delay: Nanoseconds) -> None:
+        """Let a frame arrive that is so late at the link's usual speed."""
         world = self.world
-        delay = self.base_ns + self.delayed.choose(rates.jitter_ns)
-        if rates.tail and self.tailed.chance(rates.tail):
-            delay *= rates.tail_factor
         delay = delay * self.factor + self.penalty_ns
         at = world.now + delay
-        if rates.bandwidth:
-            self.free_at = max(self.free_at, world.now) + len(frame) * MS // rates.bandwidth
+        if network.bandwidth:
+            self.free_at = max(self.free_at, world.now) + len(frame) * MS // network.bandwidth
             at = self.free_at + delay
-        if not rates.reorder:
+        if not network.reorder:
             at = self.last_at = max(at, self.last_at)
         if self.timing is not None:
             at = min(at, self.timing.compute_deadline(world.now))
@@ -168,19 +203,22 @@ class Network:
         self.world = world
         plan = world.plan
         profile = plan.profile
-        self.jitter_ns = max(plan.jitter_ns, 1)
+        self.rates = rates = LinkRates()
+        rates.jitter_ns = max(plan.jitter_ns, 1)
         self.timing = world.timing
         self.usual_loss = self.timing.loss_permille if isinstance(self.timing, Lossy) else 0
         """What healing does not end."""
-        self.loss = max(profile.loss_permille, self.usual_loss)
-        self.duplicate = profile.duplicate_permille
-        self.tail, self.tail_factor = profile.tail_permille, profile.tail_factor
-        self.corrupt = profile.corrupt_permille
+        rates.loss = max(profile.loss_permille, self.usual_loss)
+        rates.duplicate = profile.duplicate_permille
+        rates.tail, rates.tail_factor = profile.tail_permille, profile.tail_factor
+        rates.corrupt = profile.corrupt_permille
         self.reorder, self.bandwidth = profile.reorder, profile.bandwidth_bytes_per_ms
         self.limit_bytes = NO_LIMIT
         """Larger frames vanish, as on a path whose MTU nobody tells."""
         self.unheard: Callable[[Link, bytes], bool] | None = None
         """A script's say in which frames are lost."""
+        self.is_picky = False
+        """Whether frames are looked at one by one, as both of these ask for."""
         self.connections: dict[tuple[int, int], Connection] = {}
         self.links: dict[tuple[int, int], Link] = {}
         for one in world.machines:
@@ -272,17 +310,28 @@ class Network:
 
         What belongs to the timing model stays.
         """
-        self.loss = self.usual_loss
-        self.duplicate = self.tail = self.corrupt = 0
+        rates = self.rates
+        rates.loss = self.usual_loss
+        rates.duplicate = rates.tail = rates.corrupt = 0
         self.bandwidth = self.world.plan.profile.bandwidth_bytes_per_ms
-        self.unheard = None
-        self.limit_bytes = NO_LIMIT
+        self.limit_frames(NO_LIMIT)
+        self.hear(None)
         for link in self.links.values():
             link.blocked = link.penalty_ns = 0
             link.factor = 1
             if self.world.trace is not None:
                 self.world.trace.on_mended(link)
         self.stabilise()
+
+    def limit_frames(self, limit_bytes: int) -> None:
+        """Let larger frames vanish from now on."""
+        self.limit_bytes = limit_bytes
+        self.is_picky = limit_bytes < NO_LIMIT or self.unheard is not None
+
+    def hear(self, unheard: Callable[["Link", bytes], bool] | None) -> None:
+        """Let somebody have a say in which frames are lost, or nobody any more."""
+        self.unheard = unheard
+        self.is_picky = self.limit_bytes < NO_LIMIT or unheard is not None
 
     def stabilise(self) -> None:
         """Nothing is in the way of connections any more."""

@@ -131,7 +131,7 @@ class OpenNetwork(Network):
         target = self.places.get(place)
         link = None if target is None else self.links.get((machine.index, target.index))
         way = self.world.plan.base_delay_ns if link is None else link.base_ns
-        jitter = self.world.tape.stream(f"dial {machine.index}").choose(self.jitter_ns)
+        jitter = self.world.tape.stream(f"dial {machine.index}").choose(self.rates.jitter_ns)
         delay = 4 * way + jitter
         if link is not None and any(one.blocked for one in link.connection.links):
             delay = UNANSWERED_NS
@@ -316,7 +316,7 @@ class Puppets:
         if machine.paused:
             machine.backlog.append((self.arrive, (machine, peer, frame)))
             return
-        self.world.note_event((self.world.now, FRAME, NOBODY, machine.index, frame))
+        self.world.note_event(self.world.now, FRAME, NOBODY, machine.index, frame)
         machine.node.received(peer, frame)
 
     def hear(self, machine: "Machine", peer: Address, frame: bytes) -> None:

@@ -11,11 +11,10 @@ A seeded stream is the Mersenne Twister as `random.Random(seed).random()` runs i
 that Python promises never to change for a seed; everything else is integers.
 """
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 
-from quorate._kernel import Draws
+from quorate._kernel import Draws, LinkDraws
 from quorate.base.errors import Invalid
 from quorate.base.native import mypyc_attr
 
@@ -49,33 +48,22 @@ class Choices(ABC):
 
 
 class Stream(Choices):
-    """A seeded stream that keeps nothing. Seeded at its first choice, since many make none."""
+    """A seeded stream that keeps nothing."""
 
-    __slots__ = ("draws", "name", "seed")
+    __slots__ = ("draws",)
 
     def __init__(self, seed: int, name: str) -> None:
-        self.reseed(seed, name)
+        self.draws = Draws(f"{seed}/{name}")
 
     def reseed(self, seed: int, name: str) -> None:
         """Go on with the choices of another seed."""
-        self.seed, self.name = seed, name
-        self.draws: Draws | None = None
-
-    def begin(self) -> Draws:
-        """Return what the numbers come from."""
-        digest = hashlib.blake2b(f"{self.seed}/{self.name}".encode(), digest_size=8).digest()
-        self.draws = draws = Draws(int.from_bytes(digest, "big"))
-        return draws
+        self.draws.reseed(f"{seed}/{name}")
 
     def choose(self, n: int) -> int:
-        draws = self.draws
-        return (self.begin() if draws is None else draws).choose(n)
+        return self.draws.choose(n)
 
     def chance(self, permille: int) -> bool:
-        if permille <= 0:
-            return False
-        draws = self.draws
-        return (self.begin() if draws is None else draws).chance(permille)
+        return permille > 0 and self.draws.chance(permille)
 
 
 class Recorded(Stream):
@@ -181,6 +169,13 @@ class Tape:
                 found = Stream(self.seed, name)
             self.streams[name] = found
         return found
+
+    def join(self, streams: list[Choices]) -> LinkDraws | None:
+        """Return the streams of a link as one, whose choices are made in one call; None where each
+        of them is replayed or kept.
+        """
+        draws = [stream.draws for stream in streams if type(stream) is Stream]
+        return LinkDraws(*draws) if len(draws) == len(streams) else None
 
     def reseed(self, seed: int) -> None:
         """Let every stream go on as that of another seed: what would have happened otherwise."""

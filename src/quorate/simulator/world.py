@@ -29,7 +29,7 @@ from quorate.node.wire import (
 from quorate.simulator.applications import OpaqueStores, make_stores
 from quorate.simulator.bugs import get_bug
 from quorate.simulator.detectors.host import Detection
-from quorate.simulator.digest import FAULT, FRAME, LINK, RUNG, Digest
+from quorate.simulator.digest import FAULT, FRAME, LINK, Digest
 from quorate.simulator.disk import Pace, SimulatedDisk
 from quorate.simulator.frames import Frames
 from quorate.simulator.keys import SimulatedKeys
@@ -70,11 +70,11 @@ class World:
         """Why safety cannot be judged: what happened is more than any such engine survives."""
         self.excuse: Callable[[Height, Address], bool] | None = None
         """Asked whether two final blocks of a height are nobody's fault; sets `beyond`."""
-        self.queue = EventQueue()
+        self.digest = Digest()
+        self.note_event = self.digest.note
+        self.queue = EventQueue(self.digest, plan.max_events)
         self.push = self.queue.push
         self.sequence = 0
-        self.digest = Digest()
-        self.note_event = self.digest.entries.append
         self.counters: dict[str, int] = {}
         self.sometimes: dict[str, int] = {}
         self.findings: list[Finding] = []
@@ -194,17 +194,12 @@ class World:
 
         Ends early when there is something to report, or when the run has had all its events.
         """
-        pop, findings, digest, trace = self.queue.pop, self.findings, self.digest, self.trace
-        entries, limit = digest.entries, self.plan.max_events
-        pause = min(RUNG, limit - digest.folded)
+        pop, findings, trace = self.queue.pop, self.findings, self.trace
         while not findings:
-            if len(entries) >= pause:
-                digest.fold()
-                if digest.events >= limit:
-                    return False
-                pause = min(RUNG, limit - digest.folded)
             event = pop(until_ns)
             if event is None:
+                if self.is_exhausted():
+                    return False
                 break
             self.now, number, call, args = event
             if trace is not None:
@@ -228,7 +223,7 @@ class World:
             machine.backlog.append((self.arrive, (link, generation, frame, number)))
             return
         source = link.source
-        self.note_event((self.now, FRAME, source.index, machine.index, frame))
+        self.note_event(self.now, FRAME, source.index, machine.index, frame)
         if self.trace is not None:
             self.trace.on_receive(link, frame, number)
         node.received(source.address, frame)
@@ -237,7 +232,7 @@ class World:
 
     def note(self, kind: int, machine: int, other: int, blob: bytes) -> None:
         """Make an event part of the digest."""
-        self.note_event((self.now, kind, machine, other, blob))
+        self.note_event(self.now, kind, machine, other, blob)
 
     def note_connection(self, connection: Connection, up: bool) -> None:
         one, other = connection.ends

@@ -117,10 +117,10 @@ class Director:
         return [(quicken, links)]
 
     def lose(self, permille: int) -> list[tuple[Any, ...]]:
-        network = self.world.network
-        before, network.loss = network.loss, max(permille, network.loss)
+        rates = self.world.network.rates
+        before, rates.loss = rates.loss, max(permille, rates.loss)
         self.world.fault("loss", -1, text=f"{permille} of 1000")
-        return [(setattr, network, "loss", before)]
+        return [(setattr, rates, "loss", before)]
 
     def lie(self, members: list[int]) -> None:
         """Make members lie from now on, all in one conspiracy."""

@@ -52,12 +52,12 @@ class Way:
     def compute_arrival(self, now: Nanoseconds) -> Nanoseconds | None:
         """Return when a probe arrives that is sent now, None if it is lost."""
         link = self.link
-        network = link.world.network
+        rates = link.world.network.rates
         arrival: Nanoseconds | None = None
-        if not link.blocked and not (network.loss and self.lost.chance(network.loss)):
-            delay = link.base_ns + self.delayed.choose(network.jitter_ns)
-            if network.tail and self.tailed.chance(network.tail):
-                delay *= network.tail_factor
+        if not link.blocked and not self.lost.chance(rates.loss):
+            delay = link.base_ns + self.delayed.choose(rates.jitter_ns)
+            if self.tailed.chance(rates.tail):
+                delay *= rates.tail_factor
             arrival = now + delay * link.factor + link.penalty_ns
         if link.timing is not None:
             arrival = link.timing.admit(now, arrival, self.lost_in_a_row)

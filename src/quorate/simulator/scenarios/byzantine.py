@@ -242,7 +242,7 @@ def hidden_lock(stage: Stage) -> Outcome:
         play.submit(index, b"what is locked")
     play.run(20_000, lambda: min(play.get_round(i) for i in range(4)) >= 1)
     play.faults.crash(gone)
-    play.world.network.unheard = None
+    play.world.network.hear(None)
     decided = play.run(30_000, lambda: play.get_height(locked) > 0)
     stage.measure("decided_after_ms", play.now_ms)
     play.require("progress", decided, f"heights {play.get_heights()} after 30 s, expected 1")
@@ -289,7 +289,7 @@ def forgotten_vote(stage: Stage) -> Outcome:
         play.submit(index, b"what is locked")
     play.run(60_000, lambda: min(play.get_round(i) for i in range(4)) >= KEPT_ROUNDS + 4)
     play.faults.crash(gone)
-    play.world.network.unheard = None
+    play.world.network.hear(None)
     began = play.now_ms
     decided = play.run(30_000, lambda: play.get_height(locked) > 0)
     stage.measure("decided_after_ms", play.now_ms - began)

@@ -146,7 +146,7 @@ class Play:
         def is_unheard(link: Link, frame: bytes) -> bool:
             return chosen(link.source.index, link.target.index, self.world.decode(frame))
 
-        self.world.network.unheard = is_unheard
+        self.world.network.hear(is_unheard)
 
     def submit(self, index: int, item: bytes = b"") -> bytes:
         """Give an item to a machine, a new one if none is named; return it."""
