@@ -143,6 +143,22 @@ def test_what_was_not_committed_is_lost_and_the_rest_is_not() -> None:
     assert [error for _, error in again.add([b"a", b"b"])] == ["already known", None]
 
 
+def test_a_ledger_knows_from_the_store_what_is_included() -> None:
+    first = make_ledger()
+    advance(first, b"a", b"b")
+    advance(first, b"b", b"c")
+    store = first.store
+    for _ in range(2):
+        again = OpaqueLedger(store, ALICE)
+        assert again.included == first.included
+        assert again.add_one(b"c")[1] == "already known"
+    store.forget(1)
+    shorter = OpaqueLedger(store, ALICE)
+    assert list(shorter.included.values()) == [1, 1]
+    advance(shorter, b"d")
+    assert OpaqueLedger(store, ALICE).included == shorter.included
+
+
 def grow(ledger: OpaqueLedger, parent: bytes, *items: bytes) -> bytes:
     """Execute a block of these items over another one."""
     at_ms = ledger.get_executed(parent).timestamp_ms + 1

@@ -6,9 +6,9 @@ import msgspec
 import pytest
 
 from quorate.consensus import ENGINES
-from quorate.consensus.tendermint_types import Proposal, Status, Vote
+from quorate.consensus.tendermint_types import Decided, Proposal, Proposed, Status, Vote, Voted
 from quorate.node.messages import Tip
-from quorate.node.wire import encode, make_decoder
+from quorate.node.wire import encode, make_decoder, make_record_decoder
 from quorate.simulator.frames import MAX_KNOWN, Frames, is_flat
 
 WIRE = ENGINES["tendermint"].wire
@@ -63,3 +63,15 @@ def test_kinds_with_lists_are_not_flat() -> None:
     assert is_flat(Vote)
     assert is_flat(Proposal)
     assert not is_flat(Status)
+
+
+def test_records_are_shared_if_nothing_in_them_can_be_changed() -> None:
+    kinds = ENGINES["tendermint"].records
+    frames = Frames(kinds)
+    assert frames.flat == [Proposed, Voted]
+    decode = frames.share(make_record_decoder(kinds).decode)
+    vote, decided = encode(Voted(VOTE)), encode(Decided(5, [b"payload"], b"certificate"))
+    assert decode(vote) is decode(bytes(bytearray(vote)))
+    assert decode(vote) == Voted(VOTE)
+    assert decode(decided) == decode(decided)
+    assert decode(decided) is not decode(decided)

@@ -2,8 +2,10 @@
 
 import pytest
 
+from quorate.simulator.network import Link
 from quorate.simulator.plan import MS, SECOND, Profile
 from quorate.simulator.run import run
+from quorate.simulator.tape import Tape
 from quorate.simulator.timing import (
     Asynchronous,
     Lossy,
@@ -95,3 +97,28 @@ def test_fair_loss_goes_on_after_healing_but_not_for_ever_on_one_link() -> None:
             assert row[link] <= 4
         elif event.kind == "send":
             row[link] = 0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_links_choose_alike_in_one_call_and_one_by_one(seed: int) -> None:
+    plan = make_plan(seed, CRUEL, duration_ms=3_000)
+    fast = run(plan)
+    assert fast.counters["lost"]
+    assert fast.counters["fault corrupt"]
+    # What is recorded is chosen one by one.
+    slow = run(plan, Tape(seed, record=True))
+    assert (slow.digest, slow.events) == (fast.digest, fast.events)
+
+
+def test_whoever_looks_at_frames_sees_each_that_is_not_lost_anyway() -> None:
+    def see(link: Link, frame: bytes) -> bool:
+        seen.append(frame)
+        return False
+
+    outcomes = []
+    for looks in (False, True):
+        seen: list[bytes] = []
+        hear = see if looks else None
+        outcomes.append(run(make_plan(3), on_world=lambda w, hear=hear: w.network.hear(hear)))
+        assert bool(seen) == looks
+    assert outcomes[0].digest == outcomes[1].digest

@@ -43,7 +43,7 @@ _DECODER = msgspec.msgpack.Decoder(list[bytes])
 class OpaqueStore:
     """What survives a crash. Given from one ledger object to the next."""
 
-    __slots__ = ("base", "final", "genesis", "kept", "snapshot")
+    __slots__ = ("base", "final", "genesis", "identities", "kept", "snapshot")
 
     def __init__(self, genesis: Executed) -> None:
         self.genesis = genesis
@@ -53,6 +53,16 @@ class OpaqueStore:
         self.snapshot: Snapshot | None = None
         self.kept: dict[int, bytes] = {}
         """Chunks of the snapshot, by number."""
+        self.identities: dict[Hash, list[Hash]] = {}
+        """Of the items of final blocks, by block: every ledger that opens the store needs them."""
+
+    def get_identities(self, final: Final) -> list[Hash]:
+        """Return the identities of the items of a final block, in order."""
+        known = self.identities.get(final.executed.block)
+        if known is None:
+            known = [keccak256(item) for item in get_items(final.payloads)]
+            self.identities[final.executed.block] = known
+        return known
 
     def get(self, height: Height) -> Final | None:
         place = height - self.final[0].executed.height
@@ -140,8 +150,8 @@ class OpaqueLedger:
         """Learn from the store what is in final blocks."""
         self.included = dict(self.store.base.included)
         for final in self.store.final:
-            for item in get_items(final.payloads):
-                self.included.setdefault(keccak256(item), final.executed.height)
+            for identity in self.store.get_identities(final):
+                self.included.setdefault(identity, final.executed.height)
 
     # ---- the chain
 

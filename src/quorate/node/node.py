@@ -101,7 +101,8 @@ class Node:
         self.decode: Callable[[bytes], Any] = make_decoder(messages).decode
         self.max_frame_bytes = settings.max_frame_bytes
         self.max_waiting = settings.max_waiting_effects
-        self.records = make_record_decoder(type(replica).RECORDS)
+        decode_record = make_record_decoder(type(replica).RECORDS).decode
+        self.decode_record: Callable[[bytes], Any] = decode_record
         self.execution = self.make_execution()
         self.validators: list[Member] = []
         self.members: list[Address] = []
@@ -416,7 +417,7 @@ class Node:
     def on_start(self, journal: list[bytes]) -> None:
         height = self.execution.final.height
         try:
-            records = self.replica.read_journal(journal, self.records.decode, height)
+            records = self.replica.read_journal(journal, self.decode_record, height)
         except MsgspecError as error:
             self.fail(f"journal: a record cannot be read by engine {self.engine!r}: {error}")
             return

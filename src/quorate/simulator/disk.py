@@ -321,6 +321,8 @@ class SimulatedDisk:
     def drop_cache(self) -> None:
         """Let the next reader see the platter, wherever nothing is dirty."""
         for name, file in self.files.items():
+            if file.platter == file.cache:
+                continue
             clean = file.platter[: file.dirty].ljust(file.dirty, b"\0")
             if clean != file.cache[: file.dirty]:
                 file.cache[: file.dirty] = clean
@@ -624,7 +626,7 @@ def write_back(file: File) -> None:
     if start == len(file.cache):
         return
     if len(file.platter) == start:
-        file.platter += file.cache[start:]
+        file.platter += file.cache[start:] if start else file.cache
     else:
         # An earlier sync failed and left a hole; the sector that is dirty again is written whole.
         first = start // SECTOR_BYTES * SECTOR_BYTES

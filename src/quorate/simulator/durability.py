@@ -10,7 +10,7 @@ sends a write astray in the very last append leaves nothing by which a journal c
 as something is durable behind it, it can, and the excuse is gone.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from quorate.base.types import Height
 from quorate.consensus.tendermint_types import Decided
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DAMAGE", "KeptHeights", "Promises"]
 
+DECIDED: Final = Decided.__struct_config__.tag
 DAMAGE = frozenset({"bit rot", "bit rot at the end", "lost sync", "misdirected write"})
 """Kinds of fault after which a refusal to open is right."""
 
@@ -104,7 +105,7 @@ class Promises:
         return problem
 
     def compare(self, records: list[bytes]) -> str:
-        if self.cut is not None and records == self.cut:
+        if records == (self.acknowledged if self.cut is None else self.cut):
             return ""
         written = self.acknowledged + self.begun
         for i, record in enumerate(records):
@@ -135,19 +136,18 @@ class KeptHeights:
         """The highest durable decision of each machine."""
         self.cutting: set[int] = set()
         """Machines that are replacing their journal."""
-        world.on_records.append(self.on_records)
+        world.on_cut.append(self.on_cut)
         world.on_kept.append(self.on_kept)
         world.on_started.append(self.on_started)
 
-    def on_records(self, machine: "Machine", records: list[bytes], is_cut: bool) -> None:
-        if is_cut:
-            self.cutting.add(machine.index)
+    def on_cut(self, machine: "Machine") -> None:
+        self.cutting.add(machine.index)
 
     def on_kept(self, machine: "Machine", records: list[bytes]) -> None:
         world, index = self.world, machine.index
         height = 0
         for data in records:
-            if world.record_kinds.get(get_tag(data)) is Decided:
+            if get_tag(data) == DECIDED:
                 height = world.decode_record(data).height
         if index in self.cutting:
             self.cutting.discard(index)

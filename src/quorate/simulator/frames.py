@@ -1,8 +1,9 @@
-"""Frames that are decoded once, however many machines they come to.
+"""Frames and records that are decoded once, however often they are read.
 
-A broadcast is read by every member, by judges and by scripts, and decoding it is most of what some
-of them do. Only messages that hold nothing but numbers, bytes and text are shared, which nobody can
-change: machines still have nothing in common but what they send.
+A broadcast is read by every member, by judges and by scripts, and a record by judges, at every cut
+and at every restart; decoding them is most of what some of them do. Only what holds nothing but
+numbers, bytes and text is shared, which nobody can change: machines still have nothing in common
+but what they send.
 """
 
 from collections.abc import Callable
@@ -12,25 +13,37 @@ __all__ = ["Frames", "is_flat"]
 
 MAX_KNOWN: Final = 256
 """Frames that are remembered; a broadcast is over after a few more."""
+MAX_RECORDS: Final = 2048
+"""Records that are remembered: what a few machines write between two cuts."""
 FLAT: Final = (int, bytes, bool, str)
 
 
 def is_flat(kind: type[Any]) -> bool:
-    """Whether messages of a kind hold nothing that can be changed."""
-    return all(hint in FLAT for hint in get_type_hints(kind).values())
+    """Whether values of a kind hold nothing that can be changed."""
+    return all(
+        hint in FLAT or (is_frozen(hint) and is_flat(hint))
+        for hint in get_type_hints(kind).values()
+    )
+
+
+def is_frozen(kind: Any) -> bool:
+    """Whether a kind is one of ours whose fields are never set again."""
+    config = getattr(kind, "__struct_config__", None)
+    return config is not None and bool(config.frozen)
 
 
 class Frames:
-    """What the last frames of an engine say."""
+    """What the last frames, or records, of an engine say."""
 
-    __slots__ = ("flat", "known")
+    __slots__ = ("flat", "known", "most")
 
-    def __init__(self, wire: tuple[type[Any], ...]) -> None:
-        self.flat = [kind for kind in wire if is_flat(kind)]
+    def __init__(self, kinds: tuple[type[Any], ...], most: int = MAX_KNOWN) -> None:
+        self.flat = [kind for kind in kinds if is_flat(kind)]
         self.known: dict[bytes, Any] = {}
+        self.most = most
 
     def share(self, decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
-        """Return a decoder of the engine's messages that remembers, and raises what it raised."""
+        """Return a decoder of the engine's values that remembers, and raises what it raised."""
         return Shared(self, decode).decode
 
 
@@ -48,7 +61,7 @@ class Shared:
         if found is None:
             found = self.read(frame)
             if type(found) in self.flat:
-                if len(known) >= MAX_KNOWN:
+                if len(known) >= self.frames.most:
                     known.clear()
                 known[frame] = found
         return found

@@ -104,6 +104,7 @@ class Machine(Port):
         """Grows with every start and crash; what belongs to an older life never happens."""
         # Bound once, since that costs as much as a call.
         self.on_later, self.on_timer = self.happen, self.fall
+        self.on_written, self.on_worked = self.on_sync, self.on_work
         self.clock = Clock()
         self.timers: dict[Timer, tuple[int, Nanoseconds]] = {}
         """The number in the queue of each timer that runs, and when it falls by our own clock."""
@@ -182,6 +183,8 @@ class Machine(Port):
         )
         if engine.wire == type(replica).WIRE:
             node.decode = world.messages.share(node.decode)
+        if engine.records == type(replica).RECORDS:
+            node.decode_record = world.decode_record
         for hook in world.on_start:
             hook(self, recovered.records)
         node.start(recovered.records)
@@ -383,8 +386,8 @@ class Machine(Port):
         except PowerCut:
             self.lose_power()
             return
-        delay = self.disk.latency_ns("sync", sum(map(len, records))) * self.slowness
-        self.later(delay, self.on_sync, records, done)
+        delay = self.disk.latency_ns("sync", count_bytes(records)) * self.slowness
+        self.later(delay, self.on_written, records, done)
 
     def on_sync(self, records: list[bytes], done: Callable[[], None]) -> None:
         self.syncs += 1
@@ -405,7 +408,9 @@ class Machine(Port):
     def cut(self, records: list[bytes], done: Callable[[], None]) -> None:
         for hook in self.world.on_records:
             hook(self, records, True)
-        delay = self.disk.latency_ns("cut", sum(map(len, records))) * self.slowness
+        for watcher in self.world.on_cut:
+            watcher(self)
+        delay = self.disk.latency_ns("cut", count_bytes(records)) * self.slowness
         self.later(delay, self.on_cut, records, done)
 
     def on_cut(self, records: list[bytes], done: Callable[[], None]) -> None:
@@ -461,7 +466,7 @@ class Machine(Port):
         # The store is durable when a commit returns, and lies on the same disk as the journal.
         took = self.disk.latency_ns("commit", 0) if lane == "commit" else world.plan.work_ns
         end = self.lanes[lane] = start + took * self.slowness
-        self.later(end - world.now, self.on_work, lane, call, done)
+        self.later(end - world.now, self.on_worked, lane, call, done)
 
     def on_work(self, lane: str, call: Callable[[], T], done: Callable[[T], None]) -> None:
         self.world.note(WORK, self.index, 0, lane.encode())
@@ -527,3 +532,10 @@ class Machine(Port):
             world.trace.on_final(self, executed)
         for hook in world.on_final:
             hook(self, executed)
+
+
+def count_bytes(records: list[bytes]) -> int:
+    size = 0
+    for record in records:
+        size += len(record)
+    return size

@@ -47,9 +47,13 @@ class Connection:
 
     def is_open(self) -> bool:
         """Whether nothing keeps the ends from meeting."""
-        return all(end.node is not None for end in self.ends) and not any(
-            link.blocked and link.may_lose() for link in self.links
-        )
+        one, other = self.ends
+        return one.node is not None and other.node is not None and not self.is_cut()
+
+    def is_cut(self) -> bool:
+        """Whether a cut lies across it that lets frames be lost."""
+        there, back = self.links
+        return bool((there.blocked and there.may_lose()) or (back.blocked and back.may_lose()))
 
 
 class Link:
@@ -302,7 +306,7 @@ class Network:
             self.world.after(MS, self.connect, link.connection)
 
     def break_blocked(self, connection: Connection) -> None:
-        if any(link.blocked and link.may_lose() for link in connection.links):
+        if connection.is_cut():
             self.disconnect(connection)
 
     def heal(self) -> None:

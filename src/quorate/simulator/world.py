@@ -31,7 +31,7 @@ from quorate.simulator.bugs import get_bug
 from quorate.simulator.detectors.host import Detection
 from quorate.simulator.digest import FAULT, FRAME, LINK, Digest
 from quorate.simulator.disk import Pace, SimulatedDisk
-from quorate.simulator.frames import Frames
+from quorate.simulator.frames import MAX_RECORDS, Frames
 from quorate.simulator.keys import SimulatedKeys
 from quorate.simulator.machine import SEGMENT_BYTES, Machine, SimulatedNode
 from quorate.simulator.network import Connection, Link, Network
@@ -96,6 +96,8 @@ class World:
         """By type; a broadcast once, of a traitor what it says in fact."""
         self.on_records: list[Callable[[Machine, list[bytes], bool], None]] = []
         """Before they are written; the last argument: whether they replace the journal."""
+        self.on_cut: list[Callable[[Machine], None]] = []
+        """Before a journal is replaced."""
         self.on_kept: list[Callable[[Machine, list[bytes]], None]] = []
         """When they are durable."""
         self.on_accuse: list[Callable[[Machine, Accuse], None]] = []
@@ -121,7 +123,8 @@ class World:
         self.decode = self.messages.share(make_decoder((*engine.wire, *OPEN_MESSAGES)).decode)
         self.message_kinds = get_kinds((*engine.wire, *NODE_MESSAGES, *OPEN_MESSAGES))
         self.record_kinds = get_kinds(engine.records)
-        self.decode_record = make_record_decoder(engine.records).decode
+        self.records = Frames(engine.records, MAX_RECORDS)
+        self.decode_record = self.records.share(make_record_decoder(engine.records).decode)
         if plan.bug:
             bug = get_bug(plan.bug)
             if bug.engine not in ("", plan.engine):

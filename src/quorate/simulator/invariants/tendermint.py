@@ -70,12 +70,18 @@ class TendermintRules:
         """Count a vote, whoever says it."""
         if vote.kind != PREVOTE:
             return
-        height, round, value, voter = vote.height, vote.round, vote.value, vote.voter
-        if value == NIL or not self.knows_members(height):
+        value = vote.value
+        if value == NIL:
+            return
+        height, round = vote.height, vote.round
+        if not self.knows_members(height):
             # Of heights that nobody has come to, liars alone speak.
             return
         votes = self.get_height(height)
-        voters = votes.tally.setdefault((round, value), {})
+        voters = votes.tally.get((round, value))
+        if voters is None:
+            voters = votes.tally[round, value] = {}
+        voter = vote.voter
         if voter in voters:
             return
         voters[voter] = None
@@ -109,7 +115,7 @@ class TendermintRules:
             )
             return
         votes.said[who, kind, round] = value
-        if written and (kind, height, round, value) not in self.kept.get(who, {}):
+        if written and not self.is_kept(who, (kind, height, round, value)):
             self.report(
                 "write first", f"height {height}, round {round}: says a vote that is not kept", who
             )
@@ -180,8 +186,14 @@ class TendermintRules:
         It counts for polkas from now on: its voter may act upon it before anybody hears it.
         """
         self.collect(vote)
-        kept = self.kept.setdefault(who, {})
+        kept = self.kept.get(who)
+        if kept is None:
+            kept = self.kept[who] = {}
         kept[vote.kind, vote.height, vote.round, vote.value] = None
+
+    def is_kept(self, who: Address, vote: tuple[int, int, int, Hash]) -> bool:
+        kept = self.kept.get(who)
+        return kept is not None and vote in kept
 
     # ---- counting
 

@@ -1,6 +1,6 @@
 """Joins the judges to a simulated world."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from quorate.base.errors import Invalid
 from quorate.base.types import Address, Height, Member
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from quorate.simulator.world import World
 
 __all__ = ["watch"]
+
+VOTED: Final = Voted.__struct_config__.tag
 
 
 def watch(world: "World") -> None:
@@ -95,9 +97,8 @@ def watch_raft(world: "World", chain: Chain) -> None:
 
     cutting: set[int] = set()
 
-    def on_records(machine: "Machine", _: list[bytes], is_cut: bool) -> None:
-        if is_cut:
-            cutting.add(machine.index)
+    def on_cut(machine: "Machine") -> None:
+        cutting.add(machine.index)
 
     def on_kept(machine: "Machine", records: list[bytes]) -> None:
         cut = machine.index in cutting
@@ -143,7 +144,7 @@ def watch_raft(world: "World", chain: Chain) -> None:
             trust_store(machine)
 
     world.expect("state taken over")
-    world.on_records.append(on_records)
+    world.on_cut.append(on_cut)
     world.on_kept.append(on_kept)
     world.on_start.append(on_start)
     for kind, watcher in (
@@ -164,12 +165,14 @@ class TendermintWatch:
         world.expect("vote after round 0", "precommit nil", "value proposed again", "accusation")
         self.accused: dict[tuple[int, int, Offence], None] = {}
         """By machine and life."""
+        self.judged: list[dict[bytes, None]] = []
+        """The records of each machine's journal that were looked at, since the last restart."""
         self.members: list[Member] | None = None
         self.turns: ValidatorSet | None = None
         world.on_message[Vote] = [*world.on_message.get(Vote, []), self.on_vote]
         world.on_message[Proposal] = [*world.on_message.get(Proposal, []), self.on_proposal]
         world.on_kept.append(self.on_kept)
-        world.on_start.append(self.on_kept)
+        world.on_start.append(self.on_start)
         world.on_accuse.append(self.on_accuse)
 
     def get_members(self, height: Height) -> list[Member] | None:
@@ -212,16 +215,27 @@ class TendermintWatch:
         assert self.turns is not None
         return self.turns.get_proposer(proposal.height, proposal.round)
 
+    def get_judged(self, machine: "Machine") -> dict[bytes, None]:
+        """Return the records of a machine that were looked at."""
+        while len(self.judged) <= machine.index:
+            self.judged.append({})
+        return self.judged[machine.index]
+
+    def on_start(self, machine: "Machine", records: list[bytes]) -> None:
+        self.on_kept(machine, records)
+        # What a cut left out never comes again.
+        judged = self.get_judged(machine)
+        self.judged[machine.index] = {data: None for data in records if data in judged}
+
     def on_kept(self, machine: "Machine", records: list[bytes]) -> None:
         if not machine.is_honest:
             return
-        world = self.world
+        world, judged = self.world, self.get_judged(machine)
         for data in records:
-            if world.record_kinds.get(get_tag(data)) is Voted:
-                vote = world.decode_record(data).vote
-                self.rules.keep(machine.address, vote)
-                # Its own vote counts for it even if it has nobody to say it to.
-                self.rules.collect(vote)
+            # A cut and a restart tell much again that is known.
+            if data not in judged and get_tag(data) == VOTED:
+                judged[data] = None
+                self.rules.keep(machine.address, world.decode_record(data).vote)
 
     def on_accuse(self, machine: "Machine", effect: Accuse) -> None:
         world = self.world
