@@ -42,6 +42,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     threads: int = max(1, min(4, (os.cpu_count() or 2) // 2))
     """For calls and other slow reads; what is left of the machine belongs to agreement."""
     max_waiting_calls: int = 4096
+    """In the kernel's threads, and as many again in those for what the kernel leaves."""
     call_seconds: float = 10.0
     gas_cap: int = 50_000_000
     max_log_blocks: int = 100_000
