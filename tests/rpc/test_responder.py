@@ -5,6 +5,7 @@ import json
 import random
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,11 +53,15 @@ def call(name: str, data: bytes = b"", **more: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def ledger(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
-    alloc = json.loads(genesis())["alloc"]
+    return make_ledger(str(tmp_path_factory.mktemp("ledger")), is_dev=False)
+
+
+def make_ledger(path: str, is_dev: bool) -> Ledger:
+    file = json.loads(genesis())
     for name, code in CODES.items():
-        alloc[AT[name].hex()] = {"balance": "0x1", "code": "0x" + code}
-    path = tmp_path_factory.mktemp("ledger")
-    ledger = Ledger.open(str(path), genesis(alloc=alloc))
+        file["alloc"][AT[name].hex()] = {"balance": "0x1", "code": "0x" + code}
+    file["config"]["quorate"]["dev"] = is_dev
+    ledger = Ledger.open(path, json.dumps(file).encode())
     for height in range(3):
         extend(
             ledger,
@@ -248,6 +253,18 @@ def test_plain_requests_are_answered_as_python_does(ledger: Ledger) -> None:
         body for body, is_taken in zip(bodies, run(ledger, bodies), strict=True) if not is_taken
     ]
     assert left == []
+
+
+def test_networks_for_development_leave_what_is_about_the_next_block(tmp_path: Path) -> None:
+    ledger = make_ledger(str(tmp_path), is_dev=True)
+    assert ledger.view().is_dev
+    bodies = build_plain(ledger)
+    left = [
+        body for body, is_taken in zip(bodies, run(ledger, bodies), strict=True) if not is_taken
+    ]
+    assert left
+    for body in left:
+        assert b"eth_estimateGas" in body or (b"eth_call" in body and b"pending" in body)
 
 
 def test_calls_are_answered_as_python_does_however_long_they_are(ledger: Ledger) -> None:
