@@ -32,6 +32,14 @@ def call(value: Any, x: int) -> int:
 
 def pop(items: Any, key: Any) -> Any:
     return items.pop(key, None)
+
+
+def find(items: dict[Any, Any], key: Any) -> list[Any]:
+    return [items.get(key), items.get(key, 5)]
+
+
+def count(items: Any) -> int:
+    return sum(map(len, items))
 """
 
 PROGRAM = """
@@ -110,6 +118,27 @@ free.add = lambda x: x + 100
 found.append(sample.call(free, 1))
 found.append(fails(sample.call, free, "x"))
 found.append([sample.pop({1: 2}, 1), sample.pop({}, 1), fails(sample.pop, [], 1)])
+
+
+class Strange(str):
+    def __hash__(self):
+        return hash("a")
+
+    def __eq__(self, other):
+        raise KeyError(other)
+
+
+known = {b"k": 1, "a": 2, 7: 3}
+keys = (bytes([107]), b"none", "a", "b" * 3, 7, Strange("a"), [])
+found.append([fails(sample.find, known, key) or sample.find(known, key) for key in keys])
+found.append([sample.count(["ab", b"c"]), fails(sample.count, [1])])
+import builtins
+
+kept = builtins.sum
+builtins.sum = lambda of: 100 + kept(of)
+found.append(sample.count(["ab"]))
+builtins.sum = kept
+found.append(sample.count(["ab"]))
 print(json.dumps(found))
 """
 
@@ -132,6 +161,10 @@ EXPECTED = [
     101,
     "TypeError",
     [2, None, "TypeError"],
+    [[1, 1], [None, 5], [2, 2], [None, 5], [3, 3], "KeyError", "TypeError"],
+    [3, "TypeError"],
+    102,
+    2,
 ]
 
 

@@ -17,7 +17,8 @@
 #define QUORATE_SLOTS 2048
 /* One table for all files. */
 #define QUORATE_SHARED __attribute__((weak, visibility("hidden")))
-#define QUORATE_RARE __attribute__((weak, visibility("hidden"), noinline, cold))
+/* Not `cold`: the compiler would take for rare what leads there. */
+#define QUORATE_RARE __attribute__((weak, visibility("hidden"), noinline))
 
 /* ---- attributes that lie at a fixed place in an object */
 
@@ -44,6 +45,16 @@ static inline int quorate_is_versioned(PyTypeObject *type)
 QUORATE_RARE PyObject *quorate_find_attr(PyObject *object, PyObject *name, QuorateMember *member)
 {
     PyTypeObject *type = Py_TYPE(object);
+    /* What modules have by their type begins with an underscore. */
+    if (type == &PyModule_Type && PyUnicode_CheckExact(name) && PyUnicode_GET_LENGTH(name) > 0
+        && PyUnicode_READ_CHAR(name, 0) != '_') {
+        PyObject *value = PyDict_GetItemWithError(PyModule_GetDict(object), name);
+        if (value != NULL) {
+            Py_INCREF(value);
+            return value;
+        }
+        PyErr_Clear();
+    }
     if (type->tp_getattro == PyObject_GenericGetAttr && PyUnicode_CheckExact(name)) {
         PyObject *found = _PyType_Lookup(type, name);
         if (found != NULL && Py_IS_TYPE(found, &PyMemberDescr_Type)
@@ -162,8 +173,8 @@ typedef struct {
     uint64_t version;
 } QuorateName;
 
-static __attribute__((noinline, cold)) PyObject *quorate_find_name(PyObject *names, PyObject *key,
-                                                                   QuorateName *known)
+static __attribute__((noinline)) PyObject *quorate_find_name(PyObject *names, PyObject *key,
+                                                             QuorateName *known)
 {
     PyObject *value = CPyDict_GetItem(names, key);
     if (value != NULL && PyDict_CheckExact(names) && PyUnicode_CheckExact(key)
@@ -187,6 +198,32 @@ static inline PyObject *quorate_get_name(PyObject *names, PyObject *key, Quorate
     return quorate_find_name(names, key, known);
 }
 
+/* ---- dictionaries by bytes and text, which know their hash */
+
+static inline PyObject *quorate_get_item(PyObject *dict, PyObject *key, PyObject *otherwise)
+{
+    Py_hash_t hash = -1;
+    if (PyBytes_CheckExact(key)) {
+        hash = ((PyBytesObject *)key)->ob_shash;
+    } else if (PyUnicode_CheckExact(key)) {
+        hash = ((PyASCIIObject *)key)->hash;
+    }
+    if (likely(hash != -1 && PyDict_CheckExact(dict))) {
+        PyObject *value = _PyDict_GetItem_KnownHash(dict, key, hash);
+        if (value == NULL) {
+            if (unlikely(PyErr_Occurred() != NULL)) {
+                return NULL;
+            }
+            value = otherwise;
+        }
+        Py_INCREF(value);
+        return value;
+    }
+    return CPyDict_Get(dict, key, otherwise);
+}
+
+#define CPyDict_Get quorate_get_item
+#define CPyDict_GetWithNone(dict, key) quorate_get_item((dict), (key), Py_None)
 #define CPyDict_GetItem(names, key)                                                               \
     ({                                                                                            \
         static QuorateName known_;                                                                \

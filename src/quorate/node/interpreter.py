@@ -314,7 +314,10 @@ class Interpreter:
             if self.open:
                 self.watch_alarm()
         finally:
-            del waiting[:done]
+            if done == len(waiting):
+                waiting.clear()
+            else:
+                del waiting[:done]
             self.flushing = False
         if replica.leader != self.leader:
             self.leader = replica.leader
@@ -360,8 +363,10 @@ class Interpreter:
             return
         self.appending = True
         self.written, self.records = self.records, []
-        batch = [*self.unwritten, *self.written]
-        self.unwritten, self.unwritten_bytes = [], 0
+        batch = self.written
+        if self.unwritten:
+            batch, self.unwritten = [*self.unwritten, *batch], []
+            self.unwritten_bytes = 0
         self.port.append(batch, self.on_kept)
 
     def write_rest(self) -> None:
