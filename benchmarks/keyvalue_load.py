@@ -13,6 +13,7 @@ import asyncio
 import base64
 import json
 import os
+import struct
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -22,6 +23,9 @@ import uvloop
 
 KEYS = 100_000
 VALUE = b"v" * 256
+NAMES = [b"key%013d" % number for number in range(KEYS)]
+HEAD = struct.Struct(">IBBIBBHB16sQQ")
+"""Of a framed put, see `QuorateFramed.send`."""
 WARM_UP_S = 1.0
 
 
@@ -37,11 +41,10 @@ class Load:
 
     def next_key(self) -> bytes:
         self.number += 7919
-        return b"key%013d" % (self.number % KEYS)
+        return NAMES[self.number % KEYS]
 
-    def count(self, since: float, good: bool) -> bool:
+    def count(self, since: float, now: float, good: bool) -> bool:
         """Take note of an answer; whether to go on."""
-        now = time.monotonic()
         if not good:
             self.errors += 1
             return now < self.end
@@ -64,16 +67,17 @@ class Client(asyncio.Protocol, ABC):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
         self.greet()
+        now = time.monotonic()
         for _ in range(self.in_flight):
-            self.begin()
+            self.begin(now)
         self.flush()
 
     def greet(self) -> None:
         pass
 
-    def begin(self) -> None:
+    def begin(self, now: float) -> None:
         self.open += 1
-        self.send(self.load.next_key(), time.monotonic())
+        self.send(self.load.next_key(), now)
 
     @abstractmethod
     def send(self, key: bytes, since: float) -> None:
@@ -81,8 +85,9 @@ class Client(asyncio.Protocol, ABC):
 
     def settle(self, since: float, good: bool) -> None:
         self.open -= 1
-        if self.load.count(since, good):
-            self.begin()
+        now = time.monotonic()
+        if self.load.count(since, now, good):
+            self.begin(now)
         elif not self.open and not self.done.done():
             self.done.set_result(None)
 
@@ -160,54 +165,48 @@ class QuorateFramed(Client):
         self.sequence = 0
         self.since: dict[int, float] = {}
         self.buffer = b""
-        self.deadline = int(time.time() * 1000 + 120_000).to_bytes(8, "big")
+        deadline = int(time.time() * 1000 + 120_000)
+        # What stands before the key: the deadline and the key's length.
+        self.middle = deadline.to_bytes(8, "big") + b"\x00\x10"
+        self.size = 41 + 2 + 16 + len(VALUE)
         self.out.append(b"\x00qkv1\n")
 
     def send(self, key: bytes, since: float) -> None:
-        self.sequence += 1
-        self.since[self.sequence] = since
+        self.sequence = number = self.sequence + 1
+        self.since[number] = since
         acknowledged = next(iter(self.since)) - 1
-        operation = b"".join(
-            (
-                b"\x01",
-                self.client,
-                self.sequence.to_bytes(8, "big"),
-                acknowledged.to_bytes(8, "big"),
-                self.deadline,
-                b"\x00\x10",
-                key,
-                VALUE,
-            )
+        # A frame's length; msgpack: an array of three, an integer of 32 bits, 1, bytes of 16-bit
+        # length; the operation.
+        head = HEAD.pack(
+            self.size + 10,
+            0x93,
+            0xCE,
+            number,
+            1,
+            0xC5,
+            self.size,
+            1,
+            self.client,
+            number,
+            acknowledged,
         )
-        # msgpack: an array of three, an integer of 32 bits, 1, bytes of 16-bit length.
-        body = b"\x93\xce%b\x01\xc5%b%b" % (
-            self.sequence.to_bytes(4, "big"),
-            len(operation).to_bytes(2, "big"),
-            operation,
-        )
-        self.out += (len(body).to_bytes(4, "big"), body)
+        self.out += (head, self.middle, key, VALUE)
 
     def data_received(self, data: bytes) -> None:
-        buffer, at = self.buffer + data, 0
-        while len(buffer) - at >= 4:
-            end = at + 4 + int.from_bytes(buffer[at : at + 4], "big")
-            if end > len(buffer):
+        buffer, at = self.buffer + data if self.buffer else data, 0
+        end = len(buffer)
+        while end - at >= 4:
+            following = at + 4 + (buffer[at + 2] << 8 | buffer[at + 3])
+            if following > end:
                 break
-            number, place = read_integer(buffer, at + 5)
-            status, _ = read_integer(buffer, place)
-            self.settle(self.since.pop(number), status == 0)
-            at = end
+            # Short answers only, so that two bytes tell their length.
+            kind = buffer[at + 5]
+            size = 0 if kind < 0x80 else 1 << (kind - 0xCC)
+            number = int.from_bytes(buffer[at + 6 : at + 6 + size], "big") if size else kind
+            self.settle(self.since.pop(number), buffer[at + 6 + size] == 0)
+            at = following
         self.buffer = buffer[at:]
         self.flush()
-
-
-def read_integer(buffer: bytes, at: int) -> tuple[int, int]:
-    """Return a msgpack integer and where it ends."""
-    kind = buffer[at]
-    if kind < 0x80:
-        return kind, at + 1
-    size = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}[kind]
-    return int.from_bytes(buffer[at + 1 : at + 1 + size], "big"), at + 1 + size
 
 
 class EtcdGrpc(Client):
@@ -221,7 +220,7 @@ class EtcdGrpc(Client):
         self.since: dict[int, float] = {}
         self.buffer = b""
         self.window = 65_535
-        self.blocked: list[bytes] = []
+        self.blocked: list[tuple[bytes, ...]] = []
         self.received = 0
         # :method POST, :scheme http by index; the others as literals that are not indexed.
         self.head = b"\x83\x86" + b"".join(
@@ -233,58 +232,69 @@ class EtcdGrpc(Client):
                 (b"te", b"trailers"),
             )
         )
+        # A put: the message's size, the key (16 bytes) and the value (256).
+        self.message_middle = b"\x12\x80\x02"
+        message_size = 2 + 16 + len(self.message_middle) + len(VALUE)
+        self.message_head = b"\x00" + message_size.to_bytes(4, "big") + b"\x0a\x10"
+        self.data_size = 5 + message_size
+        # The frames' heads but for the stream.
+        self.data_head = frame(self.DATA, self.END_STREAM, 0, bytes(self.data_size))[:5]
+        self.request_head = frame(self.HEADERS, self.END_HEADERS, 0, self.head)[:5]
         self.out.append(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
         # INITIAL_WINDOW_SIZE, so that streams need no updates; the connection's own follows.
         self.out.append(frame(self.SETTINGS, 0, 0, b"\x00\x04\x7f\xff\xff\xff"))
         self.out.append(frame(self.WINDOW_UPDATE, 0, 0, b"\x7f\x00\x00\x00"))
 
     def send(self, key: bytes, since: float) -> None:
-        message = b"\x0a%c%b\x12\x80\x02%b" % (len(key), key, VALUE)
-        data = b"\x00%b%b" % (len(message).to_bytes(4, "big"), message)
-        self.since[self.stream] = since
-        self.out.append(frame(self.HEADERS, self.END_HEADERS, self.stream, self.head))
-        body = frame(self.DATA, self.END_STREAM, self.stream, data)
-        self.stream += 2
-        if self.blocked or len(data) > self.window:
+        stream = self.stream
+        self.stream = stream + 2
+        self.since[stream] = since
+        name = stream.to_bytes(4, "big")
+        body = (self.data_head, name, self.message_head, key, self.message_middle, VALUE)
+        self.out += (self.request_head, name, self.head)
+        if self.blocked or self.data_size > self.window:
             self.blocked.append(body)
         else:
-            self.window -= len(data)
-            self.out.append(body)
+            self.window -= self.data_size
+            self.out += body
 
     def data_received(self, data: bytes) -> None:
-        buffer, at = self.buffer + data, 0
-        while len(buffer) - at >= 9:
-            size = int.from_bytes(buffer[at : at + 3], "big")
+        buffer, at = self.buffer + data if self.buffer else data, 0
+        available = len(buffer)
+        while available - at >= 9:
+            size = buffer[at] << 16 | buffer[at + 1] << 8 | buffer[at + 2]
             end = at + 9 + size
-            if end > len(buffer):
+            if end > available:
                 break
             kind, flags = buffer[at + 3], buffer[at + 4]
-            stream = int.from_bytes(buffer[at + 5 : at + 9], "big")
-            self.take(kind, flags, stream, buffer[at + 9 : end])
+            if kind == self.DATA:
+                self.received += size
+            elif kind == self.HEADERS:
+                if flags & self.END_STREAM:
+                    # The trailers; those of an error are longer than of grpc-status 0, which comes
+                    # spelled out the first time.
+                    stream = int.from_bytes(buffer[at + 5 : at + 9], "big")
+                    self.settle(self.since.pop(stream), size < 48)
+            else:
+                stream = int.from_bytes(buffer[at + 5 : at + 9], "big")
+                self.take(kind, flags, stream, buffer[at + 9 : end])
             at = end
+        if self.received > 1 << 20:
+            self.out.append(frame(self.WINDOW_UPDATE, 0, 0, self.received.to_bytes(4, "big")))
+            self.received = 0
         self.buffer = buffer[at:]
         self.flush()
 
     def take(self, kind: int, flags: int, stream: int, body: bytes) -> None:
-        if kind == self.DATA:
-            self.received += len(body)
-            if self.received > 1 << 20:
-                update = self.received.to_bytes(4, "big")
-                self.out.append(frame(self.WINDOW_UPDATE, 0, 0, update))
-                self.received = 0
-        elif kind == self.HEADERS and flags & self.END_STREAM:
-            # The trailers; those of an error are longer than of grpc-status 0, which comes spelled
-            # out the first time.
-            self.settle(self.since.pop(stream), len(body) < 48)
-        elif kind == self.SETTINGS and not flags & self.ACK:
+        if kind == self.SETTINGS and not flags & self.ACK:
             self.out.append(frame(self.SETTINGS, self.ACK, 0, b""))
         elif kind == self.PING and not flags & self.ACK:
             self.out.append(frame(self.PING, self.ACK, 0, body))
         elif kind == self.WINDOW_UPDATE and stream == 0:
             self.window += int.from_bytes(body, "big")
-            while self.blocked and len(self.blocked[0]) - 9 <= self.window:
-                self.window -= len(self.blocked[0]) - 9
-                self.out.append(self.blocked.pop(0))
+            while self.blocked and self.data_size <= self.window:
+                self.window -= self.data_size
+                self.out += self.blocked.pop(0)
 
 
 def frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:

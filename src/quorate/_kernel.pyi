@@ -873,3 +873,34 @@ class KeyValue:
 
     def chunks(self) -> Chunks: ...
     def close(self) -> None: ...
+
+@final
+class KeyValuePort:
+    """Operations under way at the port of one node, by who asked for them. Connection 0 stands for
+    all who are told one by one. Thread-safe.
+    """
+
+    def __init__(self, max_waiting: int) -> None: ...
+    def __len__(self) -> int: ...
+    def take(
+        self, connection: int, data: bytes, room: int, due_ms: int
+    ) -> tuple[int, int, list[bytes], list[bytes], int]:
+        """Read at most `room` whole frames: (their bytes, how many, operations that are new, bodies
+        of other requests, the size of a frame that is too long or 0).
+        """
+
+    def put(self, operation: bytes, connection: int, number: int, due_ms: int) -> bool:
+        """Whether the operation is new, or waits already. Raises Unavailable for too many."""
+
+    def remove(self, identity: bytes) -> list[tuple[int, int]]:
+        """Return who asked for an operation, which waits no longer: (connection, number)."""
+
+    def answer(
+        self, block: KeyValueBlock
+    ) -> tuple[list[tuple[int, bytes, int]], list[tuple[int, int, int, bytes]]]:
+        """Return the answers of a block: (connection, frames, how many) for each connection, and
+        (number, outcome, revision, detail) for those who are told one by one.
+        """
+
+    def late(self, now_ms: int) -> list[tuple[int, int]]:
+        """Return who has waited too long: (connection, number)."""

@@ -1,142 +1,34 @@
-//! The tree of executed blocks of the key-value application over the durable ones, and what waits for a block.
+//! The key-value application's store, the tree of executed blocks over it, and what waits for a block.
 //!
-//! As in `tree.rs`: blocks are executed speculatively, several on one parent; one of them becomes final; all final ones are
-//! written in one transaction by `commit`. Readers see the adopted tip, which is the last final block unless an open engine
-//! names another.
+//! As in `tree.rs` of the Ethereum ledger: blocks are executed speculatively, several on one parent; one of them becomes
+//! final; all final ones are written in one transaction by `commit`. Readers see the adopted tip, which is the last final
+//! block unless an open engine names another.
 
-use crate::block::{self, DECISION, Decision, HEAD};
+use crate::block::{self, Decision};
 use crate::errors::{Error, Result};
 use crate::history::History;
 use crate::keyvalue::item::{Identity, MAX_ITEM_BYTES};
 use crate::keyvalue::pool::Pool;
 use crate::keyvalue::portable::{Loading, batch_install};
-use crate::keyvalue::run::{Event, Outcome, Run, apply, edit, find};
+use crate::keyvalue::records::{batch_block, durable_height, height_of, load_tree, open_store, read_head};
+use crate::keyvalue::run::{Outcome, Run, find};
 use crate::keyvalue::state::{Answer, Entry, Header, Session, place_of};
+use crate::keyvalue::tree::{Branch, Cause, Final, Tree};
 use crate::payload::Payload;
-use crate::state::{EMPTY, Root};
-use crate::store::{Batch, Change, Snapshot, Store, Table, required};
+use crate::store::{Batch, Change, Store, Table, required};
 use crate::sweep::{Sweep, sweep};
-use crate::tree_store::remove_unfinished;
-use crate::trie::{Layer, NodeSource, Origin, node_key};
-use crate::trie_node::Reader;
-use alloy_primitives::{B256, Bytes, keccak256};
+use crate::trie::{NodeSource, Origin, node_key};
+use alloy_primitives::map::HashSet;
+use alloy_primitives::{B256, Bytes};
 use parking_lot::{Mutex, RwLock};
-use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Of the records below; the first three bytes tell it from a store of the Ethereum ledger.
-const FORMAT_VERSION: u32 = 0x716b_7601;
-/// The same, of a store that does not hold everything since genesis.
-pub const PRUNED_FORMAT: u32 = 0x716b_7602;
 /// Executed blocks that are not durable, final or not.
 const MAX_BRANCHES: usize = 4096;
-/// Executed children of one parent that are kept; the oldest goes first.
-const MAX_SIBLINGS: usize = 16;
-/// Final blocks whose answers and events are kept for those who ask.
-const RECENT_BLOCKS: usize = 16;
 /// How far a payload's time may lie before the wall clock.
 const MAX_AHEAD_MS: u64 = 10_000;
-
-/// An executed block.
-pub struct Branch {
-    pub header: Header,
-    pub hash: B256,
-    pub root: Root,
-    pub skipped: Vec<(Identity, &'static str)>,
-    pub answers: Vec<(Identity, Answer)>,
-    pub events: Vec<Event>,
-    /// None once durable.
-    layer: Option<Arc<Layer>>,
-    /// What it was executed from.
-    cause: B256,
-    age: u64,
-}
-
-struct Final {
-    branch: Arc<Branch>,
-    decision: Decision,
-}
-
-struct Tree {
-    /// Executed blocks above the durable one, and that one.
-    branches: HashMap<B256, Arc<Branch>>,
-    /// Ascending from the durable height + 1.
-    finals: VecDeque<Arc<Final>>,
-    durable: (u64, B256),
-    recent: VecDeque<Arc<Branch>>,
-    /// What readers see as the latest, if it is above the last final block.
-    adopted: Option<B256>,
-    executions: u64,
-}
-
-impl Tree {
-    fn tip(&self) -> (u64, B256) {
-        self.finals.back().map_or(self.durable, |last| (last.branch.header.height, last.branch.hash))
-    }
-
-    /// A block and the layers from the durable one to it.
-    fn chain(&self, hash: &B256) -> Option<(Arc<Branch>, Vec<Arc<Layer>>)> {
-        let branch = self.branches.get(hash)?.clone();
-        let mut layers = Vec::new();
-        let mut next = branch.clone();
-        while let Some(layer) = &next.layer {
-            layers.push(layer.clone());
-            next = self.branches.get(&next.header.parent)?.clone();
-        }
-        layers.reverse();
-        Some((branch, layers))
-    }
-
-    /// Blocks from `hash` down to the last final one, which is left out.
-    fn above_final(&self, hash: &B256) -> Vec<Arc<Branch>> {
-        let (height, _) = self.tip();
-        let mut found = Vec::new();
-        let mut next = self.branches.get(hash);
-        while let Some(branch) = next.filter(|branch| branch.header.height > height) {
-            found.push(branch.clone());
-            next = self.branches.get(&branch.header.parent);
-        }
-        found
-    }
-
-    fn forget_losers(&mut self) {
-        let (height, tip) = self.tip();
-        let mut above: Vec<(u64, B256, B256)> = self
-            .branches
-            .values()
-            .filter(|branch| branch.header.height > height)
-            .map(|branch| (branch.header.height, branch.hash, branch.header.parent))
-            .collect();
-        above.sort_unstable();
-        let mut living = HashSet::from([tip]);
-        for (_, hash, parent) in above {
-            if living.contains(&parent) {
-                living.insert(hash);
-            }
-        }
-        let mut kept: HashSet<B256> = self.finals.iter().map(|last| last.branch.hash).collect();
-        kept.insert(self.durable.1);
-        self.branches.retain(|hash, _| kept.contains(hash) || living.contains(hash));
-        self.adopted = self.adopted.filter(|hash| living.contains(hash) && *hash != tip);
-    }
-
-    fn bound_siblings(&mut self, parent: &B256) {
-        let (height, _) = self.tip();
-        let children = self.branches.values().filter(|b| b.header.parent == *parent && b.header.height > height);
-        let mut children: Vec<(u64, B256)> = children.map(|branch| (branch.age, branch.hash)).collect();
-        if children.len() < MAX_SIBLINGS {
-            return;
-        }
-        children.sort_unstable();
-        let mut forgotten = vec![children[0].1];
-        while let Some(hash) = forgotten.pop() {
-            self.branches.remove(&hash);
-            forgotten.extend(self.branches.values().filter(|b| b.header.parent == hash).map(|branch| branch.hash));
-        }
-    }
-}
 
 /// An entry with the block at which it was read.
 pub struct Found {
@@ -267,9 +159,9 @@ impl Core {
     }
 
     /// A block that was executed from the same already.
-    pub fn executed(&self, parent: &B256, payloads: &[Bytes], envelope: &B256) -> Result<Option<Arc<Branch>>> {
-        let cause = fingerprint(parent, payloads, envelope);
-        if let Some(known) = self.tree.read().branches.values().find(|branch| branch.cause == cause) {
+    pub fn executed(&self, cause: &Cause) -> Result<Option<Arc<Branch>>> {
+        let parent = &cause.parent;
+        if let Some(known) = self.tree.read().branches.values().find(|branch| branch.cause == cause.name) {
             return Ok(Some(known.clone()));
         }
         // A height that is final and durable: the engine may deliver it again after a restart.
@@ -281,7 +173,7 @@ impl Core {
         let height = height_of(&snapshot, parent)?.ok_or_else(unknown)? + 1;
         let head = read_head(&snapshot, height)?.ok_or_else(unknown)?;
         let (_, _, stored) = block::decision(&snapshot, height)?.ok_or_else(unknown)?;
-        if head.header.envelope == *envelope && stored == payloads {
+        if head.header.envelope == cause.envelope && stored == cause.payloads {
             return Ok(Some(Arc::new(head)));
         }
         Err(Error::unavailable(format!("block {parent}: height {height} is final with other payloads")))
@@ -304,26 +196,19 @@ impl Core {
     }
 
     /// Keep what a run led to as an executed block.
-    pub fn add(
-        &self,
-        parent: &B256,
-        payloads: &[Bytes],
-        envelope: B256,
-        height: u64,
-        outcome: Outcome,
-    ) -> Result<Arc<Branch>> {
-        let hashes: Vec<u8> = payloads.iter().flat_map(|payload| keccak256(payload).0).collect();
+    pub fn add(&self, cause: &Cause, height: u64, outcome: Outcome) -> Result<Arc<Branch>> {
+        let parent = &cause.parent;
         let header = Header {
             items: outcome.answers.len() as u32,
             height,
             timestamp_ms: outcome.timestamp_ms,
             revision: outcome.revision,
             parent: *parent,
-            envelope,
+            envelope: cause.envelope,
             root: outcome.root.hash,
-            payloads: keccak256(hashes),
+            payloads: cause.digest,
         };
-        let (hash, cause) = (header.hash(), fingerprint(parent, payloads, &envelope));
+        let (hash, cause) = (header.hash(), cause.name);
         let mut tree = self.tree.write();
         if let Some(known) = tree.branches.get(&hash) {
             return Ok(known.clone());
@@ -363,10 +248,7 @@ impl Core {
             )));
         }
         tree.finals.push_back(Arc::new(Final { branch: branch.clone(), decision: (envelope, certificate, payloads) }));
-        if tree.recent.len() == RECENT_BLOCKS {
-            tree.recent.pop_front();
-        }
-        tree.recent.push_back(branch.clone());
+        tree.remember(branch.clone());
         tree.forget_losers();
         drop(tree);
         let skipped = branch.skipped.iter().map(|(identity, _)| identity);
@@ -550,137 +432,4 @@ impl Core {
             if height < first { format!("pruned, the first here is {first}") } else { "not final here".into() };
         Err(Error::unavailable(format!("height {height}: {reason}")))
     }
-}
-
-impl Branch {
-    /// All but what only those need who hear of it at once.
-    fn summary(&self) -> Branch {
-        Branch {
-            header: self.header.clone(),
-            hash: self.hash,
-            root: self.root,
-            skipped: self.skipped.clone(),
-            answers: Vec::new(),
-            events: Vec::new(),
-            layer: self.layer.clone(),
-            cause: self.cause,
-            age: self.age,
-        }
-    }
-}
-
-fn fingerprint(parent: &B256, payloads: &[Bytes], envelope: &B256) -> B256 {
-    let mut parts = parent.to_vec();
-    parts.extend_from_slice(envelope.as_slice());
-    for payload in payloads {
-        parts.extend_from_slice(keccak256(payload).as_slice());
-    }
-    keccak256(parts)
-}
-
-// ---- records: header (160), flag (1) and id (9) of the top of the trie, then per skipped operation identity (24)
-
-fn batch_block(batch: &mut Batch, branch: &Branch, layer: &Layer, decision: Option<&Decision>) {
-    let height = branch.header.height;
-    for (number, chunk) in &layer.chunks {
-        batch.push(Change::Append(Table::Nodes, node_key(layer.version, *number), chunk.clone()));
-    }
-    let record = encode_head(&branch.header, branch.root);
-    batch.push(Change::Append(Table::Blocks, block::key(height, HEAD), record.into()));
-    if let Some((envelope, certificate, payloads)) = decision {
-        let record = block::encode_decision(envelope, certificate, payloads);
-        batch.push(Change::Append(Table::Blocks, block::key(height, DECISION), record.into()));
-    }
-    batch.push(Change::Put(Table::Index, branch.hash.to_vec(), block::index_value(height, None)));
-}
-
-pub fn encode_head(header: &Header, root: Root) -> Vec<u8> {
-    let mut record = header.encode().to_vec();
-    match root.id {
-        Some(id) => {
-            record.push(1);
-            id.write(&mut record);
-        }
-        None => record.extend_from_slice(&[0; 10]),
-    }
-    record
-}
-
-fn read_head(snapshot: &Snapshot, height: u64) -> Result<Option<Branch>> {
-    let Some(record) = snapshot.get(Table::Blocks, &block::key(height, HEAD))? else { return Ok(None) };
-    let mut reader = Reader::new(&record);
-    let header = Header::decode(&mut reader)?;
-    let has_top = reader.byte()? == 1;
-    let id = reader.id()?;
-    let root = Root { hash: header.root, id: has_top.then_some(id) };
-    let (skipped, answers, events, hash) = (Vec::new(), Vec::new(), Vec::new(), header.hash());
-    Ok(Some(Branch { header, hash, root, skipped, answers, events, layer: None, cause: B256::ZERO, age: 0 }))
-}
-
-fn height_of(snapshot: &Snapshot, hash: &B256) -> Result<Option<u64>> {
-    let value = snapshot.get(Table::Index, hash.as_slice())?;
-    value.map(|value| block::indexed_height(&value)).transpose()
-}
-
-fn durable_height(snapshot: &Snapshot) -> Result<u64> {
-    let key = required(snapshot.last_key(Table::Blocks)?, || "the genesis block".to_owned())?;
-    let height = key.first_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes));
-    required(height, || "the height of the last block".to_owned())
-}
-
-fn open_store(store: &Store, identity: B256, members: &[u8], timestamp_ms: u64) -> Result<B256> {
-    let nothing = Origin { layers: Arc::new([]), store: Store::in_memory() };
-    let entry = Entry { value: Bytes::copy_from_slice(members), ..Entry::default() };
-    let (root, layer) = apply(&nothing.open()?, EMPTY, &[edit(b'v', b"", Some(entry))], 0)?;
-    let (parent, payloads, envelope) = (B256::ZERO, B256::ZERO, identity);
-    let header = Header { items: 0, height: 0, timestamp_ms, revision: 0, parent, envelope, root: root.hash, payloads };
-    let hash = header.hash();
-    let snapshot = store.snapshot()?;
-    let found = snapshot.get(Table::Meta, b"format")?.map(|value| value.to_vec());
-    match found {
-        None => {
-            let (skipped, answers, events) = (Vec::new(), Vec::new(), Vec::new());
-            let branch =
-                Branch { header, hash, root, skipped, answers, events, layer: None, cause: B256::ZERO, age: 0 };
-            let format = FORMAT_VERSION.to_be_bytes().to_vec();
-            let mut batch = vec![Change::Put(Table::Meta, b"format".to_vec(), format.into())];
-            batch_block(&mut batch, &branch, &layer, None);
-            store.write(&batch)?;
-            return Ok(hash);
-        }
-        Some(format) if [FORMAT_VERSION, PRUNED_FORMAT].iter().any(|known| format == known.to_be_bytes()) => {}
-        Some(format) => {
-            return Err(Error::corrupt(format!(
-                "{}: format {}, expected {} of the key-value application",
-                store.name(),
-                alloy_primitives::hex::encode(format),
-                alloy_primitives::hex::encode(FORMAT_VERSION.to_be_bytes())
-            )));
-        }
-    }
-    remove_unfinished(store, &snapshot, durable_height(&snapshot)?)?;
-    let stored = required(read_head(&snapshot, 0)?, || "the genesis block".to_owned())?.hash;
-    if stored != hash {
-        return Err(Error::invalid(format!("genesis: hash {hash}, expected {stored} of {}", store.name())));
-    }
-    Ok(hash)
-}
-
-/// Only the last durable block.
-fn load_tree(store: &Store) -> Result<Tree> {
-    let snapshot = store.snapshot()?;
-    let height = durable_height(&snapshot)?;
-    let mut head = required(read_head(&snapshot, height)?, || format!("height {height}: the head of the block"))?;
-    if let Some((_, _, payloads)) = block::decision(&snapshot, height)? {
-        head.cause = fingerprint(&head.header.parent, &payloads, &head.header.envelope);
-    }
-    let hash = head.hash;
-    Ok(Tree {
-        branches: HashMap::from([(hash, Arc::new(head))]),
-        finals: VecDeque::new(),
-        durable: (height, hash),
-        recent: VecDeque::new(),
-        adopted: None,
-        executions: 0,
-    })
 }

@@ -4,12 +4,14 @@ use crate::chunks::Chunks;
 use crate::cutting::StateExport;
 use crate::errors::{Error, Result};
 use crate::history::History;
-use crate::keyvalue::core::{Branch, Core};
+use crate::keyvalue::core::Core;
 use crate::keyvalue::item::{Identity, MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use crate::keyvalue::pool::Pool;
+use crate::keyvalue::port::KeyValuePort;
 use crate::keyvalue::portable::{Entries, Loading};
 use crate::keyvalue::run::{Event, Run};
 use crate::keyvalue::state::{Answer, Entry};
+use crate::keyvalue::tree::{Branch, Cause};
 use crate::ledger::{DecisionTuple, decision_tuple, detached, hash_argument};
 use crate::store::Store;
 use crate::view::At;
@@ -49,7 +51,7 @@ fn client_argument(bytes: &[u8]) -> Result<[u8; 16]> {
 /// An executed block.
 #[pyclass(frozen, module = "quorate._kernel")]
 pub struct KeyValueBlock {
-    branch: Arc<Branch>,
+    pub branch: Arc<Branch>,
 }
 
 #[pymethods]
@@ -114,9 +116,8 @@ impl KeyValueBlock {
 #[pyclass(frozen, module = "quorate._kernel")]
 pub struct KeyValueRun {
     core: Arc<Core>,
-    parent: B256,
-    payloads: Vec<Bytes>,
-    envelope: B256,
+    /// None: the block is final already.
+    cause: Option<Cause>,
     run: Mutex<Option<Run>>,
 }
 
@@ -183,8 +184,9 @@ impl KeyValueRun {
     fn finish(&self, py: Python<'_>) -> PyResult<KeyValueBlock> {
         let branch = detached(py, || {
             let run = self.run.lock().take().ok_or_else(ended)?;
+            let cause = self.cause.as_ref().ok_or_else(|| Error::unavailable("run: of a block that is final"))?;
             let height = run.height;
-            self.core.add(&self.parent, &self.payloads, self.envelope, height, run.finish()?)
+            self.core.add(cause, height, run.finish()?)
         })?;
         Ok(KeyValueBlock { branch })
     }
@@ -355,13 +357,14 @@ impl KeyValue {
         let (core, parent) = (self.core()?, hash_argument("parent", parent)?);
         let (envelope, payloads) = (hash_argument("parent_envelope", parent_envelope)?, bytes_list(payloads));
         let branch = detached(py, || {
-            if let Some(known) = core.executed(&parent, &payloads, &envelope)? {
+            let cause = Cause::new(parent, payloads, envelope);
+            if let Some(known) = core.executed(&cause)? {
                 return Ok(known);
             }
-            let mut run = core.begin(&parent, &payloads, true)?;
+            let mut run = core.begin(&parent, &cause.payloads, true)?;
             run.run_all()?;
             let height = run.height;
-            core.add(&parent, &payloads, envelope, height, run.finish()?)
+            core.add(&cause, height, run.finish()?)
         })?;
         Ok(KeyValueBlock { branch })
     }
@@ -375,7 +378,7 @@ impl KeyValue {
     ) -> PyResult<Option<KeyValueBlock>> {
         let (core, parent) = (self.core()?, hash_argument("parent", parent)?);
         let (envelope, payloads) = (hash_argument("parent_envelope", parent_envelope)?, bytes_list(payloads));
-        let found = detached(py, || core.executed(&parent, &payloads, &envelope))?;
+        let found = detached(py, || core.executed(&Cause::new(parent, payloads, envelope)))?;
         Ok(found.map(|branch| KeyValueBlock { branch }))
     }
     /// Begin to execute over `parent`; `direct`: clients may change entries without the application's own code.
@@ -389,14 +392,17 @@ impl KeyValue {
     ) -> PyResult<KeyValueRun> {
         let (core, parent) = (self.core()?, hash_argument("parent", parent)?);
         let (envelope, payloads) = (hash_argument("parent_envelope", parent_envelope)?, bytes_list(payloads));
-        let run = Mutex::new(Some(detached(py, || core.begin(&parent, &payloads, direct))?));
-        Ok(KeyValueRun { core, parent, payloads, envelope, run })
+        let (run, cause) = detached(py, || {
+            let run = core.begin(&parent, &payloads, direct)?;
+            Ok((run, Cause::new(parent, payloads, envelope)))
+        })?;
+        Ok(KeyValueRun { core, cause: Some(cause), run: Mutex::new(Some(run)) })
     }
     /// Begin to execute a final height again, to learn what it changed.
     fn begin_again(&self, py: Python<'_>, height: u64, direct: bool) -> PyResult<KeyValueRun> {
         let core = self.core()?;
         let run = Mutex::new(Some(detached(py, || core.begin_again(height, direct))?));
-        Ok(KeyValueRun { core, parent: B256::ZERO, payloads: Vec::new(), envelope: B256::ZERO, run })
+        Ok(KeyValueRun { core, cause: None, run })
     }
     /// Make an executed child of the last final block final; forget its siblings' branches.
     fn finalize(
@@ -509,5 +515,6 @@ pub fn export(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_class::<KeyValueBlock>()?;
     m.add_class::<KeyValueRun>()?;
     m.add_class::<KeyValueImport>()?;
-    m.add_class::<KeyValue>()
+    m.add_class::<KeyValue>()?;
+    m.add_class::<KeyValuePort>()
 }

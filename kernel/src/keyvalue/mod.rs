@@ -1,16 +1,18 @@
 //! The key-value application: operations of clients on an authenticated map of keys.
 //!
-//! `item` is what clients send, `state` what the trie holds, `run` the execution of one block, `core` the tree of executed
-//! blocks over the store, `pool` what waits, `portable` the state in pieces, `face` what Python sees.
+//! `item` is what clients send, `state` what the trie holds, `run` the execution of one block, `tree` the executed
+//! blocks, `records` what the store holds of them, `core` both together, `pool` what waits for a block, `port` who waits for an
+//! answer, `portable` the state in pieces, `face` what Python sees.
 
 mod core;
 mod face;
 mod item;
 mod pool;
+mod port;
 mod portable;
+mod records;
 mod run;
 mod state;
-#[cfg(test)]
-mod tests;
+mod tree;
 
 pub use face::export;

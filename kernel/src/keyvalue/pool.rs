@@ -8,7 +8,8 @@ use crate::keyvalue::item::{Identity, Item, identity_of};
 use crate::keyvalue::state::Session;
 use crate::payload::encode_body;
 use alloy_primitives::Bytes;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use alloy_primitives::map::{HashMap, HashSet};
+use std::collections::BTreeMap;
 
 struct Waiting {
     identity: Identity,
@@ -44,7 +45,7 @@ impl Pool {
         raws: Vec<Bytes>,
         session: &dyn Fn(&[u8; 16]) -> Result<Option<Session>>,
     ) -> Result<Vec<(Identity, Option<String>)>> {
-        let mut sessions: HashMap<[u8; 16], Option<Session>> = HashMap::new();
+        let mut sessions: HashMap<[u8; 16], Option<Session>> = HashMap::default();
         let mut results = Vec::with_capacity(raws.len());
         for raw in raws {
             let item = match Item::parse(&raw) {

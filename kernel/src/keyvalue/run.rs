@@ -4,18 +4,23 @@
 //! entries through the run and then answers or refuses it.
 
 use crate::errors::Result;
+use crate::keccak_lanes::hash_many;
 use crate::keyvalue::item::{Action, Client, Condition, Identity, Item, identity_of};
 use crate::keyvalue::state::{
-    Answer, CONFLICT, Census, DONE, Entry, Listing, MAX_DETAIL_BYTES, MISSING, REFUSED, Session, Set, place_of,
+    Answer, CONFLICT, Census, DONE, Entry, Hashed, Listing, MAX_DETAIL_BYTES, MISSING, REFUSED, Session, Set, name_of,
+    place_of,
 };
 use crate::payload::Payload;
 use crate::state::Root;
 use crate::trie::{Layer, NodeSource};
 use crate::trie_node::NodeWriter;
 use crate::trie_update::{Item as TrieItem, LANES, PARALLEL_EDITS, Top, update, update_in_lanes};
+use alloy_primitives::map::{
+    Entry::{Occupied, Vacant},
+    HashMap,
+};
 use alloy_primitives::{B256, Bytes};
 use alloy_trie::Nibbles;
-use std::collections::HashMap;
 
 /// How far ahead of its block's time an operation's deadline may lie.
 pub const HORIZON_MS: u64 = 610_000;
@@ -54,10 +59,25 @@ struct Slot {
     changed: bool,
 }
 
+impl Slot {
+    fn set(&mut self, entry: Option<Entry>) -> Option<Entry> {
+        self.changed = true;
+        std::mem::replace(&mut self.entry, entry)
+    }
+}
+
 struct Known {
+    place: B256,
     session: Session,
     is_new: bool,
     changed: bool,
+}
+
+/// An operation of the block, with the place of the key that it concerns.
+struct Task {
+    raw: Bytes,
+    item: Option<Item>,
+    place: Option<B256>,
 }
 
 /// A call that is being carried out by the application's own code.
@@ -79,7 +99,7 @@ pub struct Run {
     revision: u64,
     /// Whether clients may change entries without the application's own code.
     direct: bool,
-    items: std::vec::IntoIter<Bytes>,
+    tasks: std::vec::IntoIter<Task>,
     entries: HashMap<Bytes, Slot>,
     clients: HashMap<Client, Known>,
     census: Option<(Census, Census)>,
@@ -110,9 +130,9 @@ impl Run {
             timestamp_ms: time,
             revision,
             direct,
-            entries: HashMap::with_capacity(items.len()),
-            items: items.into_iter(),
-            clients: HashMap::new(),
+            entries: HashMap::with_capacity_and_hasher(items.len(), Default::default()),
+            tasks: make_tasks(items).into_iter(),
+            clients: HashMap::default(),
             census: None,
             call: None,
             answers,
@@ -124,8 +144,8 @@ impl Run {
     /// Carry out operations up to the next call, which is returned with its client; None: there is none left.
     pub fn next_call(&mut self) -> Result<Option<(Client, Bytes)>> {
         self.refuse_call("the application did not answer")?;
-        while let Some(raw) = self.items.next() {
-            let Ok(item) = Item::parse(&raw) else {
+        while let Some(Task { raw, item, place }) = self.tasks.next() {
+            let Some(item) = item else {
                 self.skipped.push((identity_of(&raw), "malformed"));
                 continue;
             };
@@ -140,7 +160,7 @@ impl Run {
                 self.call = Some(Call { identity, sequence, client, before, events, revision });
                 return Ok(Some((client, body)));
             }
-            let answer = self.carry_out(item.action)?;
+            let answer = self.carry_out(item.action, place)?;
             self.conclude(client, item.sequence, identity, answer);
         }
         Ok(None)
@@ -163,7 +183,8 @@ impl Run {
         }
         let is_unknown = !self.clients.contains_key(&item.client);
         if is_unknown {
-            let known = find(&self.source, self.root, b'c', &item.client)?;
+            let place = place_of(b'c', &item.client);
+            let known = self.source.find::<Entry>(self.root.id, &place)?;
             let (session, is_new) = match known {
                 Some(entry) => (Session::from_entry(&entry)?, false),
                 None => (Session::default(), true),
@@ -174,7 +195,7 @@ impl Run {
             if is_new {
                 self.census()?.clients += 1;
             }
-            self.clients.insert(item.client, Known { session, is_new, changed: false });
+            self.clients.insert(item.client, Known { place, session, is_new, changed: false });
         }
         let Some(known) = self.clients.get_mut(&item.client) else { return Ok(Some("too many clients")) };
         if let Some(reason) = known.session.refuse(item.sequence, item.acknowledged) {
@@ -185,20 +206,20 @@ impl Run {
         Ok(None)
     }
 
-    fn carry_out(&mut self, action: Action) -> Result<Answer> {
+    fn carry_out(&mut self, action: Action, place: Option<B256>) -> Result<Answer> {
         let answer = |outcome, revision| Answer { outcome, revision, detail: Bytes::new() };
         if !self.direct && !matches!(action, Action::Nothing | Action::Call(_)) {
             let detail = Bytes::from_static(b"this application takes calls alone");
             return Ok(Answer { outcome: REFUSED, revision: 0, detail });
         }
         Ok(match action {
-            Action::Put { key, value } => answer(DONE, self.put(key, value)?),
-            Action::Delete { key } => match self.delete(key)? {
+            Action::Put { key, value } => answer(DONE, self.put_at(key, place, value)?),
+            Action::Delete { key } => match self.delete_at(key, place)? {
                 Some(revision) => answer(DONE, revision),
                 None => answer(MISSING, 0),
             },
             Action::Compare { key, condition, value } => {
-                let found = self.read(&key)?;
+                let found = self.slot(&key, place)?.entry.as_ref();
                 let holds = match (&condition, found) {
                     (Condition::Absent, found) => found.is_none(),
                     (Condition::Revision(revision), Some(entry)) => entry.modified == *revision,
@@ -208,8 +229,8 @@ impl Run {
                 let revision = found.map_or(0, |entry| entry.modified);
                 match value {
                     _ if !holds => answer(CONFLICT, revision),
-                    Some(value) => answer(DONE, self.put(key, value)?),
-                    None => match self.delete(key)? {
+                    Some(value) => answer(DONE, self.put_at(key, place, value)?),
+                    None => match self.delete_at(key, place)? {
                         Some(revision) => answer(DONE, revision),
                         None => answer(MISSING, 0),
                     },
@@ -228,46 +249,56 @@ impl Run {
 
     // ---- entries
 
-    fn slot(&mut self, key: &Bytes) -> Result<&mut Slot> {
-        if !self.entries.contains_key(key) {
-            let place = place_of(b'k', key);
-            let entry = self.source.find::<Entry>(self.root.id, &place)?;
-            self.entries.insert(key.clone(), Slot { place, entry, changed: false });
+    fn slot(&mut self, key: &Bytes, place: Option<B256>) -> Result<&mut Slot> {
+        match self.entries.entry(key.clone()) {
+            Occupied(known) => Ok(known.into_mut()),
+            Vacant(vacant) => {
+                let place = place.unwrap_or_else(|| place_of(b'k', key));
+                let entry = self.source.find::<Entry>(self.root.id, &place)?;
+                Ok(vacant.insert(Slot { place, entry, changed: false }))
+            }
         }
-        self.entries.get_mut(key).ok_or_else(|| crate::errors::Error::corrupt("an entry that was just read"))
     }
 
     pub fn read(&mut self, key: &Bytes) -> Result<Option<&Entry>> {
-        Ok(self.slot(key)?.entry.as_ref())
+        Ok(self.slot(key, None)?.entry.as_ref())
     }
 
     pub fn put(&mut self, key: Bytes, value: Bytes) -> Result<u64> {
+        self.put_at(key, None, value)
+    }
+
+    fn put_at(&mut self, key: Bytes, place: Option<B256>, value: Bytes) -> Result<u64> {
         let revision = self.revision + 1;
-        let slot = self.slot(&key)?;
+        let slot = self.slot(&key, place)?;
         let (created, version) = slot.entry.as_ref().map_or((revision, 1), |entry| (entry.created, entry.version + 1));
-        let entry = Entry { created, modified: revision, version, value };
-        self.change(key, Some(entry))
+        let entry = Entry { created, modified: revision, version, value, hashed: Hashed(None) };
+        let old = slot.set(Some(entry.clone()));
+        Ok(self.note(key, old, Some(entry)))
     }
 
     /// The revision of the deletion; None: there was nothing.
     pub fn delete(&mut self, key: Bytes) -> Result<Option<u64>> {
-        if self.slot(&key)?.entry.is_none() {
-            return Ok(None);
-        }
-        self.change(key, None).map(Some)
+        self.delete_at(key, None)
     }
 
-    fn change(&mut self, key: Bytes, entry: Option<Entry>) -> Result<u64> {
-        self.revision += 1;
-        let revision = self.revision;
-        self.events.push(Event { key: key.clone(), revision, entry: entry.clone() });
-        let slot = self.slot(&key)?;
-        let old = std::mem::replace(&mut slot.entry, entry);
-        slot.changed = true;
-        if let Some(call) = &mut self.call {
-            call.before.push((key, old));
+    fn delete_at(&mut self, key: Bytes, place: Option<B256>) -> Result<Option<u64>> {
+        let slot = self.slot(&key, place)?;
+        if slot.entry.is_none() {
+            return Ok(None);
         }
-        Ok(revision)
+        let old = slot.set(None);
+        Ok(Some(self.note(key, old, None)))
+    }
+
+    /// Count a change.
+    fn note(&mut self, key: Bytes, old: Option<Entry>, entry: Option<Entry>) -> u64 {
+        self.revision += 1;
+        if let Some(call) = &mut self.call {
+            call.before.push((key.clone(), old));
+        }
+        self.events.push(Event { key, revision: self.revision, entry });
+        self.revision
     }
 
     // ---- calls
@@ -287,7 +318,7 @@ impl Run {
     pub fn refuse_call(&mut self, reason: &str) -> Result<()> {
         let Some(call) = self.call.take() else { return Ok(()) };
         for (key, old) in call.before.into_iter().rev() {
-            self.slot(&key)?.entry = old;
+            self.slot(&key, None)?.entry = old;
         }
         self.events.truncate(call.events);
         self.revision = call.revision;
@@ -398,12 +429,13 @@ impl Run {
         self.refuse_call("the application did not answer")?;
         let mut edits: Vec<TrieItem<Set>> = Vec::with_capacity(self.entries.len() + self.clients.len() + 3);
         self.follow_clients(&mut edits)?;
-        for (client, known) in self.clients.drain().filter(|(_, known)| known.changed) {
-            edits.push(edit(b'c', &client, Some(known.session.to_entry())));
+        for (_, known) in self.clients.drain().filter(|(_, known)| known.changed) {
+            edits.push(edit_at(&known.place, Some(known.session.to_entry())));
         }
         for (_, slot) in self.entries.drain().filter(|(_, slot)| slot.changed) {
-            edits.push(TrieItem { key: Nibbles::unpack_array(&slot.place.0), edit: Set(slot.entry) });
+            edits.push(edit_at(&slot.place, slot.entry));
         }
+        hash_values(&mut edits);
         edits.sort_unstable_by_key(|item| item.key);
         let (root, layer) = apply(&self.source, self.root, &edits, self.height)?;
         let Run { revision, timestamp_ms, answers, skipped, events, .. } = self;
@@ -411,8 +443,47 @@ impl Run {
     }
 }
 
+/// Parse the operations of a block; the places of their keys are hashed together.
+fn make_tasks(raws: Vec<Bytes>) -> Vec<Task> {
+    let mut tasks: Vec<Task> =
+        raws.into_iter().map(|raw| Task { item: Item::parse(&raw).ok(), raw, place: None }).collect();
+    let names: Vec<Vec<u8>> = tasks.iter().filter_map(Task::key).map(|key| name_of(b'k', key)).collect();
+    let mut places = Vec::with_capacity(names.len());
+    hash_many(names.iter().map(Vec::as_slice), &mut places);
+    let concerned = tasks.iter_mut().filter(|task| task.key().is_some());
+    for (task, place) in concerned.zip(places) {
+        task.place = Some(place);
+    }
+    tasks
+}
+
+impl Task {
+    fn key(&self) -> Option<&Bytes> {
+        match &self.item.as_ref()?.action {
+            Action::Put { key, .. } | Action::Delete { key } | Action::Compare { key, .. } => Some(key),
+            Action::Call(_) | Action::Nothing => None,
+        }
+    }
+}
+
+/// Hash all new values together, before the trie asks for one after the other.
+fn hash_values(edits: &mut [TrieItem<Set>]) {
+    let entries = || edits.iter().filter_map(|item| item.edit.0.as_ref());
+    let values: Vec<&[u8]> = entries().map(|entry| &entry.value[..]).collect();
+    let mut hashes = Vec::with_capacity(values.len());
+    hash_many(values.into_iter(), &mut hashes);
+    let entries = edits.iter_mut().filter_map(|item| item.edit.0.as_mut());
+    for (entry, hash) in entries.zip(hashes) {
+        entry.hashed = Hashed(Some(hash));
+    }
+}
+
+fn edit_at(place: &B256, entry: Option<Entry>) -> TrieItem<Set> {
+    TrieItem { key: Nibbles::unpack_array(&place.0), edit: Set(entry) }
+}
+
 pub fn edit(domain: u8, name: &[u8], entry: Option<Entry>) -> TrieItem<Set> {
-    TrieItem { key: Nibbles::unpack_array(&place_of(domain, name).0), edit: Set(entry) }
+    edit_at(&place_of(domain, name), entry)
 }
 
 pub fn find(source: &NodeSource, root: Root, domain: u8, name: &[u8]) -> Result<Option<Entry>> {

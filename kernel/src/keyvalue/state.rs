@@ -32,7 +32,20 @@ pub struct Entry {
     pub modified: u64,
     pub version: u64,
     pub value: Bytes,
+    pub hashed: Hashed,
 }
+
+/// keccak256 of a value, where it was computed in advance; says nothing of its own.
+#[derive(Debug, Clone, Default)]
+pub struct Hashed(pub Option<B256>);
+
+impl PartialEq for Hashed {
+    fn eq(&self, _: &Hashed) -> bool {
+        true
+    }
+}
+
+impl Eq for Hashed {}
 
 /// Three numbers (8 each), length (4), value.
 impl Leaf for Entry {
@@ -48,7 +61,8 @@ impl Leaf for Entry {
         let mut number = || record.array::<8>().map(|bytes| u64::from_be_bytes(*bytes));
         let (created, modified, version) = (number()?, number()?, number()?);
         let length = u32::from_be_bytes(*record.array::<4>()?) as usize;
-        Ok(Entry { created, modified, version, value: Bytes::copy_from_slice(record.take(length)?) })
+        let value = Bytes::copy_from_slice(record.take(length)?);
+        Ok(Entry { created, modified, version, value, hashed: Hashed(None) })
     }
 
     /// Three numbers (8 each), keccak256 of the value (32).
@@ -56,7 +70,8 @@ impl Leaf for Entry {
         for number in [self.created, self.modified, self.version] {
             out.extend_from_slice(&number.to_be_bytes());
         }
-        out.extend_from_slice(keccak256(&self.value).as_slice());
+        let hash = self.hashed.0.unwrap_or_else(|| keccak256(&self.value));
+        out.extend_from_slice(hash.as_slice());
     }
 }
 
@@ -141,7 +156,7 @@ impl Session {
             value.extend_from_slice(&(answer.detail.len() as u16).to_be_bytes());
             value.extend_from_slice(&answer.detail);
         }
-        Entry { created: self.floor, modified: self.listed_ms, version: 0, value: value.into() }
+        Entry { created: self.floor, modified: self.listed_ms, value: value.into(), ..Entry::default() }
     }
 
     pub fn from_entry(entry: &Entry) -> Result<Session> {
@@ -168,7 +183,8 @@ pub struct Listing {
 
 impl Listing {
     pub fn to_entry(&self) -> Entry {
-        Entry { created: 0, modified: self.time_ms, version: self.next, value: self.clients.concat().into() }
+        let value = self.clients.concat().into();
+        Entry { modified: self.time_ms, version: self.next, value, ..Entry::default() }
     }
 
     pub fn from_entry(entry: &Entry) -> Listing {
@@ -187,7 +203,7 @@ pub struct Census {
 
 impl Census {
     pub fn to_entry(&self) -> Entry {
-        Entry { created: self.clients, modified: self.oldest, version: self.newest, value: Bytes::new() }
+        Entry { created: self.clients, modified: self.oldest, version: self.newest, ..Entry::default() }
     }
 
     pub fn from_entry(entry: &Entry) -> Census {

@@ -125,5 +125,5 @@ def encode(
 
 
 def get_identity(operation: bytes) -> bytes:
-    """Return client and number of an operation."""
-    return operation[1:25]
+    """Return client and number of an operation, zeros where it has none."""
+    return operation[1:25] if len(operation) >= 25 else bytes(24)

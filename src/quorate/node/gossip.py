@@ -156,7 +156,8 @@ class Gossip:
             self.count("transactions_refused", len(items))
             done([(keccak256(item), FULL) for item in items])
             return
-        self.seen.add(items)
+        if self.seen.max_items:
+            self.seen.add(items)
         self.arrive(Batch(items, None, True, done), size)
 
     def on_transactions(self, peer: Peer, m: Transactions) -> None:

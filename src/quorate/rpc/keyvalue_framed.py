@@ -67,7 +67,8 @@ class FramedProtocol(asyncio.Protocol):
 
     def __init__(self, server: "KeyValueServer", transport: Any) -> None:
         self.server, self.service, self.transport = server, server.service, transport
-        self.buffer = bytearray()
+        self.number = self.service.connect(self)
+        self.buffer = b""
         self.out: list[bytes] = []
         self.in_flight = 0
         self.reading = True
@@ -78,6 +79,7 @@ class FramedProtocol(asyncio.Protocol):
             self.service.forget(watch)
         self.watches.clear()
         self.transport = None
+        self.service.disconnect(self.number)
         self.server.forget(self)
 
     def drop(self, reason: str) -> None:
@@ -89,31 +91,22 @@ class FramedProtocol(asyncio.Protocol):
     # ---- in
 
     def data_received(self, data: bytes) -> None:
-        self.buffer += data
+        self.buffer = self.buffer + data if self.buffer else data
         self.parse()
 
     def parse(self) -> None:
         """Take whole requests out of the buffer, as many as may be under way."""
-        buffer, at = self.buffer, 0
-        while self.transport is not None and len(buffer) - at >= 4:
-            if self.in_flight >= MAX_IN_FLIGHT:
-                break
-            size = int.from_bytes(buffer[at : at + 4], "big")
-            if size > MAX_FRAME_BYTES:
-                self.drop(f"a frame of {size} bytes, expected at most {MAX_FRAME_BYTES}")
-                return
-            end = at + 4 + size
-            if end > len(buffer):
-                break
-            try:
-                request = _DECODER.decode(bytes(buffer[at + 4 : end]))
-            except msgspec.MsgspecError as error:
-                self.drop(f"malformed request: {error}")
-                return
-            at = end
-            self.in_flight += 1
-            self.handle(request)
-        del buffer[:at]
+        if self.transport is None:
+            return
+        room = MAX_IN_FLIGHT - self.in_flight
+        if room > 0 and self.buffer:
+            size, count, others, found = self.service.take(self.number, self.buffer, room)
+            self.buffer = self.buffer[size:]
+            self.in_flight += count
+            for body in others:
+                self.handle_body(body)
+            if found:
+                self.drop(f"a frame of {found} bytes, expected at most {MAX_FRAME_BYTES}")
         reading = self.in_flight < MAX_IN_FLIGHT
         if reading != self.reading and self.transport is not None:
             self.reading = reading
@@ -121,6 +114,17 @@ class FramedProtocol(asyncio.Protocol):
                 self.transport.resume_reading()
             else:
                 self.transport.pause_reading()
+
+    def handle_body(self, body: bytes) -> None:
+        """Take a request that is no plain operation."""
+        if self.transport is None:
+            return
+        try:
+            request = _DECODER.decode(body)
+        except msgspec.MsgspecError as error:
+            self.drop(f"malformed request: {error}")
+            return
+        self.handle(request)
 
     def handle(self, request: Request) -> None:
         kind, number, first = request.kind, request.number, request.first
@@ -184,6 +188,15 @@ class FramedProtocol(asyncio.Protocol):
             self.fail(number, result)
         else:
             self.reply(number, result)
+
+    def give(self, frames: bytes, count: int) -> None:
+        """Send so many answers, whose frames the kernel made."""
+        self.in_flight -= count
+        if self.transport is None:
+            return
+        if not self.out:
+            self.server.leave_soon(self)
+        self.out.append(frames)
 
     def reply(self, number: int, result: Any) -> None:
         self.in_flight -= 1

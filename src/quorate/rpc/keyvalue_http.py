@@ -79,6 +79,7 @@ CODES = {
     503: "unavailable",
     504: "unknown_outcome",
 }
+NO_PATH = Failure(404, "no such path; see /v1/kv/KEY, /v1/cas, /v1/watch, /v1/status")
 REQUEST_HEADER = b"quorate-request"
 Show: TypeAlias = Callable[[Result], bytes | Response]
 
@@ -126,14 +127,17 @@ class HttpHandler:
     def get_headers(self, head: Head) -> list[tuple[bytes, bytes]]:
         return []
 
+    # Connections route their requests themselves; whatever comes here has no path.
+
     def post(self, body: bytes) -> bytes:
-        raise NotImplementedError("connections answer themselves")
+        return msgspec.json.encode(as_error(NO_PATH))
 
     async def get(self, head: Head) -> Response:
-        raise NotImplementedError("connections answer themselves")
+        return as_response(NO_PATH)
 
-    def make_websocket(self) -> Any:
-        raise NotImplementedError("there is no WebSocket here")
+    def make_websocket(self) -> "HttpConnection":
+        """There is no WebSocket here: a connection refuses to become one."""
+        return HttpConnection(self.server)
 
 
 class HttpConnection(HttpProtocol):
@@ -213,7 +217,7 @@ class HttpConnection(HttpProtocol):
             expect(method, b"GET")
             self.settle(slot, as_json(self.server.get_status()))
         else:
-            raise Failure(404, "no such path; see /v1/kv/KEY, /v1/cas, /v1/watch, /v1/status")
+            raise NO_PATH
 
     def change(
         self, slot: Slot, action: Action, show: Callable[[Result], bytes | Response]

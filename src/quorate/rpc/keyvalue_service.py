@@ -1,7 +1,9 @@
 """What the ports of a key-value network have in common: operations, reads and watches of one node.
 
 It lives in the validator's process and on its loop. Operations that arrive in one turn of the loop
-go to the node together; a client is answered when the height of its operation is final. Reads that
+go to the node together; a client is answered when the height of its operation is final. Who waits
+for which operation is kept in the kernel, which also makes the answers of connections that speak
+frames, all of a block at once. Reads that
 arrive while the engine is asked share the next question. A watch follows heights as they become
 final, and catches up with those before on a lane of its own, by executing them again.
 
@@ -15,13 +17,14 @@ from asyncio import AbstractEventLoop, TimerHandle
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
+from quorate._kernel import KeyValuePort
 from quorate.base.errors import Unavailable
 from quorate.base.types import Hash, Height
 from quorate.ledger.application import Executed
 from quorate.ledger.keyvalue import Event, KeyValueLedger
 from quorate.ledger.operations import NOTHING, WINDOW, Action, encode, get_identity
 
-__all__ = ["Failure", "NodeFace", "Result", "Service", "Sink", "Watch"]
+__all__ = ["Answered", "Failure", "NodeFace", "Result", "Service", "Sink", "Watch"]
 
 MAX_WAITING = 1 << 16
 """Operations that wait to become final, and as many reads."""
@@ -30,7 +33,7 @@ MAX_HISTORY = 100_000
 """Heights that a watch may begin before the last one."""
 CATCH_UP_HEIGHTS = 64
 """Of one call on the lane that executes them again."""
-PATIENCE_S = 30.0
+PATIENCE_MS = 30_000
 """Until a client is told that nothing is known of its operation."""
 SWEEP_S = 1.0
 DEADLINE_MS = 60_000
@@ -72,6 +75,17 @@ class Work(Protocol):
         done: Callable[[list[Event] | Failure], None],
         /,
     ) -> None: ...
+
+
+class Answered(Protocol):
+    """A connection whose answers the kernel makes."""
+
+    def give(self, frames: bytes, count: int) -> None:
+        """Send so many answers."""
+        ...
+
+    def reply(self, number: int, result: Result) -> None: ...
+    def fail(self, number: int, failure: Failure) -> None: ...
 
 
 class Sink(Protocol):
@@ -136,8 +150,13 @@ class Service:
     ) -> None:
         self.node, self.ledger, self.loop, self.work = node, ledger, loop, work
         self.arrived: list[bytes] = []
-        self.waiting: dict[bytes, tuple[float, Done]] = {}
-        """Until when, and whom to tell, by identity; the oldest first."""
+        self.waiting = KeyValuePort(MAX_WAITING)
+        """Who waits for which operation: a number on a connection, or of `dones`."""
+        self.connections: dict[int, Answered] = {}
+        """Those that speak frames, by their number, which is none of an earlier one."""
+        self.dones: dict[int, Done] = {}
+        self.number = 0
+        """The last one of a connection or a `Done`."""
         self.sessions: list[Session] = [Session()]
         self.reads: list[ReadDone] = []
         self.reading = 0
@@ -177,18 +196,46 @@ class Service:
 
     def submit(self, operation: bytes, done: Done) -> None:
         """Carry out an operation as its client sent it, perhaps not for the first time."""
-        waiting = self.waiting
-        if len(waiting) >= MAX_WAITING:
-            done(Failure(503, f"{MAX_WAITING} operations wait already; try again later"))
+        number = self.number + 1
+        try:
+            is_new = self.waiting.put(operation, 0, number, self.compute_due_ms())
+        except Unavailable as error:
+            done(Failure(503, str(error)))
             return
-        identity = get_identity(operation)
-        before = waiting.get(identity)
-        if before is not None:
-            waiting[identity] = (before[0], join(before[1], done))
-            return
-        waiting[identity] = (self.loop.time() + PATIENCE_S, done)
-        self.arrived.append(operation)
-        self.schedule()
+        self.number = number
+        self.dones[number] = done
+        if is_new:
+            self.arrived.append(operation)
+            self.schedule()
+
+    def compute_due_ms(self) -> int:
+        return int(self.loop.time() * 1000) + PATIENCE_MS
+
+    # ---- connections that speak frames
+
+    def connect(self, connection: Answered) -> int:
+        """Return the number by which a connection gives bytes to `take`."""
+        self.number += 1
+        self.connections[self.number] = connection
+        return self.number
+
+    def disconnect(self, number: int) -> None:
+        self.connections.pop(number, None)
+
+    def take(self, connection: int, data: bytes, room: int) -> tuple[int, int, list[bytes], int]:
+        """Read at most `room` requests, and carry out those that are plain operations.
+
+        Returns how many bytes and how many requests that were, the bodies of all other requests,
+        and the size of a frame that is too long, or 0.
+        """
+        due_ms = self.compute_due_ms()
+        size, count, operations, others, found = self.waiting.take(connection, data, room, due_ms)
+        if operations:
+            self.arrived += operations
+            self.schedule()
+        return size, count, others, found
+
+    # ---- from there to the node, and back
 
     def schedule(self) -> None:
         if not self.scheduled:
@@ -215,29 +262,42 @@ class Service:
 
     def refuse(self, identity: bytes, reason: str) -> bool:
         """Answer an operation that was not taken up; whether there was something to say."""
-        if identity not in self.waiting:
-            return False
         if reason == KNOWN:
             result = self.ledger.store.result(identity[:16], int.from_bytes(identity[16:], "big"))
             if result is None:
                 # It waits in the pool, and is answered when it is final; or its client has had
                 # the answer and said so.
                 return False
-            self.waiting.pop(identity)[1](result)
-            return True
-        status = 503 if reason == FULL else 400
-        self.waiting.pop(identity)[1](Failure(status, reason))
-        return True
+            return self.tell_all(self.waiting.remove(identity), result)
+        failure = Failure(503 if reason == FULL else 400, reason)
+        return self.tell_all(self.waiting.remove(identity), failure)
+
+    def tell_all(self, askers: list[tuple[int, int]], result: Result | Failure) -> bool:
+        """Answer everybody who asked for an operation; whether there was anybody."""
+        for connection, number in askers:
+            if not connection:
+                self.dones.pop(number)(result)
+                continue
+            client = self.connections.get(connection)
+            if client is None:
+                continue
+            if isinstance(result, Failure):
+                client.fail(number, result)
+            else:
+                client.reply(number, result)
+        return bool(askers)
 
     def on_final(self, executed: Executed) -> None:
         """A height is final: answer its operations, and tell of its changes."""
         self.height = executed.height
-        waiting = self.waiting
-        if waiting and executed.items:
-            for identity, outcome, revision, detail in self.ledger.get_answers(executed.block):
-                known = waiting.pop(identity, None)
-                if known is not None:
-                    known[1]((outcome, revision, detail))
+        if executed.items and len(self.waiting):
+            frames, results = self.waiting.answer(self.ledger.get_block(executed.block))
+            for connection, data, count in frames:
+                client = self.connections.get(connection)
+                if client is not None:
+                    client.give(data, count)
+            for number, outcome, revision, detail in results:
+                self.dones.pop(number)((outcome, revision, detail))
         for identity, reason in executed.skipped:
             self.refuse(identity, reason)
         for watch in list(self.watches):
@@ -251,15 +311,7 @@ class Service:
     def sweep(self) -> None:
         """Tell those who have waited for too long."""
         self.sweeper = self.loop.call_later(SWEEP_S, self.sweep)
-        now = self.loop.time()
-        late = []
-        for identity, (due, _) in self.waiting.items():
-            if due > now:
-                break
-            late.append(identity)
-        for identity in late:
-            self.waiting.pop(identity)[1](LOST)
-        if late:
+        if self.tell_all(self.waiting.late(int(self.loop.time() * 1000)), LOST):
             self.turn()
 
     # ---- reads

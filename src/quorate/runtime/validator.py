@@ -568,8 +568,11 @@ def make_node(
             state_interval=0 if is_dev else network.store.state_interval,
             # Its clients are answered when an operation is final, and send it again until then.
             forward=network.application == "keyvalue",
-            # After a revert the same transaction may come again.
-            seen_transactions=0 if is_dev else defaults.seen_transactions,
+            # After a revert the same transaction may come again. What is told to one member alone
+            # comes to it but once, and its pool knows what is sent again.
+            seen_transactions=0
+            if is_dev or network.application == "keyvalue"
+            else defaults.seen_transactions,
             # They read what is in memory, so nobody waits for the store.
             commit_ms=COMMIT_MS if network.application == "keyvalue" else 0,
         ),
