@@ -485,6 +485,8 @@ class Branches(Execution):
 
     def complete(self, effect: Deliver, executed: Executed) -> None:
         self.application.finalize(executed, effect.envelope, effect.certificate, effect.payloads)
+        if self.on_answers is not None:
+            self.on_answers(executed)
         self.final = executed
         self.envelope, self.certificate = effect.envelope, effect.certificate
         self.payloads = effect.payloads

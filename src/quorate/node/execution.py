@@ -93,6 +93,7 @@ class Execution:
         "judging",
         "latest",
         "latest_at",
+        "on_answers",
         "on_durable",
         "on_final",
         "payloads",
@@ -122,6 +123,8 @@ class Execution:
         self.port, self.application, self.settings = port, application, settings
         self.counters = counters
         self.on_final, self.on_durable, self.fail = on_final, on_durable, fail
+        self.on_answers: Callable[[Executed], None] | None = None
+        """Told of a final height before anything else is done with it: clients wait for it."""
         self.interpreter: Interpreter
         """Set by the node before anything else is called."""
 
@@ -429,6 +432,8 @@ class Execution:
     def complete(self, effect: Deliver, executed: Executed) -> None:
         """An executed height becomes final."""
         self.application.finalize(executed, effect.envelope, effect.certificate, effect.payloads)
+        if self.on_answers is not None:
+            self.on_answers(executed)
         self.final = self.latest = executed
         self.latest_at = self.port.now()
         self.envelope, self.certificate = effect.envelope, effect.certificate

@@ -28,6 +28,7 @@ HELLO_BYTES = len(HELLO_MAGIC) + 8 + 32
 READ_BYTES = 16 << 10
 RECORD_BYTES = 16 << 10
 """What one TLS record holds."""
+RECORD_HEAD_BYTES = 5
 WRITE_HIGH_BYTES = 256 << 10
 """Beyond this in the socket's own buffer the frames wait in the link's queue."""
 PING = bytes(4)
@@ -82,6 +83,8 @@ class Link(asyncio.Protocol):
         "_owner",
         "_paused",
         "_queue",
+        "_record_head",
+        "_record_left",
         "_socket",
         "_tls",
         "dialled",
@@ -123,6 +126,10 @@ class Link(asyncio.Protocol):
         self._buffer = bytearray()
         self._queue: deque[bytes] = deque()
         self._flushing = self._paused = False
+        self._record_left = 0
+        """Bytes of the TLS record under way that have not arrived."""
+        self._record_head = b""
+        """What has arrived of the next record's head, if that is not whole."""
         self._closed = ""
         self._on_open = on_open
         self.wanted, self.dialled = wanted, wanted is not None
@@ -161,10 +168,13 @@ class Link(asyncio.Protocol):
         self.heard_at = self._loop.time()
         self.received_bytes += len(data)
         self._tls.bio_write(data)
+        records = self._count_records(data)
         if self.state == "handshake":
             self._advance()
-        if self.state != "handshake" and not self._closed:
-            self._read()
+            # Some of the records were the handshake's: those that follow are found by trying.
+            records = -1
+        if records and self.state != "handshake" and not self._closed:
+            self._read(records)
 
     def connection_lost(self, error: Exception | None) -> None:
         self.close(f"connection lost: {error}" if error else "closed by the peer")
@@ -197,10 +207,32 @@ class Link(asyncio.Protocol):
         self._tls.sendall(LENGTH.pack(len(self._hello)) + self._hello)
         self._write_records()
 
-    def _read(self) -> None:
+    def _count_records(self, data: bytes) -> int:
+        """Return how many TLS records end in received bytes (RFC 8446, 5.1: type, version, length).
+
+        Asking OpenSSL for one more costs as much as reading one, in an exception.
+        """
+        records, left = 0, self._record_left
+        if self._record_head:
+            data, self._record_head = self._record_head + data, b""
+        at, size = left, len(data)
+        while at <= size:
+            if left:
+                records += 1
+            if size - at < RECORD_HEAD_BYTES:
+                self._record_head, self._record_left = data[at:], 0
+                return records
+            left = RECORD_HEAD_BYTES + (data[at + 3] << 8 | data[at + 4])
+            at += left
+        self._record_left = at - size
+        return records
+
+    def _read(self, records: int) -> None:
+        """Read what so many records hold, each at most `READ_BYTES`; negative: all there are."""
         buffer = self._buffer
         try:
-            while True:
+            while records:
+                records -= 1
                 buffer += self._tls.recv(READ_BYTES)
                 # A frame is taken out as soon as it is whole: the buffer holds less than one
                 # frame and one read, whatever the peer sends.

@@ -58,8 +58,11 @@ HAND_OVER_POLL_S = 0.005
 DRAIN_PATIENCE_S = 30.0
 SWITCH_INTERVAL_S = 0.0005
 """How long a thread may keep the interpreter while the loop wants it; the default is 5 ms."""
-COMMIT_MS = 50
-"""How long heights may wait to be written to the store together, where nobody reads it."""
+COMMIT_MS = 200
+COMMIT_HEIGHTS = 64
+"""How long, and how many, heights may wait to be written to the store together, where nobody reads
+it. Each write syncs the disk that the journal is on.
+"""
 KEPT_POOL = "pool.waiting"
 MAX_KEPT_ITEMS = 100_000
 
@@ -128,11 +131,8 @@ class ObservedNode(Node):
     """A node that tells of each height that became final."""
 
     on_block: Callable[[Executed, list[bytes]], None] | None = None
-    on_answers: Callable[[Executed], None] | None = None
 
     def on_final(self, executed: Executed) -> None:
-        if self.on_answers is not None:
-            self.on_answers(executed)
         super().on_final(executed)
         if self.on_block is not None:
             self.on_block(executed, self.execution.payloads)
@@ -193,7 +193,7 @@ class Validator:
         self.child = make_child(plan, log)
         self.client_port = plan.open_port(self) if plan.open_port is not None else None
         if self.client_port is not None:
-            self.node.on_answers = self.client_port.on_final
+            self.node.execution.on_answers = self.client_port.on_final
         self.notifier = Notifier(os.environ)
         self.handles: dict[str, asyncio.TimerHandle] = {}
         self.finding: asyncio.Task[None] | None = None
@@ -575,6 +575,7 @@ def make_node(
             else defaults.seen_transactions,
             # They read what is in memory, so nobody waits for the store.
             commit_ms=COMMIT_MS if network.application == "keyvalue" else 0,
+            commit_heights=COMMIT_HEIGHTS,
         ),
         engine=network.engine,
         peers=[] if engine.open else [v.identity for v in network.validators],
