@@ -2,7 +2,8 @@
 //!
 //! Branches are rebuilt bottom-up. A node stays unwritten ("open") until it is known whether the branch above it keeps more
 //! than one child: if not, a path grows by that branch's nibble (Yellow Paper, appendix D: no branch with one child, no
-//! extension before an extension or a leaf). If so, the branch's open children are written and hashed together.
+//! extension before an extension or a leaf). When the whole is known, open nodes are written and hashed level by level from
+//! the leaves up, since few branches have enough new children to hash several side by side.
 
 use crate::errors::Result;
 use crate::trie::NodeSource;
@@ -35,14 +36,11 @@ enum Subtrie<L> {
     Stored(Link),
     Leaf(Nibbles, L),
     Extension(Nibbles, Link),
-    Branch(Box<Children>),
+    /// The children that are linked, and the open ones by nibble; two or more of all.
+    Branch(Box<Children>, Open<L>),
 }
 
-/// What is below a branch at one nibble, while it is rebuilt.
-enum Child<L> {
-    Kept(Option<Link>),
-    New(Subtrie<L>),
-}
+type Open<L> = Vec<(u8, Subtrie<L>)>;
 
 /// What is there before the edits.
 enum Old {
@@ -55,6 +53,53 @@ enum Old {
 pub enum Top {
     Unchanged,
     Changed(Option<Link>),
+}
+
+/// An open node on its way to be written.
+struct Pending<L> {
+    /// A leaf, an extension, or a branch with the children that are linked already.
+    subtrie: Subtrie<L>,
+    /// Its other children: nibble, and place among the nodes.
+    open: Vec<(u8, usize)>,
+    link: Option<Link>,
+}
+
+/// Open nodes by their height above the lowest open node below them.
+struct Levels<L> {
+    nodes: Vec<Pending<L>>,
+    by_height: Vec<Vec<usize>>,
+}
+
+impl<L> Levels<L> {
+    /// Take in an open node with all below it; its place and height.
+    fn take(&mut self, subtrie: Subtrie<L>) -> (usize, usize) {
+        let (subtrie, open, height) = match subtrie {
+            Subtrie::Branch(links, open) => {
+                let (open, height) = self.take_all(open);
+                (Subtrie::Branch(links, Vec::new()), open, height)
+            }
+            whole => (whole, Vec::new(), 0),
+        };
+        if self.by_height.len() <= height {
+            self.by_height.resize_with(height + 1, Vec::new);
+        }
+        let place = self.nodes.len();
+        self.by_height[height].push(place);
+        self.nodes.push(Pending { subtrie, open, link: None });
+        (place, height)
+    }
+
+    /// Take in the open children of a branch; their places, and the height of the branch.
+    fn take_all(&mut self, open: Open<L>) -> (Vec<(u8, usize)>, usize) {
+        let mut places = Vec::with_capacity(open.len());
+        let mut height = 0;
+        for (nibble, subtrie) in open {
+            let (place, below) = self.take(subtrie);
+            places.push((nibble, place));
+            height = height.max(below + 1);
+        }
+        (places, height)
+    }
 }
 
 struct Update<'a, E: Edit> {
@@ -98,25 +143,30 @@ pub fn update_in_lanes<E: Edit + Send>(
     };
     let parts = split_by_nibble(items, 0);
     let origin = source.origin();
-    let update_part = |(lane, part): (usize, &&[Item<E>])| -> Result<(Child<E::Leaf>, Chunks)> {
-        let old = children[lane];
+    let update_part = |(lane, part): (usize, &&[Item<E>])| -> Result<(Subtrie<E::Leaf>, Chunks)> {
         if part.is_empty() {
-            return Ok((Child::Kept(old), Vec::new()));
+            return Ok((Subtrie::Unchanged, Vec::new()));
         }
         let source = origin.open()?;
         let mut writer = NodeWriter::new(version, first + lane, lanes);
         let mut update = Update::<E> { source: &source, writer: &mut writer, edits: std::marker::PhantomData };
-        let subtrie = update.descend(old.map_or(Old::Nothing, |link| Old::Node(link.id)), 1, part)?;
-        let child = match subtrie {
-            Subtrie::Unchanged => Child::Kept(old),
-            changed => Child::New(changed),
-        };
-        Ok((child, writer.finish()))
+        let subtrie = update.descend(children[lane].map_or(Old::Nothing, |link| Old::Node(link.id)), 1, part)?;
+        // What is below is written here, side by side with the other parts; the node itself may yet grow a path.
+        let subtrie = update.settle(subtrie)?;
+        Ok((subtrie, writer.finish()))
     };
     let done = parts.par_iter().enumerate().map(update_part).collect::<Result<Vec<_>>>()?;
     let (parts, mut chunks): (Vec<_>, Vec<_>) = done.into_iter().unzip();
+    let mut links = Box::new(children);
+    let mut open = Vec::new();
+    for (nibble, subtrie) in parts.into_iter().enumerate() {
+        if !matches!(subtrie, Subtrie::Unchanged) {
+            links[nibble] = None;
+            open.push((nibble as u8, subtrie));
+        }
+    }
     let mut update = Update::<E> { source, writer: &mut top, edits: std::marker::PhantomData };
-    let subtrie = update.finish_branch(parts)?;
+    let subtrie = update.finish_branch(links, open)?;
     let result = update.close(subtrie)?;
     chunks.push(top.finish());
     Ok((result, chunks))
@@ -170,24 +220,23 @@ impl<E: Edit> Update<'_, E> {
     }
 
     fn descend_branch(&mut self, old: Children, depth: usize, items: &[Item<E>]) -> Result<Subtrie<E::Leaf>> {
-        let mut children = Vec::with_capacity(16);
-        let mut changed = false;
-        for (part, old) in split_by_nibble(items, depth).into_iter().zip(old) {
+        let mut links = Box::new(old);
+        let mut open = Vec::new();
+        for (nibble, part) in split_by_nibble(items, depth).into_iter().enumerate() {
             if part.is_empty() {
-                children.push(Child::Kept(old));
                 continue;
             }
-            let below = old.map_or(Old::Nothing, |link| Old::Node(link.id));
+            let below = links[nibble].map_or(Old::Nothing, |link| Old::Node(link.id));
             match self.descend(below, depth + 1, part)? {
-                Subtrie::Unchanged => children.push(Child::Kept(old)),
-                Subtrie::Empty if old.is_none() => children.push(Child::Kept(None)),
+                Subtrie::Unchanged => {}
+                Subtrie::Empty if links[nibble].is_none() => {}
                 subtrie => {
-                    changed = true;
-                    children.push(Child::New(subtrie));
+                    links[nibble] = None;
+                    open.push((nibble as u8, subtrie));
                 }
             }
         }
-        if changed { self.finish_branch(children) } else { Ok(Subtrie::Unchanged) }
+        if open.is_empty() { Ok(Subtrie::Unchanged) } else { self.finish_branch(links, open) }
     }
 
     fn descend_extension(
@@ -208,25 +257,26 @@ impl<E: Edit> Update<'_, E> {
         // The path forks here: a branch, with the rest of the extension below one of its nibbles.
         let fork = path.get_unchecked(common);
         let rest = path.slice(common + 1..);
-        let mut children = Vec::with_capacity(16);
+        let mut links: Box<Children> = Box::new([None; 16]);
+        let mut open = Vec::new();
         for (nibble, part) in split_by_nibble(items, depth + common).into_iter().enumerate() {
             let here = nibble == fork as usize;
-            children.push(match (part.is_empty(), here) {
-                (true, false) => Child::Kept(None),
-                (true, true) if rest.is_empty() => Child::Kept(Some(link)),
-                (true, true) => Child::New(Subtrie::Extension(rest, link)),
-                (false, false) => Child::New(self.build(None, depth + common + 1, part)?),
+            let subtrie = match (part.is_empty(), here) {
+                (true, _) => Subtrie::Unchanged,
+                (false, false) => self.build(None, depth + common + 1, part)?,
                 (false, true) => {
                     let old = if rest.is_empty() { Old::Node(link.id) } else { Old::Extension(rest, link) };
-                    match (self.descend(old, depth + common + 1, part)?, rest.is_empty()) {
-                        (Subtrie::Unchanged, true) => Child::Kept(Some(link)),
-                        (Subtrie::Unchanged, false) => Child::New(Subtrie::Extension(rest, link)),
-                        (changed, _) => Child::New(changed),
-                    }
+                    self.descend(old, depth + common + 1, part)?
                 }
-            });
+            };
+            match subtrie {
+                Subtrie::Unchanged if !here => {}
+                Subtrie::Unchanged if rest.is_empty() => links[nibble] = Some(link),
+                Subtrie::Unchanged => open.push((nibble as u8, Subtrie::Extension(rest, link))),
+                changed => open.push((nibble as u8, changed)),
+            }
         }
-        let branch = self.finish_branch(children)?;
+        let branch = self.finish_branch(links, open)?;
         self.prefix(path.slice(..common), branch)
     }
 
@@ -246,53 +296,77 @@ impl<E: Edit> Update<'_, E> {
         }
         let fork = depth + common;
         let mut old = old;
-        let mut children = Vec::with_capacity(16);
+        let mut open = Vec::new();
         for (nibble, part) in split_by_nibble(items, fork).into_iter().enumerate() {
             let here = old.take_if(|(key, _)| key.get_unchecked(fork) as usize == nibble);
-            children.push(Child::New(self.build(here, fork + 1, part)?));
+            if here.is_some() || !part.is_empty() {
+                open.push((nibble as u8, self.build(here, fork + 1, part)?));
+            }
         }
-        let branch = self.finish_branch(children)?;
+        let branch = self.finish_branch(Box::new([None; 16]), open)?;
         self.prefix(path.slice(..common), branch)
     }
 
     /// A branch of these children, or what is left of it when less than two remain.
-    fn finish_branch(&mut self, children: Vec<Child<E::Leaf>>) -> Result<Subtrie<E::Leaf>> {
-        let is_there = |child: &Child<E::Leaf>| !matches!(child, Child::Kept(None) | Child::New(Subtrie::Empty));
-        let mut present = children.iter().enumerate().filter(|(_, child)| is_there(child)).map(|(nibble, _)| nibble);
-        match (present.next(), present.next()) {
-            (None, _) => Ok(Subtrie::Empty),
-            (Some(only), None) => {
-                let child = children.into_iter().nth(only);
-                self.collapse(only as u8, child.unwrap_or(Child::Kept(None)))
+    fn finish_branch(&mut self, mut links: Box<Children>, mut open: Open<E::Leaf>) -> Result<Subtrie<E::Leaf>> {
+        open.retain(|(nibble, subtrie)| match subtrie {
+            Subtrie::Empty => false,
+            Subtrie::Stored(link) => {
+                links[*nibble as usize] = Some(*link);
+                false
             }
-            _ => self.link_children(children).map(|links| Subtrie::Branch(Box::new(links))),
+            _ => true,
+        });
+        let mut linked = links.iter().enumerate().filter_map(|(nibble, link)| link.map(|link| (nibble as u8, link)));
+        match (linked.next(), linked.next(), open.len()) {
+            (None, _, 0) => Ok(Subtrie::Empty),
+            (Some((nibble, link)), None, 0) => {
+                let subtrie = self.reopen(link)?;
+                self.collapse(nibble, subtrie)
+            }
+            (None, _, 1) => match open.pop() {
+                Some((nibble, subtrie)) => self.collapse(nibble, subtrie),
+                None => Ok(Subtrie::Empty),
+            },
+            _ => Ok(Subtrie::Branch(links, open)),
         }
     }
 
-    /// Write the open ones among the children.
-    fn link_children(&mut self, children: Vec<Child<E::Leaf>>) -> Result<Children> {
-        let mut links: Children = [None; 16];
-        let mut open = [0u8; 16];
-        let mut count = 0;
-        for (nibble, child) in children.into_iter().enumerate() {
-            match child {
-                Child::Kept(link) => links[nibble] = link,
-                Child::New(Subtrie::Stored(link)) => links[nibble] = Some(link),
-                Child::New(Subtrie::Empty) => {}
-                Child::New(subtrie) => {
-                    self.add(&subtrie)?;
-                    open[count] = nibble as u8;
-                    count += 1;
-                }
-            }
+    /// Write what is open below a node, but not itself.
+    fn settle(&mut self, subtrie: Subtrie<E::Leaf>) -> Result<Subtrie<E::Leaf>> {
+        let (mut links, open) = match subtrie {
+            Subtrie::Branch(links, open) if !open.is_empty() => (links, open),
+            settled => return Ok(settled),
+        };
+        let mut levels = Levels { nodes: Vec::new(), by_height: Vec::new() };
+        let (places, _) = levels.take_all(open);
+        self.write_levels(&mut levels)?;
+        for (nibble, place) in places {
+            links[nibble as usize] = levels.nodes[place].link;
         }
-        let mut nibbles = open.iter();
-        self.writer.link_all(|link| {
-            if let Some(nibble) = nibbles.next() {
-                links[*nibble as usize] = Some(link);
+        Ok(Subtrie::Branch(links, Vec::new()))
+    }
+
+    /// Write nodes level by level: those of one height need nothing of each other.
+    fn write_levels(&mut self, levels: &mut Levels<E::Leaf>) -> Result<()> {
+        for places in std::mem::take(&mut levels.by_height) {
+            for place in &places {
+                let mut subtrie = std::mem::replace(&mut levels.nodes[*place].subtrie, Subtrie::Empty);
+                if let Subtrie::Branch(links, _) = &mut subtrie {
+                    for (nibble, below) in &levels.nodes[*place].open {
+                        links[*nibble as usize] = levels.nodes[*below].link;
+                    }
+                }
+                self.add(&subtrie)?;
             }
-        });
-        Ok(links)
+            let mut next = places.into_iter();
+            self.writer.link_all(|link| {
+                if let Some(place) = next.next() {
+                    levels.nodes[place].link = Some(link);
+                }
+            });
+        }
+        Ok(())
     }
 
     /// Write an open node; its link follows.
@@ -300,25 +374,25 @@ impl<E: Edit> Update<'_, E> {
         match subtrie {
             Subtrie::Leaf(path, leaf) => self.writer.add_leaf(path, leaf),
             Subtrie::Extension(path, link) => self.writer.add_extension(path, link),
-            Subtrie::Branch(children) => self.writer.add_branch(children),
+            Subtrie::Branch(children, _) => self.writer.add_branch(children),
             Subtrie::Unchanged | Subtrie::Empty | Subtrie::Stored(_) => unreachable!("not an open node"),
         }
     }
 
     /// What takes the place of a branch with one child.
-    fn collapse(&mut self, nibble: u8, child: Child<E::Leaf>) -> Result<Subtrie<E::Leaf>> {
+    fn collapse(&mut self, nibble: u8, child: Subtrie<E::Leaf>) -> Result<Subtrie<E::Leaf>> {
         let mut path = Nibbles::new();
         path.push(nibble);
-        let subtrie = match child {
-            Child::New(subtrie) => subtrie,
-            Child::Kept(None) => Subtrie::Empty,
-            Child::Kept(Some(link)) => match Node::read(&self.source.node(link.id)?)? {
-                Node::Branch(_) => Subtrie::Stored(link),
-                Node::Extension(rest, below) => Subtrie::Extension(rest, below),
-                Node::Leaf(rest, mut record) => Subtrie::Leaf(rest, E::Leaf::read_record(&mut record)?),
-            },
-        };
-        self.prefix(path, subtrie)
+        self.prefix(path, child)
+    }
+
+    /// A stored node whose path may grow.
+    fn reopen(&self, link: Link) -> Result<Subtrie<E::Leaf>> {
+        Ok(match Node::read(&self.source.node(link.id)?)? {
+            Node::Branch(_) => Subtrie::Stored(link),
+            Node::Extension(rest, below) => Subtrie::Extension(rest, below),
+            Node::Leaf(rest, mut record) => Subtrie::Leaf(rest, E::Leaf::read_record(&mut record)?),
+        })
     }
 
     fn seal(&mut self, subtrie: Subtrie<E::Leaf>) -> Result<Option<Link>> {
@@ -327,7 +401,8 @@ impl<E: Edit> Update<'_, E> {
             Subtrie::Empty => {}
             Subtrie::Stored(link) => sealed = Some(link),
             open => {
-                self.add(&open)?;
+                let settled = self.settle(open)?;
+                self.add(&settled)?;
                 self.writer.link_all(|link| sealed = Some(link));
             }
         }
