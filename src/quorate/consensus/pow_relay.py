@@ -46,7 +46,9 @@ ANSWER_BYTE_NS: Nanoseconds = 30
 MAX_UNHEEDED = 2
 """Tips in a row that are told at once to a peer that asks for none of them."""
 LAZY_NS: Nanoseconds = 2000 * MILLISECOND
-"""One of those that do not ask is told once in so long; faster blocks bring each other along."""
+"""Of blocks that came straight from their miners, who pushed them to others as well, one of those
+that do not ask is told once in so long.
+"""
 BEHIND_BLOCKS = 8
 """Who knows of so much more work than the own tip has is catching up."""
 
@@ -97,13 +99,16 @@ class Relay(Replica):
     def relay(self, now: Nanoseconds) -> None:
         """Tell some of the peers that have not shown that they know the tip: the more have shown it
         beside the first, the fewer, but one (counters, as of Demers and others, 1987). Those that
-        did not heed us lately have their turn whoever else asks for attention.
+        did not heed us lately have their turn whoever else asks for attention: one of them at once,
+        if the block came by another way than from its miner, since we may be a bridge then.
         """
         most = self.settings.relay_peers
         announcement = self.make_announcement()
         if announcement is None or not most:
             return
-        hash = self.tree.head.hash
+        head = self.tree.head
+        hash = head.hash
+        is_direct = head.header is not None and head.from_whom == head.header.proposer
         eager: list[Address] = []
         lazy: list[Address] = []
         shown = 0
@@ -118,7 +123,7 @@ class Relay(Replica):
                 lazy.append(who)
         count = max(most - max(shown - 1, 0), 1)
         chosen: list[Address] = []
-        if lazy and self.lazy_due <= now:
+        if lazy and (self.lazy_due <= now or not is_direct):
             self.lazy_due = now + LAZY_NS
             chosen.append(lazy[self.rng.below(len(lazy))])
         for _ in range(min(count, len(eager))):
