@@ -257,12 +257,10 @@ fn random_changes(random: &mut Random, model: &mut Model, accounts: u64, count: 
         }
         let slots = written.into_iter().collect();
         // Of two changes of one account the last is what counts, as one block reports each account once.
-        if changed.contains_key(&address) {
-            let all = entry.1.iter().map(|(slot, value)| (*slot, *value)).collect();
-            changed.insert(address, AccountChange { address, account: Some(account), storage_wiped: true, slots: all });
-        } else {
-            changed.insert(address, AccountChange { address, account: Some(account), storage_wiped, slots });
-        }
+        let is_again = changed.contains_key(&address);
+        let all = || entry.1.iter().map(|(slot, value)| (*slot, *value)).collect();
+        let (storage_wiped, slots) = if is_again { (true, all()) } else { (storage_wiped, slots) };
+        changed.insert(address, AccountChange { address, account: Some(account), storage_wiped, slots });
     }
     StateChanges { accounts: changed.into_values().collect(), ..StateChanges::default() }
 }
