@@ -20,6 +20,12 @@ SETUPS: dict[str, tuple[Setup, range]] = {
     "bug": (Setup(bug="small-quorum", duration_ms=3000), range(15, 17)),
     "real signatures": (Setup(signatures="real", duration_ms=2000), range(17, 18)),
     "ledger": (Setup(ledger=True, duration_ms=3000), range(18, 20)),
+    "raft": (Setup(engine="raft", duration_ms=3000), range(20, 24)),
+    "proof of work": (Setup(engine="pow", duration_ms=3000), range(24, 27)),
+    "keys and values": (
+        Setup(engine="raft", application="keyvalue", duration_ms=2000),
+        range(27, 29),
+    ),
 }
 
 
