@@ -107,8 +107,9 @@ class Connection(asyncio.Protocol):
     def note(self, body: bytes) -> None:
         load = self.load
         load.latencies.append(time.perf_counter() - self.sent.popleft())
-        if b'"error"' in body and len(load.errors) < 5:
-            load.errors.append(body[:300].decode(errors="replace"))
+        at = body.find(b'"error"')
+        if at >= 0 and len(load.errors) < 5:
+            load.errors.append(body[at : at + 300].decode(errors="replace"))
         load.answered += 1
         if load.is_done() and not load.finished.done():
             load.finished.set_result(None)

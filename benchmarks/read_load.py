@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from rpc_read import deploy_token
+from rpc_read import build_call, deploy_token
 from targets import Target, encode_call, quorate
-from workload import dev_keys, keccak256
+from workload import dev_keys
 
 from quorate.runtime.ipc_client import IpcClient
 
@@ -33,9 +33,8 @@ BATCH = 20
 
 def build_body(token: bytes) -> bytes:
     owner = dev_keys()[0].address
-    data = keccak256(b"balanceOf(address)")[:4] + bytes(12) + owner
     calls: list[tuple[str, list[Any]]] = [
-        ("eth_call", [{"to": "0x" + token.hex(), "data": "0x" + data.hex()}, "latest"]),
+        ("eth_call", [build_call(token), "latest"]),
         ("eth_getBlockByNumber", ["latest", True]),
         ("eth_getBalance", ["0x" + owner.hex(), "latest"]),
         (

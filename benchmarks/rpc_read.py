@@ -37,6 +37,7 @@ DEADLINE_S = 60
 GOALS = {"eth_blockNumber": 0.7, "eth_call": 1.0}
 """Ratios to Anvil that one process of ours has to reach."""
 CREATION_GAS = 3_000_000
+SUPPLY = 10**24
 NICE = 5
 """What our JSON-RPC process gives itself."""
 
@@ -45,18 +46,29 @@ def deploy_token(rpc: Rpc) -> bytes:
     """Deploy the ERC-20 from the first development account; return its address."""
     owner = workload.dev_keys()[0]
     (nonce,) = rpc.nonces([owner.address])
-    creation = workload.sign_transaction(owner, nonce, b"", data=compile_token(), gas=CREATION_GAS)
+    data = compile_token() + SUPPLY.to_bytes(32, "big")
+    creation = workload.sign_transaction(owner, nonce, b"", data=data, gas=CREATION_GAS)
     watcher = Watcher(rpc)
     rpc.call("eth_sendRawTransaction", "0x" + creation.hex())
     watcher.wait(1, DEADLINE_S)
-    return workload.contract_address(owner.address, nonce)
+    token = workload.contract_address(owner.address, nonce)
+    held = rpc.call("eth_call", build_call(token), "latest")
+    if int(held, 16) != SUPPLY:
+        raise SystemExit(f"the token says that its owner holds {held}, expected {SUPPLY:#x}")
+    return token
+
+
+def build_call(token: bytes) -> dict[str, str]:
+    """Return the call that asks the token what its owner holds."""
+    data = workload.keccak256(b"balanceOf(address)")[:4] + bytes(12)
+    data += workload.dev_keys()[0].address
+    return {"to": "0x" + token.hex(), "data": "0x" + data.hex()}
 
 
 def build_requests(token: bytes) -> dict[str, tuple[bytes, int]]:
     """Return kind -> (body, how many calls it holds)."""
     owner = workload.dev_keys()[0].address
-    data = workload.keccak256(b"balanceOf(address)")[:4] + bytes(12) + owner
-    call: list[Any] = [{"to": "0x" + token.hex(), "data": "0x" + data.hex()}, "latest"]
+    call: list[Any] = [build_call(token), "latest"]
     bodies = {
         "eth_blockNumber": encode_call(1, "eth_blockNumber", []),
         "eth_getBalance": encode_call(1, "eth_getBalance", ["0x" + owner.hex(), "latest"]),

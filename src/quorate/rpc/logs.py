@@ -125,11 +125,11 @@ class Logs:
             if found is None:
                 raise RpcError(SERVER, "unknown block")
             return found
-        head = self.store.view.head()
         first, last = self.store.get_height(criteria.first), self.store.get_height(criteria.last)
         if first > last:
             raise RpcError(INVALID_PARAMS, "invalid block range params")
-        if last > head:
+        # Looked at last: meanwhile `latest` may have become a newer block.
+        if last > self.store.view.head():
             raise RpcError(INVALID_PARAMS, "block range extends beyond current head block")
         return self.read(criteria, first, last) or b"[]"
 
