@@ -138,6 +138,14 @@ def test_known_accounts_sign_transactions(dev: Endpoint) -> None:
     assert receipt["contractAddress"] is not None
 
 
+def await_answer(url: str, method: str, expected: object) -> None:
+    """Wait until this node has executed what another one has answered."""
+    deadline = time.monotonic() + 30
+    while (found := ask(url, method)["result"]) != expected:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)
+
+
 def test_what_waits_for_a_block_can_be_replaced(dev: Endpoint) -> None:
     url, other = dev.http[0], dev.http[2]
     assert ask(url, "evm_setAutomine", False)["result"] is True
@@ -151,20 +159,20 @@ def test_what_waits_for_a_block_can_be_replaced(dev: Endpoint) -> None:
         assert ask(url, "eth_getTransactionByHash", second)["result"]["blockHash"] is None
         assert ask(url, "eth_blockNumber")["result"] == height
         # Every validator keeps to it, and anybody may ask for the block.
-        assert ask(other, "hardhat_getAutomine")["result"] is False
+        await_answer(other, "hardhat_getAutomine", False)
         ask(other, "evm_mine")
         receipt = ask(other, "eth_getTransactionReceipt", second)["result"]
         assert int(receipt["blockNumber"], 16) == int(height, 16) + 1
     finally:
         ask(url, "evm_setAutomine", True)
-    assert ask(other, "anvil_getAutomine")["result"] is True
+    await_answer(other, "anvil_getAutomine", True)
 
 
 def test_blocks_at_an_interval(dev: Endpoint) -> None:
     url, other = dev.http[0], dev.http[3]
     try:
         assert "error" not in ask(url, "evm_setIntervalMining", 1)
-        assert ask(other, "anvil_getIntervalMining")["result"] == 1
+        await_answer(other, "anvil_getIntervalMining", 1)
         sent = ask(url, "eth_sendTransaction", {"from": KNOWN.address, "to": SOMEONE})["result"]
         assert ask(url, "eth_getTransactionReceipt", sent)["result"] is None
         web3 = Web3(Web3.HTTPProvider(other, request_kwargs={"timeout": 30}))
@@ -176,7 +184,7 @@ def test_blocks_at_an_interval(dev: Endpoint) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.05)
         assert "error" not in ask(other, "evm_setIntervalMining", 0)
-        assert ask(url, "anvil_getIntervalMining")["result"] is None
+        await_answer(url, "anvil_getIntervalMining", None)
     finally:
         ask(url, "evm_setAutomine", True)
 

@@ -1,12 +1,11 @@
 """Waiting until what was sent is in a block that this node shows, as tests for Anvil expect."""
 
-import asyncio
 from collections.abc import Sequence
 
 from quorate.base.types import Hash
-from quorate.rpc.encoding import to_hex
 from quorate.rpc.events import Events
 from quorate.rpc.store import Store
+from quorate.rpc.transactions import wait_for_receipt
 from quorate.rpc.validator import Validator, Verdict
 
 INCLUSION_SECONDS = 2.0
@@ -35,16 +34,7 @@ class Inclusion:
 
     async def wait(self, transaction: Hash, seconds: float) -> bytes | None:
         """Return the receipt; None if it has not come within so many seconds."""
-        name = to_hex(transaction)
-        included = self.events.wait_for(name)
         try:
-            # It may have been included before the waiting began.
-            receipt = self.store.view.receipt_json(transaction)
-            if receipt is None:
-                await asyncio.wait_for(included, seconds)
-                receipt = self.store.view.receipt_json(transaction)
-            return receipt
+            return await wait_for_receipt(self.store, self.events, transaction, seconds)
         except TimeoutError:
             return None
-        finally:
-            self.events.forget(name, included)

@@ -5,6 +5,7 @@ Source: EIP-7966 for eth_sendRawTransactionSync.
 
 import asyncio
 
+from quorate.base.types import Hash
 from quorate.rpc.dispatch import Kind, Method, optional, required
 from quorate.rpc.encoding import data, to_hex
 from quorate.rpc.errors import SERVER, SYNC_TIMEOUT, RpcError
@@ -41,22 +42,31 @@ class Transactions:
         ((transaction, reason),) = await self.validator.submit([raw])
         if reason is not None:
             raise RpcError(SERVER, reason)
-        name = to_hex(transaction)
-        included = self.events.wait_for(name)
         try:
-            # It may have been included before the waiting began.
-            receipt = self.store.view.receipt_json(transaction)
-            if receipt is None:
-                await asyncio.wait_for(included, seconds)
-                receipt = self.store.view.receipt_json(transaction)
+            receipt = await wait_for_receipt(self.store, self.events, transaction, seconds)
         except TimeoutError:
             message = (
                 "The transaction was added to the transaction pool "
                 f"but wasn't processed in {seconds:g}s"
             )
             raise RpcError(SYNC_TIMEOUT, message, data(transaction)) from None
-        finally:
-            self.events.forget(name, included)
         if receipt is None:
             raise RpcError(SERVER, "transaction indexing is in progress")
         return receipt
+
+
+async def wait_for_receipt(
+    store: Store, events: Events, transaction: Hash, seconds: float
+) -> bytes | None:
+    """Return the receipt; None if its block is known and cannot be read. Raises TimeoutError."""
+    name = to_hex(transaction)
+    included = events.wait_for(name)
+    try:
+        # It may have been included before the waiting began.
+        receipt = store.view.receipt_json(transaction)
+        if receipt is None:
+            await asyncio.wait_for(included, seconds)
+            receipt = store.view.receipt_json(transaction)
+        return receipt
+    finally:
+        events.forget(name, included)
