@@ -25,6 +25,8 @@ def is_mined(stage: Stage, index: int, transaction: str) -> bool:
 def agree(stage: Stage) -> bool:
     """Whether all nodes have the same block a little below their tips."""
     height = min(get_height(stage, i) for i in range(4)) - 2
+    if height < 1:
+        return False
     found = [stage.call(i, "eth_getBlockByNumber", hex(height), False) for i in range(4)]
     return len({block["hash"] for block in found if block is not None}) == 1
 
