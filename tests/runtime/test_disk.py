@@ -17,6 +17,7 @@ def test_appended_bytes_are_read_back_and_survive_reopening(tmp_path: Path) -> N
     disk.append("a", b"")
     disk.sync("b")
     assert disk.names() == ["a", "b"]
+    disk.close()
     again = FileDisk(tmp_path / "journal")
     assert again.read("b") == b"one two"
 
@@ -56,11 +57,41 @@ def test_many_files_stay_within_the_bound_of_open_ones(tmp_path: Path) -> None:
 def test_file_whose_sync_failed_is_refused_from_then_on(tmp_path: Path) -> None:
     disk = FileDisk(tmp_path / "journal")
     disk.append("a", b"x")
-    os.close(disk._open["a"])  # the next sync fails with EBADF
+    os.close(disk._open["a"].descriptor)  # the next sync fails with EBADF
     with pytest.raises(OSError, match="Bad file descriptor"):
         disk.sync("a")
     with pytest.raises(OSError, match="an earlier sync failed"):
         disk.sync("a")
+
+
+def test_room_is_made_ahead_and_goes_with_the_file(tmp_path: Path) -> None:
+    disk = FileDisk(tmp_path / "journal")
+    path = tmp_path / "journal" / "a"
+    disk.append("a", b"one")
+    assert path.stat().st_size == 3
+    disk.append("a", b"two")
+    assert path.stat().st_size > 1 << 20
+    assert disk.read("a") == b"onetwo"
+    # As a process that was killed leaves it.
+    assert FileDisk(tmp_path / "journal").read("a").rstrip(b"\0") == b"onetwo"
+    disk.append("a", bytes(3 << 20))
+    disk.append("a", b"three")
+    disk.close()
+    assert path.read_bytes() == b"onetwo" + bytes(3 << 20) + b"three"
+
+
+def test_disk_that_makes_no_room_is_appended_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int, offset: int, length: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuse)
+    disk = FileDisk(tmp_path / "journal")
+    for part in (b"one", b"two", b"three"):
+        disk.append("a", part)
+    disk.sync("a")
+    assert (tmp_path / "journal" / "a").read_bytes() == b"onetwothree"
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/etc/x"])

@@ -307,6 +307,47 @@ def test_damage_names_file_offset_found_and_expected() -> None:
         start(disk)
 
 
+@pytest.mark.parametrize("room", [1, RECORD_HEADER_BYTES, 5000])
+def test_room_behind_the_records_of_any_segment_is_nothing(room: int) -> None:
+    pristine, state = build_long_journal()
+    for name in pristine.names():
+        disk = pristine.copy()
+        disk.get(name).cache += bytes(room)
+        journal, recovered = start(disk)
+        assert recovered == Recovered(state, [])
+        journal.append([b"more"])
+        assert read(disk) == [*state, b"more"]
+
+
+def test_room_behind_a_whole_base_is_no_reason_to_write_it_anew() -> None:
+    disk = make_disk()
+    start(disk)[0].replace([b"base"])
+    disk.get(disk.names()[0]).cache += bytes(100)
+    before = disk.operations
+    assert read(disk) == [b"base"]
+    assert disk.operations == before
+
+
+def test_zeros_in_the_place_of_records_are_corrupt_if_a_segment_follows() -> None:
+    pristine, _ = build_long_journal()
+    for name in pristine.names()[:-1]:
+        disk = pristine.copy()
+        file = disk.get(name)
+        size = len(file.cache)
+        end = max(i for i in range(size) if file.cache.startswith(b"QREC", i))
+        file.cache[end:] = bytes(size - end)
+        with pytest.raises(Corrupt):
+            start(disk)
+
+
+def test_note_of_a_torn_tail_counts_no_room() -> None:
+    disk, state = build_long_journal()
+    disk.get(disk.names()[-1]).cache += b"QREC torn" + bytes(1 << 20)
+    _, recovered = start(disk)
+    assert recovered.records == state
+    assert "cut off 9 bytes" in recovered.notes[0]
+
+
 def test_missing_segment_is_corrupt() -> None:
     disk, _ = build_long_journal()
     gone = disk.names()[1]

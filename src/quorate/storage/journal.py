@@ -29,7 +29,8 @@ pages without earlier ones. So a bad record in the last segment is a torn tail, 
 reported, unless a good record behind it proves by its `back` that the bad one had been durable.
 That, and any damage in an earlier segment or in a base, is `Corrupt`, with file and offset, and
 nothing is changed. What cannot be told apart: damage to the very last append after it was synced
-looks torn.
+looks torn. Zeros up to the end of a segment are nothing at all: a disk may have made room in
+advance, and what follows in the next segment shows whether something is missing.
 
 Opening ends with a cut to what was found, unless that is one whole base and nothing else. What a
 process reads may be in the cache alone: a killed one left it there before the sync, or a sync
@@ -215,12 +216,13 @@ def open_journal(
         found = read_segment(journal, segment, raw, first)
         if found.damage is not None:
             judge_damage(journal, segment, raw, found.damage, found.sequence, is_last)
+            torn = max(len(raw.rstrip(b"\0")) - found.end, 1)
             notes.append(
-                f"{segment.name}: cut off {len(raw) - found.end} bytes at offset {found.end}, an "
+                f"{segment.name}: cut off {torn} bytes at offset {found.end}, an "
                 f"append that was never synced ({found.damage.found}, "
                 f"expected {found.damage.expected})"
             )
-        is_whole = segment.base and found.base_end == len(raw)
+        is_whole = segment.base and found.base_end == found.end and found.damage is None
         records += found.bodies
         journal.sequence = found.sequence
     journal.segments, journal.batch = segments, journal.sequence
@@ -279,7 +281,7 @@ def read_segment(journal: Journal, segment: Segment, raw: bytes, first: int | No
     limit, number = journal.max_record_bytes, segment.number
     bodies, offset = read_records(raw, journal.seed, number, SEGMENT_HEADER_BYTES, sequence, limit)
     sequence += len(bodies)
-    if offset < len(raw):
+    if offset < len(raw) and (offset < base_end or raw[offset:].strip(b"\0")):
         record = parse_record(journal, number, raw, offset)
         if isinstance(record, Found):
             record = Damage(offset, f"sequence {record.sequence}", str(sequence))
