@@ -7,13 +7,16 @@ prefix `quorate_`. Most values are read when somebody asks; only what cannot be 
 
 import resource
 import time
+from bisect import bisect_left
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
+    HistogramMetricFamily,
     Metric,
     UnknownMetricFamily,
 )
@@ -66,6 +69,28 @@ class Observed(Protocol):
         ...
 
 
+class Tally:
+    """A histogram that costs a block next to nothing until somebody asks for it."""
+
+    __slots__ = ("bounds", "counts", "name", "text", "total")
+
+    def __init__(self, name: str, text: str, bounds: tuple[float, ...]) -> None:
+        """`bounds`: the greatest value that each bucket but the last holds, in order."""
+        self.name, self.text, self.bounds = name, text, bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def collect(self) -> HistogramMetricFamily:
+        """Return what was observed, each bucket with all below it, as Prometheus wants them."""
+        names = [*(str(float(bound)) for bound in self.bounds), "+Inf"]
+        buckets = list(zip(names, accumulate(self.counts), strict=True))
+        return HistogramMetricFamily(self.name, self.text, buckets=buckets, sum_value=self.total)
+
+
 class Metrics:
     """The registry of one node, and what is observed as it happens."""
 
@@ -77,41 +102,21 @@ class Metrics:
         self._round: tuple[Height, int] = (0, 0)
         self._lag_s = 0.0
         registry = self.registry
-        self.block_interval = Histogram(
+        self.block_interval = Tally(
             "quorate_consensus_block_interval_seconds",
             "Time between this and the last block",
-            buckets=INTERVALS_S,
-            registry=registry,
+            INTERVALS_S,
         )
-        self.round_duration = Histogram(
+        self.round_duration = Tally(
             "quorate_consensus_round_duration_seconds",
             "Time from the first timer of a round to the next round or block",
-            buckets=INTERVALS_S,
-            registry=registry,
+            INTERVALS_S,
         )
-        self.block_size = Histogram(
-            "quorate_consensus_block_size_bytes",
-            "Size of the payloads of a block",
-            buckets=SIZES,
-            registry=registry,
+        self.block_size = Tally(
+            "quorate_consensus_block_size_bytes", "Size of the payloads of a block", SIZES
         )
-        self.last_size = Gauge(
-            "quorate_consensus_latest_block_size_bytes",
-            "Size of the payloads of the last block",
-            registry=registry,
-        )
-        self.num_txs = Gauge(
-            "quorate_consensus_num_txs", "Transactions in the last block", registry=registry
-        )
-        # A gauge, since a counter's name would end in _total, and CometBFT's does not.
-        self.total_txs = Gauge(
-            "quorate_consensus_total_txs", "Transactions since the start", registry=registry
-        )
-        self.missed_blocks = Gauge(
-            "quorate_consensus_validator_missed_blocks",
-            "Blocks since the start whose certificate has no vote of this validator",
-            registry=registry,
-        )
+        self.last_size = self.num_txs = self.total_txs = self.missed_blocks = 0
+        registry.register(BlockCollector(self))
         self.lag = Gauge(
             "quorate_loop_lag_seconds",
             "Longest delay of the event loop since the last scrape",
@@ -125,12 +130,9 @@ class Metrics:
             self.block_interval.observe(now - self._block_at)
         self._block_at = now
         self.block_size.observe(size_bytes)
-        self.last_size.set(size_bytes)
-        self.num_txs.set(items)
-        if items:
-            self.total_txs.inc(items)
-        if missed:
-            self.missed_blocks.inc()
+        self.last_size, self.num_txs = size_bytes, items
+        self.total_txs += items
+        self.missed_blocks += missed
         if self._round_at is not None:
             self.round_duration.observe(now - self._round_at)
             self._round_at = None
@@ -152,6 +154,34 @@ class Metrics:
         self.lag.set(self._lag_s)
         self._lag_s = 0.0
         return generate_latest(self.registry)
+
+
+class BlockCollector(Collector):
+    """Tells what was counted of blocks."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        metrics = self.metrics
+        for tally in (metrics.block_interval, metrics.round_duration, metrics.block_size):
+            yield tally.collect()
+        # Gauges, since a counter's name would end in _total, and CometBFT's do not.
+        for name, text, value in (
+            (
+                "latest_block_size_bytes",
+                "Size of the payloads of the last block",
+                metrics.last_size,
+            ),
+            ("num_txs", "Transactions in the last block", metrics.num_txs),
+            ("total_txs", "Transactions since the start", metrics.total_txs),
+            (
+                "validator_missed_blocks",
+                "Blocks since the start whose certificate has no vote of this validator",
+                metrics.missed_blocks,
+            ),
+        ):
+            yield gauge(f"quorate_consensus_{name}", text, value)
 
 
 class StatusCollector(Collector):
