@@ -1,5 +1,7 @@
 """Raft, rule by rule: one input, the effects that it must have."""
 
+from typing import Any
+
 import pytest
 
 from consensus.raft_member import (
@@ -31,6 +33,7 @@ from quorate.consensus.raft_types import (
     Appended,
     Ballot,
     Certificate,
+    Commit,
     Entry,
     Learned,
     RequestVote,
@@ -41,12 +44,14 @@ from quorate.consensus.raft_types import (
 )
 from quorate.consensus.replica import (
     Base,
+    CancelTimer,
     Checkpoint,
     Decision,
     Deliver,
     Persist,
     Record,
     Send,
+    SetTimer,
     Timer,
     Want,
 )
@@ -133,6 +138,43 @@ def test_told_follower_stands_at_once() -> None:
     effects = say(raft, B, TimeoutNow(1))
     requests = [m for _, m in get_sends(effects, RequestVote)]
     assert [(m.term, m.trial, m.told) for m in requests] == [(2, False, True)] * 2
+
+
+def test_leader_that_is_heard_puts_the_election_off_without_another_timer() -> None:
+    raft = start()
+    effects = say(raft, B, Append(1, 0, 0, [], 0), now=0)
+    first = [e.delay_ns for e in effects if type(e) is SetTimer][-1]
+    assert not [e for e in say(raft, B, Append(1, 0, 0, [], 0), 5 * MS) if type(e) is SetTimer]
+    raft.timeout(first, Timer("election"))
+    effects = raft.take()
+    assert [e.delay_ns for e in effects if type(e) is SetTimer] == [5 * MS]
+    assert get_sends(effects, RequestVote) == []
+    raft.timeout(first + 5 * MS, Timer("election"))
+    assert len(get_sends(raft.take(), RequestVote)) == 2
+
+
+def test_clock_that_jumps_makes_no_wait_for_an_election_longer() -> None:
+    raft = start()
+    say(raft, B, Append(1, 0, 0, [], 0), now=LATE)
+    say(raft, B, Append(1, 0, 0, [], 0), now=LATE)
+    raft.timeout(0, Timer("election"))
+    (delay,) = [e.delay_ns for e in raft.take() if type(e) is SetTimer]
+    assert delay == raft.patience
+    raft.timeout(0, Timer("election"))
+    assert get_sends(raft.take(), RequestVote)
+
+
+def test_who_is_needed_no_more_stands_no_more() -> None:
+    raft = start()
+    say(raft, B, Append(1, 0, 0, [], 0))
+    others = [Member(who, 1) for who in (B, C)]
+    for height in (0, 1):
+        raft.know_members(height, others)
+    raft.timeout(LATE, Timer("election"))
+    raft.take()
+    raft.timeout(2 * LATE, Timer("election"))
+    assert get_sends(raft.take(), RequestVote) == []
+    assert "election" not in raft.timers
 
 
 # ---- the log
@@ -230,6 +272,75 @@ def test_payload_is_asked_for_when_everything_before_it_is_applied() -> None:
     say(raft, B, Appended(2, True, 2))
     raft.applied(LATE, 1, MEMBERS)
     assert [e.height for e in raft.take() if type(e) is Want] == [2]
+
+
+def propose(raft: Raft, height: int, now: int) -> list[Any]:
+    """Let a leader that has applied everything below a height propose there."""
+    if height > 1:
+        raft.applied(now, height - 1, MEMBERS)
+        raft.take()
+    raft.submit(now, height, PAYLOAD)
+    return raft.take()
+
+
+def hold(raft: Raft, index: int, now: int) -> list[Any]:
+    """Let ME and B hold an entry durably; return the effects of its commitment."""
+    say(raft, ME, Appended(1, True, index), now)
+    return say(raft, B, Appended(1, True, index), now)
+
+
+def test_commit_waits_for_entries_that_come_at_once_and_no_others() -> None:
+    raft = start()
+    elect(raft)
+    hold(raft, 1, LATE)
+    propose(raft, 1, 2 * LATE)
+    # The entry came long after the one before it was committed: so may the next.
+    effects = hold(raft, 2, 2 * LATE)
+    assert [to for to, _ in get_sends(effects, Commit)] == [B]
+    propose(raft, 2, 2 * LATE + MS // 2)
+    effects = hold(raft, 3, 2 * LATE + MS)
+    assert get_sends(effects, Commit) == []
+    assert [e for e in effects if type(e) is SetTimer] == [SetTimer(Timer("commit"), MS)]
+    effects = propose(raft, 3, 2 * LATE + MS + MS // 2)
+    assert [m.commit for _, m in get_sends(effects, Append)] == [3, 3]
+    assert CancelTimer(Timer("commit")) in effects
+
+
+def test_commit_is_told_when_no_entries_came() -> None:
+    raft = start()
+    elect(raft)
+    hold(raft, 1, LATE)
+    propose(raft, 1, LATE)
+    assert get_sends(hold(raft, 2, LATE), Commit) == []
+    raft.timeout(LATE + MS, Timer("commit"))
+    assert get_sends(raft.take(), Commit) == [(B, Commit(1, 2))]
+    # Whoever waits for an answer before it asks again is not made to wait each time.
+    propose(raft, 2, LATE + 2 * MS)
+    assert [to for to, _ in get_sends(hold(raft, 3, LATE + 3 * MS), Commit)] == [B]
+
+
+def test_leader_that_is_voted_out_tells_what_is_committed_first() -> None:
+    raft = start()
+    elect(raft)
+    hold(raft, 1, LATE)
+    propose(raft, 1, LATE)
+    hold(raft, 2, LATE)
+    raft.know_members(2, [Member(who, 1) for who in (B, C)])
+    raft.applied(LATE, 1, MEMBERS)
+    sent = [type(e.message) for e in raft.take() if type(e) is Send]
+    assert sent == [Commit, TimeoutNow]
+
+
+def test_one_message_serves_all_who_lack_the_same() -> None:
+    raft = start()
+    elect(raft)
+    hold(raft, 1, LATE)
+    (_, first), (_, second) = get_sends(propose(raft, 1, LATE), Append)
+    assert first is second
+    say(raft, C, Appended(1, False, 0), LATE)
+    hold(raft, 2, LATE)
+    found = dict(get_sends(propose(raft, 2, LATE), Append))
+    assert found[B].prev_index == found[C].prev_index == 2
 
 
 def test_change_of_members_needs_both_majorities() -> None:

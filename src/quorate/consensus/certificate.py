@@ -101,6 +101,11 @@ def decode_envelope(data: bytes) -> Envelope:
     )
 
 
+def get_parent(envelope: bytes) -> Hash:
+    """Return the parent that an encoded envelope names."""
+    return envelope[52:84]
+
+
 def hash_envelope(envelope: Envelope) -> Hash:
     """Return what is agreed on: keccak256 of the encoded envelope."""
     return keccak256(encode_envelope(envelope))

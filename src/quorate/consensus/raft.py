@@ -19,7 +19,8 @@ is durable; entries of one index and term are the same and so are all before the
 what is committed is in the log of every later leader (leader completeness).
 
 Cost for n members and one height: n - 1 messages with the payload, n - 1 acknowledgements, one
-write to disk each; the commit travels with the next message. An idle network exchanges heartbeats.
+write to disk each; the commit travels with the next entries if those follow soon, else in a message
+of its own. An idle network exchanges heartbeats.
 
 What goes beyond the paper, and deviations:
 * Log index and height differ: a new leader's no-op (section 8) has an index and no height. Only
@@ -98,6 +99,10 @@ MAX_DOUBLINGS = 6
 """Of the pause before entries are sent again that were not acknowledged."""
 BYTES_PER_MS = 1000
 """How thin a link may be before that pause is made longer for large entries."""
+COMMIT_PAUSE = MILLISECOND
+"""How long the next entries may keep others from learning what was committed, if the last ones came
+as soon.
+"""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -248,6 +253,8 @@ class Raft(Followers):
         previous = self.log.last_index
         entry = Entry(self.term, previous + 1, height, envelope, payload)
         self.log.append([entry])
+        self.hurries = now - self.committed_at <= COMMIT_PAUSE
+        self.cancel_timer("commit")
         self.replicate(now)
         self.out.append(Persist(Written(previous, [entry])))
         self.out.append(Send(self.me, Appended(self.term, True, entry.index)))
@@ -262,23 +269,33 @@ class Raft(Followers):
 
     def replicate(self, now: Nanoseconds) -> None:
         """Send followers what they were not sent yet."""
+        said: Append | None = None
         for address, progress in self.peers.items():
             if progress.next <= self.log.last_index:
-                self.send_entries(now, address, progress)
+                said = self.send_entries(now, address, progress, said)
 
-    def send_entries(self, now: Nanoseconds, to: Address, progress: Progress) -> None:
-        """F2, AppendEntries from nextIndex on, which moves on as if it had been received."""
+    def send_entries(
+        self, now: Nanoseconds, to: Address, progress: Progress, said: Append | None = None
+    ) -> Append:
+        """F2, AppendEntries from nextIndex on, which moves on as if it had been received.
+
+        Returns the message. One that was `said` to another just now is said again if it is the
+        same, since it is encoded but once.
+        """
         log = self.log
         start = max(progress.next, log.base_index + 1)
-        entries = log.read(start, MAX_ENTRIES, self.settings.max_append_bytes)
-        term = log.get_term(start - 1)
-        assert term is not None
-        self.out.append(Send(to, Append(self.term, start - 1, term, entries, self.commit)))
-        progress.next = start + len(entries)
-        size = sum(len(entry.payload) for entry in entries)
+        if said is None or said.prev_index != start - 1:
+            entries = log.read(start, MAX_ENTRIES, self.settings.max_append_bytes)
+            term = log.get_term(start - 1)
+            assert term is not None
+            said = Append(self.term, start - 1, term, entries, self.commit)
+        self.out.append(Send(to, said))
+        progress.next = start + len(said.entries)
+        size = sum(len(entry.payload) for entry in said.entries)
         pause_ms = (self.settings.heartbeat_ms + size // BYTES_PER_MS) << progress.tries
         progress.tries = min(progress.tries + 1, MAX_DOUBLINGS)
         progress.due = now + pause_ms * MILLISECOND
+        return said
 
     def on_timeout_heartbeat(self, now: Nanoseconds) -> None:
         """F2, leaders: be heard when idle, and send again what was not acknowledged."""
@@ -315,7 +332,8 @@ class Raft(Followers):
             return
         if sender == self.me:
             self.kept = max(self.kept, m.index)
-            self.advance_commit(now)
+            if m.index > self.commit:
+                self.advance_commit(now)
             return
         progress = self.peers.get(sender)
         if progress is None:
@@ -337,7 +355,8 @@ class Raft(Followers):
             progress.match = min(m.index, self.log.last_index)
             progress.tries = 0
             progress.next = max(progress.next, progress.match + 1)
-            self.advance_commit(now)
+            if progress.match > self.commit:
+                self.advance_commit(now)
         if self.role == "leader" and progress.next <= self.log.last_index:
             self.send_entries(now, sender, progress)
         self.urge_successor()
@@ -354,8 +373,12 @@ class Raft(Followers):
                 for height, last in self.get_heights(index)
             ):
                 self.commit_to(index, holders)
-                # Others learn of it with the next message; those who wait for it, at once.
-                self.tell_commit()
+                self.committed_at = now
+                # Others learn of it with the next entries if those are about to come.
+                if self.hurries:
+                    self.set_timer(now, "commit", COMMIT_PAUSE)
+                else:
+                    self.tell_commit()
                 self.begin_round(now)
                 return
 
@@ -378,6 +401,11 @@ class Raft(Followers):
         if self.kept >= index:
             holders[self.me] = None
         return holders
+
+    def on_timeout_commit(self, now: Nanoseconds) -> None:
+        """The next entries are not there yet: nothing is in a hurry."""
+        self.hurries = False
+        self.tell_commit()
 
     def tell_commit(self) -> None:
         """Let followers execute what was committed without waiting for the next message."""
@@ -424,6 +452,8 @@ class Raft(Followers):
 
     def resign(self, now: Nanoseconds) -> None:
         """T3.10: no member any more, let the most complete follower stand at once."""
+        if "commit" in self.timers:
+            self.tell_commit()
         best = self.find_best(list(self.peers))
         if best is not None:
             self.out.append(Send(best, TimeoutNow(self.term)))
@@ -434,7 +464,7 @@ class Raft(Followers):
         """A payload is asked for when the one before it was executed, which entries show of their
         leader.
         """
-        if isinstance(message, Append) and message.entries:
+        if type(message) is Append and message.entries:
             return message.entries[0].height - 1
         return -1
 
@@ -466,6 +496,7 @@ Raft.TIMEOUTS = {
     "quorum": Raft.on_timeout_quorum,
     "read": Raft.on_timeout_read,
     "successor": Raft.on_timeout_successor,
+    "commit": Raft.on_timeout_commit,
 }
 Raft.HANDLERS = {
     Append: Raft.on_append,

@@ -32,6 +32,9 @@ from quorate.consensus.replica import (
 )
 
 NOBODY: Final = bytes(20)
+TIMERS: Final = {
+    kind: Timer(kind) for kind in ("election", "heartbeat", "quorum", "successor", "commit", "read")
+}
 MAX_TERM_JUMP: Final = 1 << 24
 """Elections that nobody here heard of; a term further ahead is nonsense, and could use up all."""
 
@@ -60,20 +63,25 @@ class Elections(Replica):
         "applied_height",
         "bytes_since_checkpoint",
         "commit",
+        "committed_at",
         "heard_at",
         "height",
         "heights_since_checkpoint",
+        "hurries",
         "kept",
         "log",
         "matched",
         "parent",
+        "patience",
         "peers",
+        "put_off",
         "role",
         "sets",
         "settings",
         "successor",
         "term",
         "timers",
+        "told",
         "voted_for",
         "votes",
         "wanted",
@@ -88,7 +96,13 @@ class Elections(Replica):
         super().__init__(keys, chain, rng)
         self.settings = settings or Settings()
         self.sets: dict[Height, ValidatorSet] = {}
+        self.told: tuple[list[Member], ValidatorSet] | None = None
+        """The members that were told last, and their set."""
         self.timers: dict[str, Nanoseconds] = {}
+        self.patience: Nanoseconds = 0
+        """How long no leader must be heard before this follower stands (5.2)."""
+        self.put_off = False
+        """Whether a leader was heard since the election timer was set, which falls too early."""
         self.term = 0
         self.voted_for: Address = NOBODY
         self.role = "follower"
@@ -99,6 +113,10 @@ class Elections(Replica):
         self.peers: dict[Address, Progress] = {}
         self.commit = 0
         """commitIndex of figure 2."""
+        self.committed_at: Nanoseconds = 0
+        """When this leader found something committed last."""
+        self.hurries = False
+        """Whether the last entry came so soon after that that another may."""
         self.successor: Address | None = None
         """Who shall lead instead of this leader, as soon as it has the whole log (T3.10)."""
         self.applied_height = 0
@@ -117,11 +135,13 @@ class Elections(Replica):
         self.role = "follower"
         self.votes, self.peers = {}, {}
         self.wanted, self.successor = 0, None
-        for kind in ("heartbeat", "quorum", "successor"):
+        for kind in ("heartbeat", "quorum", "successor", "commit"):
             self.cancel_timer(kind)
+        self.put_off = False
         if self.may_be_needed():
             wait = self.settings.election_ms * MILLISECOND
-            self.set_timer(now, "election", wait + self.rng.below(wait))
+            self.patience = wait + self.rng.below(wait)
+            self.set_timer(now, "election", self.patience)
         else:
             self.cancel_timer("election")
 
@@ -148,10 +168,10 @@ class Elections(Replica):
 
     def is_chosen(self, holders: dict[Address, None], height: Height) -> bool:
         """Whether these are majorities of both sets that decide at a height."""
-        return all(
-            height + i in self.sets and has_majority(self.sets[height + i].members, holders)
-            for i in (0, 1)
-        )
+        first, second = self.sets.get(height), self.sets.get(height + 1)
+        if first is None or second is None or not has_majority(first.members, holders):
+            return False
+        return second is first or has_majority(second.members, holders)
 
     def is_hearing(self, now: Nanoseconds) -> bool:
         """Whether there may be a leader as far as this member knows (T4.2.3)."""
@@ -166,6 +186,13 @@ class Elections(Replica):
         if self.role == "leader":
             self.drop("two leaders in a term")
             return False
+        if self.role == "follower" and leader == self.leader and "election" in self.timers:
+            # Most messages of a leader change nothing else, so the timer runs on as it is, and is
+            # set again for what is left when it falls.
+            self.heard_at = now
+            self.timers["election"] = now + self.patience
+            self.put_off = True
+            return True
         self.leader, self.heard_at = leader, now
         self.rest(now)
         return True
@@ -188,7 +215,16 @@ class Elections(Replica):
 
     def on_timeout_election(self, now: Nanoseconds) -> None:
         """5.2, T9.6: ask whether an election could be won before starting it."""
+        if self.put_off:
+            self.put_off = False
+            left = self.heard_at + self.patience - now
+            # A clock that stands still or jumps must not make the wait longer than any other.
+            self.set_timer(now, "election", max(1, min(left, self.patience)))
+            return
         self.rest(now)
+        if "election" not in self.timers:
+            # Nobody needs this member any more.
+            return
         self.leader = None
         if self.log.last_height + 1 not in self.sets:
             return
@@ -274,16 +310,15 @@ class Elections(Replica):
 
     def know_members(self, height: Height, members: list[Member]) -> None:
         """Remember who decides at a height; equal sets share one object."""
-        for known in self.sets.values():
-            if list(known.members) == members:
-                self.sets[height] = known
-                return
-        self.sets[height] = ValidatorSet(members)
+        if self.told is None or self.told[0] is not members:
+            equal = (known for known in self.sets.values() if list(known.members) == members)
+            self.told = members, next(equal, None) or ValidatorSet(members)
+        self.sets[height] = self.told[1]
 
     def set_timer(self, now: Nanoseconds, kind: str, delay_ns: Nanoseconds) -> None:
         self.timers[kind] = now + delay_ns
-        self.out.append(SetTimer(Timer(kind), delay_ns))
+        self.out.append(SetTimer(TIMERS[kind], delay_ns))
 
     def cancel_timer(self, kind: str) -> None:
         if self.timers.pop(kind, None) is not None:
-            self.out.append(CancelTimer(Timer(kind)))
+            self.out.append(CancelTimer(TIMERS[kind]))

@@ -9,6 +9,7 @@ from quorate.base.types import Address, Hash, Height, Nanoseconds
 from quorate.consensus.certificate import (
     decode_envelope,
     encode_envelope,
+    get_parent,
     verify_payloads,
 )
 from quorate.consensus.raft_snapshots import Snapshots
@@ -16,13 +17,12 @@ from quorate.consensus.raft_types import (
     ENGINE,
     Append,
     Appended,
-    Certificate,
     Commit,
     Entry,
     Learned,
     Written,
+    compose_certificate,
     decode_certificate,
-    encode_certificate,
 )
 from quorate.consensus.replica import Decision, Deliver, Head, Persist, Send
 from quorate.crypto.hashes import hash_payload, keccak256
@@ -65,8 +65,8 @@ class Followers(Snapshots):
         matching = previous + len(entries)
         self.matched = max(self.matched, matching)
         self.out.append(Send(sender, Appended(self.term, True, matching)))
-        self.foresee(entries)
         self.commit_to(min(m.commit, matching), {sender: None, self.me: None})  # rule 5
+        self.foresee(entries)
 
     def on_commit(self, now: Nanoseconds, sender: Address, m: Commit) -> None:
         """F2, AppendEntries rule 5, of entries that were compared before."""
@@ -101,8 +101,8 @@ class Followers(Snapshots):
         """
         for entry in entries:
             if entry.envelope and entry.height > self.height:
-                parent = decode_envelope(entry.envelope).parent
                 value = keccak256(entry.envelope)
+                parent = get_parent(entry.envelope)
                 self.out.append(Head(entry.height, entry.payload, value, parent))
 
     # ---- what is committed
@@ -115,14 +115,8 @@ class Followers(Snapshots):
             self.commit = at
             if not entry.envelope or entry.height <= self.height:
                 continue
-            certificate = encode_certificate(
-                Certificate(
-                    decode_envelope(entry.envelope),
-                    self.term,
-                    entry.index,
-                    sorted(holders if holders is not None else {self.me: None}),
-                )
-            )
+            known = sorted(holders if holders is not None else {self.me: None})
+            certificate = compose_certificate(entry.envelope, self.term, entry.index, known)
             self.deliver(entry.height, [entry.payload], keccak256(entry.envelope), certificate)
 
     def deliver(

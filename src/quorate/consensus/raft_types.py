@@ -221,14 +221,20 @@ class Certificate(Value, frozen=True, gc=False):
 
 def encode_certificate(certificate: Certificate) -> bytes:
     """Return the layout above."""
+    envelope = encode_envelope(certificate.envelope)
+    return compose_certificate(envelope, certificate.term, certificate.index, certificate.holders)
+
+
+def compose_certificate(envelope: bytes, term: int, index: int, holders: list[Address]) -> bytes:
+    """Return the layout above around an envelope that is encoded already."""
     return b"".join(
         (
             bytes((VERSION,)),
-            encode_envelope(certificate.envelope),
-            certificate.term.to_bytes(8, "big"),
-            certificate.index.to_bytes(8, "big"),
-            len(certificate.holders).to_bytes(2, "big"),
-            *certificate.holders,
+            envelope,
+            term.to_bytes(8, "big"),
+            index.to_bytes(8, "big"),
+            len(holders).to_bytes(2, "big"),
+            *holders,
         )
     )
 
