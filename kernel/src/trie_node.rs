@@ -51,9 +51,15 @@ impl NodeId {
         (self.offset & ((1 << CHUNK_BITS) - 1)) as usize
     }
 
+    fn encode(self) -> [u8; ID_BYTES] {
+        let mut bytes = [0; ID_BYTES];
+        bytes[..5].copy_from_slice(&self.version.to_be_bytes()[3..]);
+        bytes[5..].copy_from_slice(&self.offset.to_be_bytes());
+        bytes
+    }
+
     pub fn write(self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.version.to_be_bytes()[3..]);
-        out.extend_from_slice(&self.offset.to_be_bytes());
+        out.extend_from_slice(&self.encode());
     }
 
     fn read(bytes: &[u8; ID_BYTES]) -> NodeId {
@@ -80,7 +86,7 @@ impl Reference {
         Reference { len: rlp.len() as u8, bytes }
     }
 
-    fn hashed(hash: B256) -> Reference {
+    pub fn hashed(hash: B256) -> Reference {
         Reference { len: HASH_BYTES as u8, bytes: hash.0 }
     }
 
@@ -372,6 +378,41 @@ impl NodeWriter {
             self.buffer.extend_from_slice(child.reference.as_slice());
             child.id.write(&mut self.buffer);
         }
+        self.added.push((id, self.rlp.len()));
+        Ok(())
+    }
+
+    /// The same for a branch whose children all have a hash: a bitmap of them, then each, ascending.
+    pub fn add_branch_of_hashes<'a>(
+        &mut self,
+        bitmap: u16,
+        children: impl ExactSizeIterator<Item = (&'a B256, NodeId)>,
+    ) -> Result<()> {
+        let id = self.start_node()?;
+        let count = children.len();
+        self.buffer.reserve(3 + count * (HASH_BYTES + ID_BYTES));
+        self.buffer.push(BRANCH_OF_HASHES);
+        self.buffer.extend_from_slice(&bitmap.to_be_bytes());
+        let payload_length = 17 + count * HASH_BYTES;
+        self.rlp.reserve(payload_length + 3);
+        alloy_rlp::Header { list: true, payload_length }.encode(&mut self.rlp);
+        let mut left = bitmap;
+        let mut written = 0;
+        for (hash, id) in children {
+            let nibble = left.trailing_zeros();
+            left &= left.wrapping_sub(1);
+            self.rlp.resize(self.rlp.len() + (nibble - written) as usize, alloy_rlp::EMPTY_STRING_CODE);
+            written = nibble + 1;
+            let mut cell = [alloy_rlp::EMPTY_STRING_CODE + HASH_BYTES as u8; 1 + HASH_BYTES];
+            cell[1..].copy_from_slice(hash.as_slice());
+            self.rlp.extend_from_slice(&cell);
+            let mut link = [0; HASH_BYTES + ID_BYTES];
+            link[..HASH_BYTES].copy_from_slice(hash.as_slice());
+            link[HASH_BYTES..].copy_from_slice(&id.encode());
+            self.buffer.extend_from_slice(&link);
+        }
+        // Those that are missing, and the value, which no branch has.
+        self.rlp.resize(self.rlp.len() + 17 - written as usize, alloy_rlp::EMPTY_STRING_CODE);
         self.added.push((id, self.rlp.len()));
         Ok(())
     }

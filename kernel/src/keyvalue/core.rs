@@ -11,10 +11,11 @@ use crate::keyvalue::item::{Identity, MAX_ITEM_BYTES};
 use crate::keyvalue::pool::Pool;
 use crate::keyvalue::portable::{Loading, batch_install};
 use crate::keyvalue::records::{batch_block, durable_height, height_of, load_tree, open_store, read_head};
-use crate::keyvalue::run::{Outcome, Run, find};
+use crate::keyvalue::run::{Live, Outcome, Run, find};
 use crate::keyvalue::state::{Answer, Entry, Header, Session, place_of};
 use crate::keyvalue::tree::{Branch, Cause, Final, Tree};
 use crate::payload::Payload;
+use crate::state::Root;
 use crate::store::{Batch, Change, Store, Table, required};
 use crate::sweep::{Sweep, sweep};
 use crate::trie::{NodeSource, Origin, node_key};
@@ -41,6 +42,9 @@ pub struct Core {
     genesis: B256,
     tree: RwLock<Tree>,
     pub pool: Mutex<Pool>,
+    /// What is in memory of the state after the block that was executed last: its hash, its root. Blocks mostly follow each other;
+    /// one that follows another block begins with nothing in memory.
+    newest: Mutex<Option<(B256, Root, Live)>>,
     /// Held by whoever changes what is durable.
     writing: Mutex<()>,
     /// Whether the store still holds what another state left.
@@ -64,7 +68,8 @@ impl Core {
         let genesis = open_store(&store, identity, members, timestamp_ms)?;
         let tree = RwLock::new(load_tree(&store)?);
         let sweeping = AtomicBool::new(Sweep::read(&store.snapshot()?)?.is_some());
-        Ok(Core { store, genesis, tree, pool: Mutex::new(pool), writing: Mutex::new(()), sweeping })
+        let (pool, newest, writing) = (Mutex::new(pool), Mutex::default(), Mutex::default());
+        Ok(Core { store, genesis, tree, pool, newest, writing, sweeping })
     }
 
     pub fn store(&self) -> &Store {
@@ -181,10 +186,20 @@ impl Core {
 
     /// Begin to execute over `parent`.
     pub fn begin(&self, parent: &B256, payloads: &[Bytes], direct: bool) -> Result<Run> {
-        let (branch, source) = self.state_at(parent)?;
         let parsed = payloads.iter().map(|payload| Payload::parse(payload)).collect::<Result<Vec<_>>>()?;
+        let (branch, source) = self.state_at(parent)?;
         let Header { height, timestamp_ms, revision, .. } = branch.header;
-        Ok(Run::new(source, branch.root, height + 1, timestamp_ms, revision, parsed, direct))
+        let live = self.take_live(branch.root);
+        Ok(Run::new(live, source, branch.root, height + 1, timestamp_ms, revision, parsed, direct))
+    }
+
+    /// What is in memory of the state with this root; it comes back with the block that is executed over it.
+    fn take_live(&self, root: Root) -> Live {
+        let mut newest = self.newest.lock();
+        match newest.take_if(|(_, known, _)| *known == root) {
+            Some((_, _, live)) => live,
+            None => Live::new(root),
+        }
     }
 
     /// Begin to execute a stored height again, to learn what it changed.
@@ -225,7 +240,8 @@ impl Core {
         }
         tree.bound_siblings(parent);
         tree.executions += 1;
-        let Outcome { root, layer, answers, skipped, events, .. } = outcome;
+        let Outcome { root, layer, answers, skipped, events, live, .. } = outcome;
+        *self.newest.lock() = (!live.is_full()).then_some((hash, root, live));
         let (layer, age) = (Some(Arc::new(layer)), tree.executions);
         let branch = Arc::new(Branch { header, hash, root, skipped, answers, events, layer, cause, age });
         tree.branches.insert(hash, branch.clone());
@@ -348,6 +364,7 @@ impl Core {
         loading.keep();
         self.sweeping.store(true, Ordering::Relaxed);
         *self.tree.write() = load_tree(&self.store)?;
+        *self.newest.lock() = None;
         drop(writing);
         let waiting = {
             let mut pool = self.pool.lock();
@@ -379,6 +396,7 @@ impl Core {
             self.store.write(&batch)?;
         }
         *self.tree.write() = load_tree(&self.store)?;
+        *self.newest.lock() = None;
         let mut pool = self.pool.lock();
         *pool = pool.emptied();
         Ok(())
@@ -420,7 +438,7 @@ impl Core {
     pub fn result(&self, client: &[u8; 16], sequence: u64) -> Result<Option<Answer>> {
         let (branch, source) = self.state_at(&self.shown())?;
         let Some(entry) = find(&source, branch.root, b'c', client)? else { return Ok(None) };
-        Ok(Session::from_entry(&entry)?.results.remove(&sequence))
+        Ok(Session::from_entry(&entry)?.result(sequence).cloned())
     }
 
     pub fn final_at(&self, height: u64) -> Result<Arc<Branch>> {

@@ -156,7 +156,7 @@ impl KeyValueRun {
     }
     fn get<'py>(&self, py: Python<'py>, key: &[u8]) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let key = key_argument(key)?;
-        let value = self.with(|run| Ok(run.read(&key)?.map(|entry| entry.value.clone())))?;
+        let value = self.with(|run| run.read(&key))?;
         Ok(value.map(|value| PyBytes::new(py, &value)))
     }
     fn put(&self, key: &[u8], value: &[u8]) -> PyResult<u64> {

@@ -4,14 +4,14 @@
 
 use crate::block::{self, DECISION, Decision, HEAD};
 use crate::errors::{Error, Result};
-use crate::keyvalue::run::{apply, edit};
-use crate::keyvalue::state::{Entry, Header};
+use crate::keyvalue::live::LiveTrie;
+use crate::keyvalue::state::{Header, Numbers, place_of};
 use crate::keyvalue::tree::{Branch, Cause, Tree};
-use crate::state::{EMPTY, Root};
+use crate::state::Root;
 use crate::store::{Batch, Change, Snapshot, Store, Table, required};
 use crate::tree_store::remove_unfinished;
 use crate::trie::{Layer, Origin, node_key};
-use crate::trie_node::Reader;
+use crate::trie_node::{NodeWriter, Reader};
 use alloy_primitives::map::B256HashMap;
 use alloy_primitives::{B256, Bytes};
 use std::collections::VecDeque;
@@ -72,8 +72,11 @@ pub fn durable_height(snapshot: &Snapshot) -> Result<u64> {
 
 pub fn open_store(store: &Store, identity: B256, members: &[u8], timestamp_ms: u64) -> Result<B256> {
     let nothing = Origin { layers: Arc::new([]), store: Store::in_memory() };
-    let entry = Entry { value: Bytes::copy_from_slice(members), ..Entry::default() };
-    let (root, layer) = apply(&nothing.open()?, EMPTY, &[edit(b'v', b"", Some(entry))], 0)?;
+    let (mut state, mut writer) = (LiveTrie::default(), NodeWriter::new(0, 0, 1));
+    let source = nothing.open()?;
+    state.set(&source, &place_of(b'v', b""), Numbers::default(), Bytes::copy_from_slice(members))?;
+    let root = state.write(&source, &mut writer)?;
+    let layer = Layer { version: 0, chunks: writer.finish() };
     let (parent, payloads, envelope) = (B256::ZERO, B256::ZERO, identity);
     let header = Header { items: 0, height: 0, timestamp_ms, revision: 0, parent, envelope, root: root.hash, payloads };
     let hash = header.hash();

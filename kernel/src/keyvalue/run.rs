@@ -6,21 +6,21 @@
 use crate::errors::Result;
 use crate::keccak_lanes::hash_many;
 use crate::keyvalue::item::{Action, Client, Condition, Identity, Item, identity_of};
+use crate::keyvalue::live::LiveTrie;
 use crate::keyvalue::state::{
-    Answer, CONFLICT, Census, DONE, Entry, Hashed, Listing, MAX_DETAIL_BYTES, MISSING, REFUSED, Session, Set, name_of,
-    place_of,
+    Answer, CONFLICT, Census, DONE, Entry, Hashed, Listing, MAX_DETAIL_BYTES, MISSING, Numbers, REFUSED, Session,
+    name_of, place_of,
 };
 use crate::payload::Payload;
 use crate::state::Root;
 use crate::trie::{Layer, NodeSource};
 use crate::trie_node::NodeWriter;
-use crate::trie_update::{Item as TrieItem, LANES, PARALLEL_EDITS, Top, update, update_in_lanes};
 use alloy_primitives::map::{
+    B256HashMap,
     Entry::{Occupied, Vacant},
     HashMap,
 };
 use alloy_primitives::{B256, Bytes};
-use alloy_trie::Nibbles;
 
 /// How far ahead of its block's time an operation's deadline may lie.
 pub const HORIZON_MS: u64 = 610_000;
@@ -32,6 +32,10 @@ const LIFETIME_MS: u64 = RELIST_MS + 2 * HORIZON_MS;
 const MAX_CLIENTS: u64 = 1 << 20;
 /// Lists of expired clients that one block removes.
 const MAX_EXPIRED_LISTS: usize = 4;
+/// Trie nodes that are kept in memory from block to block, each about 200 bytes. More than these are forgotten, all at once.
+const MAX_LIVE_NODES: usize = 1 << 20;
+/// The same of clients.
+const MAX_LIVE_CLIENTS: usize = 1 << 16;
 
 /// A change that watchers are told of; `entry` None: the key was deleted.
 #[derive(Debug, Clone)]
@@ -50,27 +54,48 @@ pub struct Outcome {
     pub answers: Vec<(Identity, Answer)>,
     pub skipped: Vec<(Identity, &'static str)>,
     pub events: Vec<Event>,
+    pub live: Live,
 }
 
-/// One thing of the state, as it was read or changed.
+/// An entry, as it was read or changed.
+#[derive(Clone, Default)]
 struct Slot {
-    place: B256,
-    entry: Option<Entry>,
+    numbers: Option<Numbers>,
+    /// None where it was not read; nobody asks for what is overwritten.
+    value: Option<Bytes>,
     changed: bool,
 }
 
 impl Slot {
-    fn set(&mut self, entry: Option<Entry>) -> Option<Entry> {
-        self.changed = true;
-        std::mem::replace(&mut self.entry, entry)
+    fn set(&mut self, entry: Option<&Entry>) -> Slot {
+        let (numbers, value) = (entry.map(Entry::numbers), entry.map(|entry| entry.value.clone()));
+        std::mem::replace(self, Slot { numbers, value, changed: true })
     }
 }
 
 struct Known {
-    place: B256,
     session: Session,
     is_new: bool,
     changed: bool,
+}
+
+/// A state that is executed over, as far as it was looked at.
+#[derive(Default)]
+pub struct Live {
+    pub trie: LiveTrie,
+    /// Clients that were heard lately.
+    pub clients: HashMap<Client, Session>,
+}
+
+impl Live {
+    pub fn new(root: Root) -> Live {
+        Live { trie: LiveTrie::new(root), clients: HashMap::default() }
+    }
+
+    /// Whether it is too large to be kept.
+    pub fn is_full(&self) -> bool {
+        self.trie.count() > MAX_LIVE_NODES || self.clients.len() > MAX_LIVE_CLIENTS
+    }
 }
 
 /// An operation of the block, with the place of the key that it concerns.
@@ -86,12 +111,13 @@ struct Call {
     sequence: u64,
     client: Client,
     /// Entries as they were, to take its changes back.
-    before: Vec<(Bytes, Option<Entry>)>,
+    before: Vec<(B256, Slot)>,
     events: usize,
     revision: u64,
 }
 
 pub struct Run {
+    live: Live,
     source: NodeSource,
     root: Root,
     pub height: u64,
@@ -100,7 +126,8 @@ pub struct Run {
     /// Whether clients may change entries without the application's own code.
     direct: bool,
     tasks: std::vec::IntoIter<Task>,
-    entries: HashMap<Bytes, Slot>,
+    /// By place in the trie.
+    entries: B256HashMap<Slot>,
     clients: HashMap<Client, Known>,
     census: Option<(Census, Census)>,
     call: Option<Call>,
@@ -111,7 +138,9 @@ pub struct Run {
 
 impl Run {
     /// `revision` and `timestamp_ms` are those of the parent, whose state has `root`.
+    #[allow(clippy::too_many_arguments)]
     pub fn new(
+        live: Live,
         source: NodeSource,
         root: Root,
         height: u64,
@@ -124,13 +153,14 @@ impl Run {
         let items: Vec<Bytes> = payloads.into_iter().flat_map(|payload| payload.transactions).collect();
         let (answers, skipped, events) = (Vec::with_capacity(items.len()), Vec::new(), Vec::with_capacity(items.len()));
         Run {
+            live,
             source,
             root,
             height,
             timestamp_ms: time,
             revision,
             direct,
-            entries: HashMap::with_capacity_and_hasher(items.len(), Default::default()),
+            entries: B256HashMap::with_capacity_and_hasher(items.len(), Default::default()),
             tasks: make_tasks(items).into_iter(),
             clients: HashMap::default(),
             census: None,
@@ -183,11 +213,12 @@ impl Run {
         }
         let is_unknown = !self.clients.contains_key(&item.client);
         if is_unknown {
-            let place = place_of(b'c', &item.client);
-            let known = self.source.find::<Entry>(self.root.id, &place)?;
-            let (session, is_new) = match known {
-                Some(entry) => (Session::from_entry(&entry)?, false),
-                None => (Session::default(), true),
+            let (session, is_new) = match self.live.clients.remove(&item.client) {
+                Some(session) => (session, false),
+                None => match find(&self.source, self.root, b'c', &item.client)? {
+                    Some(entry) => (Session::from_entry(&entry)?, false),
+                    None => (Session::default(), true),
+                },
             };
             if is_new && self.census()?.clients >= MAX_CLIENTS {
                 return Ok(Some("too many clients"));
@@ -195,7 +226,7 @@ impl Run {
             if is_new {
                 self.census()?.clients += 1;
             }
-            self.clients.insert(item.client, Known { place, session, is_new, changed: false });
+            self.clients.insert(item.client, Known { session, is_new, changed: false });
         }
         let Some(known) = self.clients.get_mut(&item.client) else { return Ok(Some("too many clients")) };
         if let Some(reason) = known.session.refuse(item.sequence, item.acknowledged) {
@@ -212,6 +243,7 @@ impl Run {
             let detail = Bytes::from_static(b"this application takes calls alone");
             return Ok(Answer { outcome: REFUSED, revision: 0, detail });
         }
+        let place = place.unwrap_or_default();
         Ok(match action {
             Action::Put { key, value } => answer(DONE, self.put_at(key, place, value)?),
             Action::Delete { key } => match self.delete_at(key, place)? {
@@ -219,14 +251,14 @@ impl Run {
                 None => answer(MISSING, 0),
             },
             Action::Compare { key, condition, value } => {
-                let found = self.slot(&key, place)?.entry.as_ref();
+                let found = self.slot(place)?.numbers;
                 let holds = match (&condition, found) {
                     (Condition::Absent, found) => found.is_none(),
-                    (Condition::Revision(revision), Some(entry)) => entry.modified == *revision,
-                    (Condition::Value(value), Some(entry)) => entry.value == *value,
+                    (Condition::Revision(revision), Some(numbers)) => numbers.modified == *revision,
+                    (Condition::Value(value), Some(_)) => self.value_at(place)?.as_ref() == Some(value),
                     (_, None) => false,
                 };
-                let revision = found.map_or(0, |entry| entry.modified);
+                let revision = found.map_or(0, |numbers| numbers.modified);
                 match value {
                     _ if !holds => answer(CONFLICT, revision),
                     Some(value) => answer(DONE, self.put_at(key, place, value)?),
@@ -242,60 +274,71 @@ impl Run {
 
     fn conclude(&mut self, client: Client, sequence: u64, identity: Identity, answer: Answer) {
         if let Some(known) = self.clients.get_mut(&client) {
-            known.session.results.insert(sequence, answer.clone());
+            known.session.keep(sequence, answer.clone());
         }
         self.answers.push((identity, answer));
     }
 
     // ---- entries
 
-    fn slot(&mut self, key: &Bytes, place: Option<B256>) -> Result<&mut Slot> {
-        match self.entries.entry(key.clone()) {
+    fn slot(&mut self, place: B256) -> Result<&mut Slot> {
+        match self.entries.entry(place) {
             Occupied(known) => Ok(known.into_mut()),
             Vacant(vacant) => {
-                let place = place.unwrap_or_else(|| place_of(b'k', key));
-                let entry = self.source.find::<Entry>(self.root.id, &place)?;
-                Ok(vacant.insert(Slot { place, entry, changed: false }))
+                let numbers = self.live.trie.find(&self.source, &place)?;
+                Ok(vacant.insert(Slot { numbers, value: None, changed: false }))
             }
         }
     }
 
-    pub fn read(&mut self, key: &Bytes) -> Result<Option<&Entry>> {
-        Ok(self.slot(key, None)?.entry.as_ref())
+    /// The value of an entry, read if it was not.
+    fn value_at(&mut self, place: B256) -> Result<Option<Bytes>> {
+        let slot = self.slot(place)?;
+        if slot.numbers.is_some() && slot.value.is_none() {
+            let entry = self.source.find::<Entry>(self.root.id, &place)?;
+            self.slot(place)?.value = entry.map(|entry| entry.value);
+        }
+        Ok(self.slot(place)?.value.clone())
+    }
+
+    pub fn read(&mut self, key: &[u8]) -> Result<Option<Bytes>> {
+        self.value_at(place_of(b'k', key))
     }
 
     pub fn put(&mut self, key: Bytes, value: Bytes) -> Result<u64> {
-        self.put_at(key, None, value)
+        let place = place_of(b'k', &key);
+        self.put_at(key, place, value)
     }
 
-    fn put_at(&mut self, key: Bytes, place: Option<B256>, value: Bytes) -> Result<u64> {
+    fn put_at(&mut self, key: Bytes, place: B256, value: Bytes) -> Result<u64> {
         let revision = self.revision + 1;
-        let slot = self.slot(&key, place)?;
-        let (created, version) = slot.entry.as_ref().map_or((revision, 1), |entry| (entry.created, entry.version + 1));
+        let slot = self.slot(place)?;
+        let (created, version) = slot.numbers.map_or((revision, 1), |numbers| (numbers.created, numbers.version + 1));
         let entry = Entry { created, modified: revision, version, value, hashed: Hashed(None) };
-        let old = slot.set(Some(entry.clone()));
-        Ok(self.note(key, old, Some(entry)))
+        let old = slot.set(Some(&entry));
+        Ok(self.note(key, place, old, Some(entry)))
     }
 
     /// The revision of the deletion; None: there was nothing.
     pub fn delete(&mut self, key: Bytes) -> Result<Option<u64>> {
-        self.delete_at(key, None)
+        let place = place_of(b'k', &key);
+        self.delete_at(key, place)
     }
 
-    fn delete_at(&mut self, key: Bytes, place: Option<B256>) -> Result<Option<u64>> {
-        let slot = self.slot(&key, place)?;
-        if slot.entry.is_none() {
+    fn delete_at(&mut self, key: Bytes, place: B256) -> Result<Option<u64>> {
+        let slot = self.slot(place)?;
+        if slot.numbers.is_none() {
             return Ok(None);
         }
         let old = slot.set(None);
-        Ok(Some(self.note(key, old, None)))
+        Ok(Some(self.note(key, place, old, None)))
     }
 
     /// Count a change.
-    fn note(&mut self, key: Bytes, old: Option<Entry>, entry: Option<Entry>) -> u64 {
+    fn note(&mut self, key: Bytes, place: B256, old: Slot, entry: Option<Entry>) -> u64 {
         self.revision += 1;
         if let Some(call) = &mut self.call {
-            call.before.push((key.clone(), old));
+            call.before.push((place, old));
         }
         self.events.push(Event { key, revision: self.revision, entry });
         self.revision
@@ -317,8 +360,8 @@ impl Run {
     /// Take back what the call that is under way has changed, if one is.
     pub fn refuse_call(&mut self, reason: &str) -> Result<()> {
         let Some(call) = self.call.take() else { return Ok(()) };
-        for (key, old) in call.before.into_iter().rev() {
-            self.slot(&key, None)?.entry = old;
+        for (place, old) in call.before.into_iter().rev() {
+            self.entries.insert(place, old);
         }
         self.events.truncate(call.events);
         self.revision = call.revision;
@@ -345,7 +388,7 @@ impl Run {
     }
 
     /// List who was not listed for long, and forget the clients of lists that are too old.
-    fn follow_clients(&mut self, edits: &mut Vec<TrieItem<Set>>) -> Result<()> {
+    fn follow_clients(&mut self, edits: &mut Vec<Edit>) -> Result<()> {
         let now = self.timestamp_ms;
         let is_due = |known: &Known| known.is_new || known.session.listed_ms + RELIST_MS < now;
         let mut fresh: Vec<Client> = self
@@ -378,7 +421,7 @@ impl Run {
         self.write_census(edits)
     }
 
-    fn expire(&mut self, edits: &mut Vec<TrieItem<Set>>) -> Result<()> {
+    fn expire(&mut self, edits: &mut Vec<Edit>) -> Result<()> {
         for _ in 0..MAX_EXPIRED_LISTS {
             let oldest = self.census()?.oldest;
             let name = oldest.to_be_bytes();
@@ -394,11 +437,13 @@ impl Run {
                 if self.clients.get(client).is_some_and(|known| known.changed) {
                     continue;
                 }
-                let Some(entry) = find(&self.source, self.root, b'c', client)? else { continue };
-                if Session::from_entry(&entry)?.listed_ms == listing.time_ms {
+                let place = place_of(b'c', client);
+                let Some(numbers) = self.live.trie.find(&self.source, &place)? else { continue };
+                if Session::listed_ms(&numbers) == listing.time_ms {
                     self.clients.remove(client);
+                    self.live.clients.remove(client);
                     self.census()?.clients -= 1;
-                    edits.push(edit(b'c', client, None));
+                    edits.push((place, None));
                 }
             }
             edits.push(edit(b'l', &name, None));
@@ -407,7 +452,7 @@ impl Run {
         Ok(())
     }
 
-    fn write_census(&mut self, edits: &mut Vec<TrieItem<Set>>) -> Result<()> {
+    fn write_census(&mut self, edits: &mut Vec<Edit>) -> Result<()> {
         // A client that was met and whose operation was not executed is not kept.
         let unused = self.clients.values().filter(|known| known.is_new && !known.changed).count() as u64;
         if let Some((before, now)) = &mut self.census {
@@ -427,21 +472,46 @@ impl Run {
 
     pub fn finish(mut self) -> Result<Outcome> {
         self.refuse_call("the application did not answer")?;
-        let mut edits: Vec<TrieItem<Set>> = Vec::with_capacity(self.entries.len() + self.clients.len() + 3);
+        let mut edits: Vec<Edit> = Vec::with_capacity(self.entries.len() + self.clients.len() + 3);
         self.follow_clients(&mut edits)?;
-        for (_, known) in self.clients.drain().filter(|(_, known)| known.changed) {
-            edits.push(edit_at(&known.place, Some(known.session.to_entry())));
+        self.follow_sessions(&mut edits);
+        for (place, slot) in self.entries.drain().filter(|(_, slot)| slot.changed) {
+            edits.push((place, slot.numbers.zip(slot.value)));
         }
-        for (_, slot) in self.entries.drain().filter(|(_, slot)| slot.changed) {
-            edits.push(edit_at(&slot.place, slot.entry));
+        edits.sort_unstable_by_key(|(place, _)| *place);
+        let Run { mut live, source, revision, timestamp_ms, answers, skipped, events, height, .. } = self;
+        for (place, entry) in edits {
+            match entry {
+                Some((numbers, value)) => live.trie.set(&source, &place, numbers, value)?,
+                None => live.trie.remove(&source, &place)?,
+            }
         }
-        hash_values(&mut edits);
-        edits.sort_unstable_by_key(|item| item.key);
-        let (root, layer) = apply(&self.source, self.root, &edits, self.height)?;
-        let Run { revision, timestamp_ms, answers, skipped, events, .. } = self;
-        Ok(Outcome { root, layer, revision, timestamp_ms, answers, skipped, events })
+        let mut writer = NodeWriter::new(height, 0, 1);
+        let root = live.trie.write(&source, &mut writer)?;
+        let layer = Layer { version: height, chunks: writer.finish() };
+        Ok(Outcome { root, layer, revision, timestamp_ms, answers, skipped, events, live })
+    }
+
+    /// Keep what clients were answered.
+    fn follow_sessions(&mut self, edits: &mut Vec<Edit>) {
+        let names: Vec<Vec<u8>> = self.clients.keys().map(|client| name_of(b'c', client)).collect();
+        let mut places = Vec::with_capacity(names.len());
+        hash_many(names.iter().map(Vec::as_slice), &mut places);
+        for ((client, known), place) in self.clients.drain().zip(places) {
+            if known.changed {
+                let entry = known.session.to_entry();
+                edits.push((place, Some((entry.numbers(), entry.value))));
+            }
+            // One that was met first and whose operation was not executed is not kept.
+            if known.changed || !known.is_new {
+                self.live.clients.insert(client, known.session);
+            }
+        }
     }
 }
+
+/// What becomes of the entry at a place; None: it is gone.
+type Edit = (B256, Option<(Numbers, Bytes)>);
 
 /// Parse the operations of a block; the places of their keys are hashed together.
 fn make_tasks(raws: Vec<Bytes>) -> Vec<Task> {
@@ -466,39 +536,10 @@ impl Task {
     }
 }
 
-/// Hash all new values together, before the trie asks for one after the other.
-fn hash_values(edits: &mut [TrieItem<Set>]) {
-    let entries = || edits.iter().filter_map(|item| item.edit.0.as_ref());
-    let values: Vec<&[u8]> = entries().map(|entry| &entry.value[..]).collect();
-    let mut hashes = Vec::with_capacity(values.len());
-    hash_many(values.into_iter(), &mut hashes);
-    let entries = edits.iter_mut().filter_map(|item| item.edit.0.as_mut());
-    for (entry, hash) in entries.zip(hashes) {
-        entry.hashed = Hashed(Some(hash));
-    }
-}
-
-fn edit_at(place: &B256, entry: Option<Entry>) -> TrieItem<Set> {
-    TrieItem { key: Nibbles::unpack_array(&place.0), edit: Set(entry) }
-}
-
-pub fn edit(domain: u8, name: &[u8], entry: Option<Entry>) -> TrieItem<Set> {
-    edit_at(&place_of(domain, name), entry)
+fn edit(domain: u8, name: &[u8], entry: Option<Entry>) -> Edit {
+    (place_of(domain, name), entry.map(|entry| (entry.numbers(), entry.value)))
 }
 
 pub fn find(source: &NodeSource, root: Root, domain: u8, name: &[u8]) -> Result<Option<Entry>> {
     source.find::<Entry>(root.id, &place_of(domain, name))
-}
-
-/// The trie after sorted edits, and the nodes that they add under `version`.
-pub fn apply(source: &NodeSource, root: Root, edits: &[TrieItem<Set>], version: u64) -> Result<(Root, Layer)> {
-    if edits.len() >= PARALLEL_EDITS {
-        let (top, chunks) = update_in_lanes(source, root.id, edits, version, 0, LANES)?;
-        let mut chunks: Vec<_> = chunks.into_iter().flatten().collect();
-        chunks.sort_unstable_by_key(|(number, _)| *number);
-        return Ok((root.after(top), Layer { version, chunks }));
-    }
-    let mut writer = NodeWriter::new(version, 0, 1);
-    let top = if edits.is_empty() { Top::Unchanged } else { update(source, root.id, edits, &mut writer)? };
-    Ok((root.after(top), Layer { version, chunks: writer.finish() }))
 }

@@ -16,9 +16,7 @@
 use crate::errors::{Error, Result};
 use crate::keyvalue::item::Client;
 use crate::trie_node::{Leaf, Reader};
-use crate::trie_update::Edit;
 use alloy_primitives::{B256, Bytes, keccak256};
-use std::collections::BTreeMap;
 
 /// Operations of one client whose answers it has not acknowledged.
 pub const WINDOW: u64 = 1024;
@@ -33,6 +31,33 @@ pub struct Entry {
     pub version: u64,
     pub value: Bytes,
     pub hashed: Hashed,
+}
+
+/// What an entry says beside its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Numbers {
+    pub created: u64,
+    pub modified: u64,
+    pub version: u64,
+}
+
+impl Numbers {
+    /// The beginning of an entry's record.
+    pub fn read(record: &mut Reader<'_>) -> Result<Numbers> {
+        let mut number = || record.array::<8>().map(|bytes| u64::from_be_bytes(*bytes));
+        Ok(Numbers { created: number()?, modified: number()?, version: number()? })
+    }
+
+    pub fn with(self, value: Bytes, hashed: Hashed) -> Entry {
+        let Numbers { created, modified, version } = self;
+        Entry { created, modified, version, value, hashed }
+    }
+}
+
+impl Entry {
+    pub fn numbers(&self) -> Numbers {
+        Numbers { created: self.created, modified: self.modified, version: self.version }
+    }
 }
 
 /// keccak256 of a value, where it was computed in advance; says nothing of its own.
@@ -58,11 +83,9 @@ impl Leaf for Entry {
     }
 
     fn read_record(record: &mut Reader<'_>) -> Result<Self> {
-        let mut number = || record.array::<8>().map(|bytes| u64::from_be_bytes(*bytes));
-        let (created, modified, version) = (number()?, number()?, number()?);
+        let numbers = Numbers::read(record)?;
         let length = u32::from_be_bytes(*record.array::<4>()?) as usize;
-        let value = Bytes::copy_from_slice(record.take(length)?);
-        Ok(Entry { created, modified, version, value, hashed: Hashed(None) })
+        Ok(numbers.with(Bytes::copy_from_slice(record.take(length)?), Hashed(None)))
     }
 
     /// Three numbers (8 each), keccak256 of the value (32).
@@ -72,17 +95,6 @@ impl Leaf for Entry {
         }
         let hash = self.hashed.0.unwrap_or_else(|| keccak256(&self.value));
         out.extend_from_slice(hash.as_slice());
-    }
-}
-
-/// What an entry becomes; None: it is gone.
-pub struct Set(pub Option<Entry>);
-
-impl Edit for Set {
-    type Leaf = Entry;
-
-    fn apply(&self, _: Option<&Entry>) -> Option<Entry> {
-        self.0.clone()
     }
 }
 
@@ -127,20 +139,34 @@ pub struct Session {
     pub floor: u64,
     /// When the client was put into a list last, milliseconds.
     pub listed_ms: u64,
-    pub results: BTreeMap<u64, Answer>,
+    /// By sequence, ascending.
+    pub results: Vec<(u64, Answer)>,
 }
 
 impl Session {
+    /// What became of an operation that is not acknowledged.
+    pub fn result(&self, sequence: u64) -> Option<&Answer> {
+        let place = self.results.binary_search_by_key(&sequence, |(known, _)| *known);
+        place.ok().map(|place| &self.results[place].1)
+    }
+
+    /// Keep the result of an operation that has none yet.
+    pub fn keep(&mut self, sequence: u64, answer: Answer) {
+        let place = self.results.partition_point(|(known, _)| *known < sequence);
+        self.results.insert(place, (sequence, answer));
+    }
+
     pub fn acknowledge(&mut self, floor: u64) {
         if floor > self.floor {
             self.floor = floor;
-            self.results = self.results.split_off(&(floor + 1));
+            let gone = self.results.partition_point(|(sequence, _)| *sequence <= floor);
+            self.results.drain(..gone);
         }
     }
 
     /// Why an operation is not (or no longer) to be executed.
     pub fn refuse(&self, sequence: u64, acknowledged: u64) -> Option<&'static str> {
-        if sequence <= self.floor || self.results.contains_key(&sequence) {
+        if sequence <= self.floor || self.result(sequence).is_some() {
             return Some("already known");
         }
         (sequence > self.floor.max(acknowledged) + WINDOW)
@@ -159,8 +185,13 @@ impl Session {
         Entry { created: self.floor, modified: self.listed_ms, value: value.into(), ..Entry::default() }
     }
 
+    /// What a client's entry says without being decoded.
+    pub fn listed_ms(numbers: &Numbers) -> u64 {
+        numbers.modified
+    }
+
     pub fn from_entry(entry: &Entry) -> Result<Session> {
-        let mut session = Session { floor: entry.created, listed_ms: entry.modified, results: BTreeMap::new() };
+        let mut session = Session { floor: entry.created, listed_ms: entry.modified, results: Vec::new() };
         let mut reader = Reader::new(&entry.value);
         while !reader.is_empty() {
             let sequence = session.floor + u64::from(u16::from_be_bytes(*reader.array()?));
@@ -168,7 +199,7 @@ impl Session {
             let revision = u64::from_be_bytes(*reader.array()?);
             let length = u16::from_be_bytes(*reader.array()?) as usize;
             let detail = Bytes::copy_from_slice(reader.take(length)?);
-            session.results.insert(sequence, Answer { outcome, revision, detail });
+            session.results.push((sequence, Answer { outcome, revision, detail }));
         }
         Ok(session)
     }

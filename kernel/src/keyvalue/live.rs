@@ -1,0 +1,687 @@
+//! The trie of one state in memory, as far as it was looked at: what blocks change is changed in place.
+//!
+//! A block changes a few hundred leaves, and the branches above them are those of the blocks before. Kept here they are
+//! neither looked up nor decoded again, and only their new records are written. What was not looked at yet is read from the
+//! store when a path leads there, so that an empty trie in memory over the same root gives the same nodes, only later.
+//!
+//! Nodes keep the shape of Yellow Paper, appendix D: no branch with one child, no extension before an extension or a leaf.
+//! A leaf holds its whole key, so that its path follows from its depth. References are hashes: no node of this application's
+//! trie has an RLP below 32 bytes, since what a leaf says has 56.
+
+use crate::errors::{Error, Result};
+use crate::keccak_lanes::hash_many;
+use crate::keyvalue::state::{Entry, Hashed, Numbers};
+use crate::state::{EMPTY, Root};
+use crate::trie::NodeSource;
+use crate::trie_node::{Leaf as _, Link, Node, NodeId, NodeWriter, Reference};
+use alloy_primitives::{B256, Bytes};
+use alloy_trie::Nibbles;
+
+const KEY_NIBBLES: usize = 64;
+/// Of a leaf: its value is the stored one.
+const STORED: u32 = u32::MAX;
+
+/// What is known of the node in a slot; the number is its place among those of its kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kid {
+    Unread,
+    Branch(u32),
+    Leaf(u32),
+    Extension(u32),
+}
+
+/// Where a node hangs.
+#[derive(Debug, Clone, Copy)]
+struct Slot {
+    hash: B256,
+    id: NodeId,
+    kid: Kid,
+    /// Whether hash and name are those of an earlier node.
+    is_open: bool,
+}
+
+impl Slot {
+    fn stored(link: &Link) -> Result<Slot> {
+        if !link.reference.is_hash() {
+            return Err(Error::corrupt("trie node: a child inside its parent, expected its hash"));
+        }
+        Ok(Slot { hash: link.reference.root(), id: link.id, kid: Kid::Unread, is_open: false })
+    }
+
+    fn open(kid: Kid) -> Slot {
+        Slot { hash: B256::ZERO, id: NodeId { version: 0, offset: 0 }, kid, is_open: true }
+    }
+
+    fn link(&self) -> Link {
+        Link { reference: Reference::hashed(self.hash), id: self.id }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Branch {
+    bitmap: u16,
+    /// One for each bit, ascending.
+    slots: Vec<Slot>,
+}
+
+impl Branch {
+    fn position(&self, nibble: u8) -> usize {
+        (self.bitmap & ((1 << nibble) - 1)).count_ones() as usize
+    }
+
+    fn has(&self, nibble: u8) -> bool {
+        self.bitmap & (1 << nibble) != 0
+    }
+
+    fn insert(&mut self, nibble: u8, slot: Slot) {
+        self.slots.insert(self.position(nibble), slot);
+        self.bitmap |= 1 << nibble;
+    }
+}
+
+#[derive(Debug)]
+struct Leaf {
+    place: B256,
+    numbers: Numbers,
+    /// The place of its new value, or `STORED`.
+    value: u32,
+}
+
+#[derive(Debug)]
+struct Extension {
+    path: Nibbles,
+    below: Slot,
+}
+
+/// Nodes of one kind; places of those that are gone are used again.
+#[derive(Debug)]
+struct Arena<T> {
+    nodes: Vec<T>,
+    free: Vec<u32>,
+}
+
+impl<T> Default for Arena<T> {
+    fn default() -> Self {
+        Arena { nodes: Vec::new(), free: Vec::new() }
+    }
+}
+
+impl<T> Arena<T> {
+    fn add(&mut self, node: T) -> u32 {
+        if let Some(place) = self.free.pop() {
+            self.nodes[place as usize] = node;
+            return place;
+        }
+        self.nodes.push(node);
+        self.nodes.len() as u32 - 1
+    }
+
+    fn remove(&mut self, place: u32) {
+        self.free.push(place);
+    }
+
+    fn count(&self) -> usize {
+        self.nodes.len() - self.free.len()
+    }
+}
+
+/// The slot of a node: that of the top, of a branch at a position, or of an extension.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    Top,
+    Branch(u32, u8),
+    Extension(u32),
+}
+
+/// See above. An error leaves it unusable.
+#[derive(Debug, Default)]
+pub struct LiveTrie {
+    top: Option<Slot>,
+    branches: Arena<Branch>,
+    leaves: Arena<Leaf>,
+    extensions: Arena<Extension>,
+    /// New values with their hashes.
+    values: Vec<(Bytes, B256)>,
+}
+
+fn nibble_of(place: &B256, depth: usize) -> u8 {
+    let byte = place[depth / 2];
+    if depth.is_multiple_of(2) { byte >> 4 } else { byte & 15 }
+}
+
+/// How many nibbles two keys share from the beginning.
+fn shared(one: &B256, other: &B256) -> usize {
+    match one.iter().zip(other.iter()).position(|(a, b)| a != b) {
+        None => KEY_NIBBLES,
+        Some(byte) => 2 * byte + usize::from((one[byte] ^ other[byte]) < 16),
+    }
+}
+
+fn path_of(place: &B256, from: usize, to: usize) -> Nibbles {
+    Nibbles::unpack_array(&place.0).slice(from..to)
+}
+
+fn too_deep(depth: usize) -> Error {
+    Error::corrupt(format!("trie: a node below depth {depth}, expected at most {KEY_NIBBLES} nibbles"))
+}
+
+impl LiveTrie {
+    pub fn new(root: Root) -> LiveTrie {
+        let slot = |id| Slot { hash: root.hash, id, kid: Kid::Unread, is_open: false };
+        LiveTrie { top: root.id.map(slot), ..LiveTrie::default() }
+    }
+
+    /// How many nodes are here.
+    pub fn count(&self) -> usize {
+        self.branches.count() + self.leaves.count() + self.extensions.count()
+    }
+
+    fn slot(&mut self, at: At) -> Option<&mut Slot> {
+        match at {
+            At::Top => self.top.as_mut(),
+            At::Branch(branch, position) => self.branches.nodes[branch as usize].slots.get_mut(position as usize),
+            At::Extension(extension) => Some(&mut self.extensions.nodes[extension as usize].below),
+        }
+    }
+
+    /// Let another node hang there, which is new or has changed.
+    fn hang(&mut self, at: At, slot: Slot) {
+        let slot = Slot { is_open: true, ..slot };
+        match at {
+            At::Top => self.top = Some(slot),
+            At::Branch(branch, position) => self.branches.nodes[branch as usize].slots[position as usize] = slot,
+            At::Extension(extension) => self.extensions.nodes[extension as usize].below = slot,
+        }
+    }
+
+    /// The node in a slot at `depth` on the way to `key`, read if it was not; None where nothing hangs.
+    fn kid(&mut self, source: &NodeSource, at: At, key: &B256, depth: usize) -> Result<Option<Kid>> {
+        let Some(slot) = self.slot(at).copied() else { return Ok(None) };
+        if slot.kid != Kid::Unread {
+            return Ok(Some(slot.kid));
+        }
+        let kid = match Node::read(&source.node(slot.id)?)? {
+            Node::Branch(branch) => {
+                if depth >= KEY_NIBBLES {
+                    return Err(too_deep(depth));
+                }
+                let (mut bitmap, mut slots) = (0, Vec::new());
+                for (nibble, link) in branch.children()?.iter().enumerate() {
+                    if let Some(link) = link {
+                        bitmap |= 1 << nibble;
+                        slots.push(Slot::stored(link)?);
+                    }
+                }
+                Kid::Branch(self.branches.add(Branch { bitmap, slots }))
+            }
+            Node::Extension(path, link) => {
+                if path.is_empty() || depth + path.len() >= KEY_NIBBLES {
+                    return Err(too_deep(depth));
+                }
+                Kid::Extension(self.extensions.add(Extension { path, below: Slot::stored(&link)? }))
+            }
+            Node::Leaf(path, mut record) => {
+                let whole = path_of(key, 0, depth).join(&path);
+                if depth + path.len() != KEY_NIBBLES {
+                    return Err(too_deep(depth + path.len()));
+                }
+                let mut place = B256::ZERO;
+                whole.pack_to(&mut place.0);
+                let numbers = Numbers::read(&mut record)?;
+                Kid::Leaf(self.leaves.add(Leaf { place, numbers, value: STORED }))
+            }
+        };
+        if let Some(slot) = self.slot(at) {
+            slot.kid = kid;
+        }
+        Ok(Some(kid))
+    }
+
+    /// The numbers of the entry at `place`.
+    pub fn find(&mut self, source: &NodeSource, place: &B256) -> Result<Option<Numbers>> {
+        let (mut at, mut depth) = (At::Top, 0);
+        loop {
+            match self.kid(source, at, place, depth)? {
+                None | Some(Kid::Unread) => return Ok(None),
+                Some(Kid::Branch(branch)) => match self.step(branch, place, depth) {
+                    Some(next) => (at, depth) = (next, depth + 1),
+                    None => return Ok(None),
+                },
+                Some(Kid::Leaf(leaf)) => {
+                    let leaf = &self.leaves.nodes[leaf as usize];
+                    return Ok((leaf.place == *place).then_some(leaf.numbers));
+                }
+                Some(Kid::Extension(extension)) => {
+                    let path = &self.extensions.nodes[extension as usize].path;
+                    let end = depth + path.len();
+                    if path_of(place, depth, end) != *path {
+                        return Ok(None);
+                    }
+                    (at, depth) = (At::Extension(extension), end);
+                }
+            }
+        }
+    }
+
+    /// The slot of a branch at `depth` on the way to `place`.
+    fn step(&self, branch: u32, place: &B256, depth: usize) -> Option<At> {
+        let (nibble, node) = (nibble_of(place, depth), &self.branches.nodes[branch as usize]);
+        node.has(nibble).then(|| At::Branch(branch, node.position(nibble) as u8))
+    }
+
+    fn mark(&mut self, at: At) {
+        if let Some(slot) = self.slot(at) {
+            slot.is_open = true;
+        }
+    }
+
+    // ---- changes
+
+    /// Set the entry at `place`.
+    pub fn set(&mut self, source: &NodeSource, place: &B256, numbers: Numbers, value: Bytes) -> Result<()> {
+        let fresh = self.values.len() as u32;
+        self.values.push((value, B256::ZERO));
+        let new = Leaf { place: *place, numbers, value: fresh };
+        let (mut at, mut depth) = (At::Top, 0);
+        loop {
+            let kid = self.kid(source, at, place, depth)?;
+            self.mark(at);
+            match kid {
+                None | Some(Kid::Unread) => {
+                    let leaf = Slot::open(Kid::Leaf(self.leaves.add(new)));
+                    self.hang(at, leaf);
+                    return Ok(());
+                }
+                Some(Kid::Branch(branch)) => {
+                    let Some(next) = self.step(branch, place, depth) else {
+                        let leaf = Slot::open(Kid::Leaf(self.leaves.add(new)));
+                        self.branches.nodes[branch as usize].insert(nibble_of(place, depth), leaf);
+                        return Ok(());
+                    };
+                    (at, depth) = (next, depth + 1);
+                }
+                Some(Kid::Leaf(leaf)) => {
+                    let other = self.leaves.nodes[leaf as usize].place;
+                    if other == *place {
+                        self.leaves.nodes[leaf as usize] = new;
+                        return Ok(());
+                    }
+                    let fork = shared(&other, place);
+                    // Its path becomes shorter; its value is read again by its name when it is written.
+                    let old = self.slot(at).copied().unwrap_or_else(|| Slot::open(Kid::Leaf(leaf)));
+                    self.fork(at, place, (depth, fork), nibble_of(&other, fork), old, new);
+                    return Ok(());
+                }
+                Some(Kid::Extension(extension)) => {
+                    let Extension { path, below } = self.extensions.nodes[extension as usize];
+                    let common = path_of(place, depth, depth + path.len()).common_prefix_length(&path);
+                    if common == path.len() {
+                        (at, depth) = (At::Extension(extension), depth + path.len());
+                        continue;
+                    }
+                    let rest = path.slice(common + 1..);
+                    self.extensions.remove(extension);
+                    let old = if rest.is_empty() {
+                        below
+                    } else {
+                        Slot::open(Kid::Extension(self.extensions.add(Extension { path: rest, below })))
+                    };
+                    self.fork(at, place, (depth, depth + common), path.get_unchecked(common), old, new);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Let a branch at depth `fork` hang where only `old` did at `depth`: that by `nibble`, and a new leaf.
+    fn fork(&mut self, at: At, place: &B256, (depth, fork): (usize, usize), nibble: u8, old: Slot, new: Leaf) {
+        let leaf = Slot::open(Kid::Leaf(self.leaves.add(new)));
+        let mut branch = Branch::default();
+        branch.insert(nibble, old);
+        branch.insert(nibble_of(place, fork), leaf);
+        let branch = Slot::open(Kid::Branch(self.branches.add(branch)));
+        let slot = if fork > depth {
+            let path = path_of(place, depth, fork);
+            Slot::open(Kid::Extension(self.extensions.add(Extension { path, below: branch })))
+        } else {
+            branch
+        };
+        self.hang(at, slot);
+    }
+
+    /// Remove the entry at `place`, if there is one.
+    pub fn remove(&mut self, source: &NodeSource, place: &B256) -> Result<()> {
+        if self.find(source, place)?.is_none() {
+            return Ok(());
+        }
+        // Slots on the way with their depths, that of the leaf last.
+        let (mut at, mut depth) = (At::Top, 0);
+        let mut way = vec![(at, depth)];
+        loop {
+            self.mark(at);
+            match self.kid(source, at, place, depth)? {
+                Some(Kid::Branch(branch)) => match self.step(branch, place, depth) {
+                    Some(next) => (at, depth) = (next, depth + 1),
+                    None => return Err(too_deep(depth)),
+                },
+                Some(Kid::Extension(extension)) => {
+                    let length = self.extensions.nodes[extension as usize].path.len();
+                    (at, depth) = (At::Extension(extension), depth + length);
+                }
+                Some(Kid::Leaf(leaf)) => {
+                    self.leaves.remove(leaf);
+                    way.pop();
+                    return self.remove_slot(source, place, at, &way);
+                }
+                None | Some(Kid::Unread) => return Err(too_deep(depth)),
+            }
+            way.push((at, depth));
+        }
+    }
+
+    /// Take the slot of a removed leaf from its branch; `way` leads to that branch.
+    fn remove_slot(&mut self, source: &NodeSource, place: &B256, at: At, way: &[(At, usize)]) -> Result<()> {
+        let (At::Branch(branch, position), Some((above, depth))) = (at, way.last().copied()) else {
+            self.top = None;
+            return Ok(());
+        };
+        let node = &mut self.branches.nodes[branch as usize];
+        node.slots.remove(position as usize);
+        node.bitmap &= !(1 << nibble_of(place, depth));
+        if node.slots.len() > 1 {
+            return Ok(());
+        }
+        // A branch with one child goes; what is left hangs in its place, with a longer path.
+        let nibble = node.bitmap.trailing_zeros() as u8;
+        let beside = with_nibble(place, depth, nibble);
+        let kid = self.kid(source, At::Branch(branch, 0), &beside, depth + 1)?;
+        let mut left = self.branches.nodes[branch as usize].slots.pop().ok_or_else(|| too_deep(depth))?;
+        self.branches.remove(branch);
+        match kid {
+            Some(Kid::Extension(extension)) => {
+                let node = &mut self.extensions.nodes[extension as usize];
+                node.path = Nibbles::from_nibbles([nibble]).join(&node.path);
+            }
+            Some(Kid::Branch(_)) => {
+                let path = Nibbles::from_nibbles([nibble]);
+                left = Slot::open(Kid::Extension(self.extensions.add(Extension { path, below: left })));
+            }
+            _ => {}
+        }
+        self.hang(above, left);
+        if let (At::Extension(before), [.., (place_before, _), _]) = (above, way) {
+            self.join(*place_before, before, left);
+        }
+        Ok(())
+    }
+
+    /// Leave out an extension before an extension or a leaf.
+    fn join(&mut self, at: At, before: u32, left: Slot) {
+        if let Kid::Extension(extension) = left.kid {
+            let path = self.extensions.nodes[before as usize].path;
+            let node = &mut self.extensions.nodes[extension as usize];
+            node.path = path.join(&node.path);
+        }
+        self.extensions.remove(before);
+        self.hang(at, left);
+    }
+
+    // ---- writing
+
+    /// Write what has changed, level by level from the leaves up: nodes of one depth need nothing of each other.
+    pub fn write(&mut self, source: &NodeSource, writer: &mut NodeWriter) -> Result<Root> {
+        self.hash_values();
+        let levels = self.open_levels();
+        for (depth, level) in levels.iter().enumerate().rev() {
+            for at in level {
+                self.add(source, writer, *at, depth)?;
+            }
+            let mut next = level.iter();
+            writer.link_all(|link| {
+                if let Some(slot) = next.next().and_then(|at| self.slot(*at)) {
+                    (slot.hash, slot.id, slot.is_open) = (link.reference.root(), link.id, false);
+                }
+            });
+        }
+        self.values.clear();
+        Ok(self.top.map_or(EMPTY, |top| Root { hash: top.hash, id: Some(top.id) }))
+    }
+
+    fn hash_values(&mut self) {
+        let mut hashes = Vec::with_capacity(self.values.len());
+        hash_many(self.values.iter().map(|(value, _)| &value[..]), &mut hashes);
+        for ((_, known), hash) in self.values.iter_mut().zip(hashes) {
+            *known = hash;
+        }
+    }
+
+    /// The slots that are open, by depth.
+    fn open_levels(&mut self) -> Vec<Vec<At>> {
+        let mut levels: Vec<Vec<At>> = Vec::new();
+        let mut waiting = vec![(At::Top, 0)];
+        while let Some((at, depth)) = waiting.pop() {
+            let Some(slot) = self.slot(at).copied().filter(|slot| slot.is_open) else { continue };
+            if levels.len() <= depth {
+                levels.resize_with(depth + 1, Vec::new);
+            }
+            levels[depth].push(at);
+            match slot.kid {
+                Kid::Branch(branch) => {
+                    let slots = self.branches.nodes[branch as usize].slots.iter().enumerate();
+                    let open = slots.filter(|(_, slot)| slot.is_open);
+                    waiting.extend(open.map(|(position, _)| (At::Branch(branch, position as u8), depth + 1)));
+                }
+                Kid::Extension(extension) => {
+                    let length = self.extensions.nodes[extension as usize].path.len();
+                    waiting.push((At::Extension(extension), depth + length));
+                }
+                Kid::Leaf(_) | Kid::Unread => {}
+            }
+        }
+        levels
+    }
+
+    /// Add an open node to those that are linked together.
+    fn add(&mut self, source: &NodeSource, writer: &mut NodeWriter, at: At, depth: usize) -> Result<()> {
+        let Some(slot) = self.slot(at).copied() else { return Ok(()) };
+        match slot.kid {
+            Kid::Branch(branch) => {
+                let node = &self.branches.nodes[branch as usize];
+                writer.add_branch_of_hashes(node.bitmap, node.slots.iter().map(|slot| (&slot.hash, slot.id)))
+            }
+            Kid::Extension(extension) => {
+                let node = &self.extensions.nodes[extension as usize];
+                writer.add_extension(&node.path, &node.below.link())
+            }
+            Kid::Leaf(leaf) => {
+                let leaf = &mut self.leaves.nodes[leaf as usize];
+                let path = path_of(&leaf.place, depth, KEY_NIBBLES);
+                let entry = match std::mem::replace(&mut leaf.value, STORED) {
+                    STORED => read_entry(source, slot.id)?,
+                    fresh => {
+                        let (value, hash) = std::mem::take(&mut self.values[fresh as usize]);
+                        leaf.numbers.with(value, Hashed(Some(hash)))
+                    }
+                };
+                writer.add_leaf(&path, &entry)
+            }
+            Kid::Unread => Err(Error::corrupt("trie: an open node that was never read")),
+        }
+    }
+}
+
+fn with_nibble(place: &B256, depth: usize, nibble: u8) -> B256 {
+    let mut other = *place;
+    let byte = &mut other[depth / 2];
+    *byte = if depth.is_multiple_of(2) { *byte & 15 | nibble << 4 } else { *byte & 0xf0 | nibble };
+    other
+}
+
+/// The entry of a stored leaf.
+fn read_entry(source: &NodeSource, id: NodeId) -> Result<Entry> {
+    match Node::read(&source.node(id)?)? {
+        Node::Leaf(_, mut record) => Entry::read_record(&mut record),
+        _ => Err(Error::corrupt(format!("trie node {} of height {}: expected a leaf", id.offset, id.version))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Batch, Change, Store, Table};
+    use crate::trie::{Layer, Origin, node_key};
+    use crate::trie_update::{Edit, Item, update};
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    struct Put(Entry);
+
+    impl Edit for Put {
+        type Leaf = Entry;
+
+        fn apply(&self, _: Option<&Entry>) -> Option<Entry> {
+            Some(self.0.clone())
+        }
+    }
+
+    /// The root of a trie that is built at once.
+    fn built(entries: &BTreeMap<B256, Entry>) -> Root {
+        let source = Origin { layers: Arc::new([]), store: Store::in_memory() }.open().unwrap();
+        let item = |(place, entry): (&B256, &Entry)| Item { key: path_of(place, 0, 64), edit: Put(entry.clone()) };
+        let items: Vec<_> = entries.iter().map(item).collect();
+        if items.is_empty() {
+            return EMPTY;
+        }
+        EMPTY.after(update(&source, None, &items, &mut NodeWriter::new(1, 0, 1)).unwrap())
+    }
+
+    struct Bench {
+        store: Store,
+        root: Root,
+        version: u64,
+        seed: u64,
+        entries: BTreeMap<B256, Entry>,
+        live: LiveTrie,
+    }
+
+    impl Bench {
+        fn random(&mut self, bound: u64) -> u64 {
+            self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (self.seed >> 33) % bound
+        }
+
+        /// A few nibbles, at any depth, tell keys apart, so that paths of every length come and go.
+        fn place(&mut self) -> B256 {
+            let mut place = B256::ZERO;
+            for depth in [0, 1, 2, 5, 31, 62, 63] {
+                place = with_nibble(&place, depth, (self.random(5) / 2) as u8);
+            }
+            place
+        }
+
+        fn block(&mut self, edits: u64, deaths: u64) {
+            self.version += 1;
+            let source = Origin { layers: Arc::new([]), store: self.store.clone() }.open().unwrap();
+            let mut changed = BTreeMap::new();
+            for _ in 0..edits {
+                let (place, dies) = (self.place(), self.random(10) < deaths);
+                let numbers = Numbers { created: 1, modified: self.version, version: self.random(9) };
+                let value = Bytes::from(vec![7; self.random(300) as usize]);
+                changed.insert(place, (!dies).then(|| numbers.with(value, Hashed(None))));
+            }
+            for (place, entry) in changed {
+                let before = self.entries.get(&place).map(Entry::numbers);
+                assert_eq!(self.live.find(&source, &place).unwrap(), before);
+                match entry {
+                    Some(entry) => {
+                        self.live.set(&source, &place, entry.numbers(), entry.value.clone()).unwrap();
+                        self.entries.insert(place, entry);
+                    }
+                    None => {
+                        self.live.remove(&source, &place).unwrap();
+                        self.entries.remove(&place);
+                    }
+                }
+            }
+            let mut writer = NodeWriter::new(self.version, 0, 1);
+            self.root = self.live.write(&source, &mut writer).unwrap();
+            let layer = Layer { version: self.version, chunks: writer.finish() };
+            let put = |(number, chunk): &(u32, Bytes)| {
+                Change::Append(Table::Nodes, node_key(layer.version, *number), chunk.clone())
+            };
+            self.store.write(&layer.chunks.iter().map(put).collect::<Batch>()).unwrap();
+            assert_eq!(self.root.hash, built(&self.entries).hash);
+        }
+    }
+
+    #[test]
+    fn what_is_changed_in_place_is_what_would_be_built_at_once() {
+        let mut bench = Bench {
+            store: Store::in_memory(),
+            root: EMPTY,
+            version: 0,
+            seed: 1,
+            entries: BTreeMap::new(),
+            live: LiveTrie::new(EMPTY),
+        };
+        for round in 0..400 {
+            // Mostly growing, then mostly dying, down to nothing.
+            let deaths = [1, 3, 9, 10][round / 25 % 4];
+            let edits = [1, 2, 6, 40][round % 4];
+            bench.block(edits, deaths);
+            if round % 7 == 0 {
+                bench.live = LiveTrie::new(bench.root);
+            }
+            if round % 50 == 0 {
+                let source = Origin { layers: Arc::new([]), store: bench.store.clone() }.open().unwrap();
+                let mut found = BTreeMap::new();
+                let mut visit = |place, entry: Entry| {
+                    found.insert(place, entry);
+                    Ok(())
+                };
+                source.walk::<Entry>(bench.root.id, &mut visit).unwrap();
+                assert_eq!(found, bench.entries);
+                let living = bench.entries.len();
+                let branches = bench.live.branches.count();
+                assert!(bench.live.leaves.count() <= living && branches < living.max(1));
+            }
+        }
+        assert!(bench.version == 400);
+    }
+
+    #[test]
+    fn a_state_without_changes_stays() {
+        let store = Store::in_memory();
+        let source = Origin { layers: Arc::new([]), store }.open().unwrap();
+        let mut writer = NodeWriter::new(1, 0, 1);
+        assert_eq!(LiveTrie::new(EMPTY).write(&source, &mut writer).unwrap(), EMPTY);
+        let root = Root { hash: B256::repeat_byte(7), id: Some(NodeId { version: 3, offset: 4 }) };
+        let mut live = LiveTrie::new(root);
+        assert_eq!(live.write(&source, &mut writer).unwrap(), root);
+        assert!(writer.finish().is_empty());
+        assert!(matches!(live.find(&source, &B256::ZERO), Err(Error::Unavailable(_))), "its nodes are not here");
+    }
+
+    #[test]
+    fn damaged_nodes_are_not_followed() {
+        let store = Store::in_memory();
+        let record = |kind: u8, path: &[u8], rest: &[u8]| [&[kind, path.len() as u8 * 2], path, rest].concat();
+        let child = [&[32][..], &[1; 32], &[0; 9]].concat();
+        let records = [
+            record(1, &[], &child),
+            record(1, &[0; 32], &child),
+            record(2, &[0; 31], &[0; 28]),
+            record(2, &[0; 32], &[0; 20]),
+            [&[0, 0, 3][..], &[1, 0x80], &[0; 9], &[1, 0x80], &[0; 9]].concat(),
+        ];
+        for (number, record) in records.iter().enumerate() {
+            let key = node_key(1, number as u32);
+            store.write(&vec![Change::Put(Table::Nodes, key, record.clone().into())]).unwrap();
+            let source = Origin { layers: Arc::new([]), store: store.clone() }.open().unwrap();
+            let id = NodeId { version: 1, offset: (number as u32) << 16 };
+            let mut live = LiveTrie::new(Root { hash: B256::ZERO, id: Some(id) });
+            let found = live.set(&source, &B256::ZERO, Numbers::default(), Bytes::new());
+            assert!(matches!(found, Err(Error::Corrupt(_))), "{number}: {found:?}");
+        }
+    }
+}
