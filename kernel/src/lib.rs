@@ -55,6 +55,7 @@ mod state_tests;
 mod store;
 mod store_lmdb;
 mod sweep;
+mod threads;
 mod trace;
 mod trace_budget;
 mod transaction;
@@ -96,5 +97,6 @@ fn _kernel(m: &Bound<'_, PyModule>) -> PyResult<()> {
     cutting::export(m)?;
     check::export(m)?;
     responder::export(m)?;
+    threads::export(m)?;
     Ok(())
 }

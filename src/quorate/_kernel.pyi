@@ -31,6 +31,11 @@ class Rejected(ValueError):
     Or `(message, code)`, where JSON-RPC has a code of its own for it.
     """
 
+def keep_to_this_thread() -> bool:
+    """Let this thread do all work of the kernel by itself, for as long as the process lives, so
+    that it may fork; return whether it does, False: there are other threads already.
+    """
+
 # ---- hashes and keys (secp256k1; address = last 20 bytes of keccak256(public key))
 
 def keccak256(data: bytes) -> bytes: ...
