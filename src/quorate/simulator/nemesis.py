@@ -95,18 +95,43 @@ class Nemesis:
         self.pause = stream("nemesis pause")
         self.clock_kind = stream("nemesis clock")
         self.script_choice = stream("nemesis rounds")
+        self.bag = [name for name in ACTS for _ in range(getattr(profile, name))]
+        self.membership = Membership(world, budget)
+        self.main_script: RoundScript | None = None
+        """Of a seed whose style is rounds: the one that lasts."""
+        network = world.network
+        rates = network.rates
+        self.plain_rates = (
+            rates.loss,
+            rates.duplicate,
+            rates.tail,
+            rates.corrupt,
+            rates.jitter_ns,
+            network.bandwidth,
+        )
+        """Of links, before a style changes them."""
+        self.plain_reorder = network.reorder
+        self.choose_style()
+        world.on_down.append(self.on_down)
+        if profile.crash and profile.partition:
+            world.expect("down while catching up")
+        engine = ENGINES[world.plan.engine]
+        if profile.traitors and engine.byzantine:
+            world.expect("hidden block published" if engine.open else "locks split")
+
+    def choose_style(self) -> None:
+        """Choose how faults come, and how bad the links are."""
+        profile, stream = self.world.plan.profile, self.world.tape.stream
         style = STYLES[stream("nemesis style").choose(len(STYLES))]
         self.style = style if profile.mixed else "uniform"
         if stream("nemesis siege").chance(profile.harsh):
             self.style = "siege"
-        self.bag = [name for name in ACTS for _ in range(getattr(profile, name))]
         self.left_out = self.leave_out(profile)
-        self.membership = Membership(world, budget)
         # What is left out keeps its numbers and does nothing, so acts are drawn more often.
         kept = sum(name not in self.left_out for name in self.bag)
         times = 4 if self.style == "storm" else 1
         draws = profile.acts * times * len(self.bag) // kept if kept else 0
-        self.mean_ns = until_ns // max(draws, 1)
+        self.mean_ns = self.until_ns // max(draws, 1)
         scale = (1, 1, 2, 4)[stream("nemesis scale").choose(4)]
         self.outage_ns = max(profile.outage_ms * MS // (scale if profile.mixed else 1), MS)
         if self.style == "storm":
@@ -114,12 +139,29 @@ class Nemesis:
         elif self.style == "siege":
             self.outage_ns *= SIEGE
         self.set_rates(profile)
-        world.on_down.append(self.on_down)
-        if profile.crash and profile.partition:
-            world.expect("down while catching up")
-        engine = ENGINES[world.plan.engine]
-        if profile.traitors and engine.byzantine:
-            world.expect("hidden block published" if engine.open else "locks split")
+
+    def turn(self) -> None:
+        """Take another style in the middle of a run; acts that are under way end as they would."""
+        network, rates = self.world.network, self.world.network.rates
+        (
+            rates.loss,
+            rates.duplicate,
+            rates.tail,
+            rates.corrupt,
+            rates.jitter_ns,
+            network.bandwidth,
+        ) = self.plain_rates
+        network.reorder = self.plain_reorder
+        if self.main_script is not None:
+            self.faults.hear_all(self.main_script)
+            self.main_script = None
+        self.choose_style()
+        self.begin_style()
+
+    def begin_style(self) -> None:
+        """Let a script of rounds run if that is the style."""
+        if self.style == "rounds" and self.world.plan.profile.rounds:
+            self.main_script = self.script(self.until_ns - self.world.now)
 
     def on_down(self, machine: "Machine") -> None:
         """A process ends: was it in the middle of something rare?"""
@@ -155,8 +197,7 @@ class Nemesis:
             network.bandwidth = 50
 
     def start(self) -> None:
-        if self.style == "rounds" and self.world.plan.profile.rounds:
-            self.script(self.until_ns)
+        self.begin_style()
         if self.bag:
             self.plan_next()
             if self.world.plan.engine == "raft":
@@ -279,19 +320,20 @@ class Nemesis:
             self.world.after(at, self.faults.upgrade, machine.index, version, settings, length // 4)
             at += length // 2
 
-    def script(self, length: Nanoseconds) -> None:
-        """Let a script of rounds say who hears whom."""
+    def script(self, length: Nanoseconds) -> RoundScript | None:
+        """Let a script of rounds say who hears whom; return it, None where one does already."""
         network = self.world.network
         kind = self.script_choice.choose(4)
         wait = self.script_choice.choose(4)
         if network.unheard is not None:
-            return
+            return None
         permille = (300, 150, 500, 900)[kind]
         patience = (0, 200, 600, 2000)[wait] * MS
         choices = self.world.tape.stream("rounds")
         script = RoundScript(self.world, choices, permille, patience)
         self.faults.hear_by(script)
         self.world.after(length, self.faults.hear_all, script)
+        return script
 
 
 Nemesis.DO = {

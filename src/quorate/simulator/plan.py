@@ -8,7 +8,7 @@ from quorate.base.types import Address, Milliseconds, Nanoseconds
 from quorate.simulator.profiles import PROFILES, Profile, get_profile
 from quorate.simulator.timing import AnyTiming
 
-__all__ = ["MS", "PROFILES", "SECOND", "MemberPlan", "Plan", "Profile", "get_profile"]
+__all__ = ["MS", "PROFILES", "SECOND", "Fork", "MemberPlan", "Plan", "Profile", "get_profile"]
 
 MS: Final = 1_000_000
 SECOND: Final = 1_000 * MS
@@ -23,6 +23,15 @@ class MemberPlan(Struct, frozen=True, forbid_unknown_fields=True):
     """At genesis; 0: a follower that may become a member."""
     secret: bytes = b""
     """For real signatures."""
+
+
+class Fork(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A moment at which runs of neighbouring seeds part."""
+
+    at_permille: int
+    """Of the time of faults."""
+    ways: int
+    """How many futures the run has from there on."""
 
 
 class Plan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -76,3 +85,6 @@ class Plan(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A known bug to put back, from `quorate.simulator.bugs`."""
     max_events: int = 5_000_000
     """A run that takes more ends with verdict unknown."""
+    forks: tuple[Fork, ...] = ()
+    """Where runs of neighbouring seeds part that share their beginning, in order; none: each seed
+    has a beginning of its own. See `quorate.simulator.forks`."""

@@ -20,6 +20,7 @@ from quorate.base.types import Nanoseconds
 from quorate.consensus import ENGINES
 from quorate.node.settings import Settings
 from quorate.simulator.bugs import get_bug
+from quorate.simulator.forks import get_first_seed, verify_forks
 from quorate.simulator.plan import Plan
 from quorate.simulator.run import run
 from quorate.simulator.tape import MAX_CHOICES, Tape, strip_zeros
@@ -209,6 +210,7 @@ def check_plan(plan: Plan, name: str = "plan") -> None:
     check("clients", plan.clients, 0, MAX_CLIENTS)
     check("submit_ms", plan.submit_ms, 1, MAX_TIME_MS)
     check("max_events", plan.max_events, 1, MAX_EVENTS)
+    verify_forks(plan.forks, name)
     if plan.delays_ns:
         check("rows of delays_ns", len(plan.delays_ns), count, count)
         for row in plan.delays_ns:
@@ -238,7 +240,7 @@ def check_settings(name: str, field: str, kind: type[Any], settings: dict[str, A
 def make_tape(recording: Recording) -> Tape:
     """Return a fresh tape of a recording, to run it once."""
     if recording.tape is None:
-        return Tape(recording.plan.seed, record=True)
+        return Tape(get_first_seed(recording.plan), record=True)
     return Tape(recording.plan.seed, recording.tape)
 
 
@@ -254,7 +256,7 @@ def expect(outcome: Outcome) -> Expected:
 
 def record(plan: Plan, tape: Tape | None = None) -> tuple[Recording, Outcome]:
     """Run a plan by a tape (None: the seed's); return the run to keep, and what came of it."""
-    tape = tape or Tape(plan.seed, record=True)
+    tape = tape or Tape(get_first_seed(plan), record=True)
     outcome = run(plan, tape)
     return Recording(plan=plan, tape=tape.get_values(), expected=expect(outcome)), outcome
 

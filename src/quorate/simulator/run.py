@@ -7,9 +7,12 @@ only if the plan's timing model promises enough for that.
 
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from quorate.simulator.budget import Budget
 from quorate.simulator.cast import cast
 from quorate.simulator.faults import Faults
+from quorate.simulator.forks import OnFork, choose_way, get_first_seed, take_way
 from quorate.simulator.invariants import watch
 from quorate.simulator.knobs import turn_knobs
 from quorate.simulator.nemesis import Nemesis
@@ -32,17 +35,27 @@ def run(
     tracer: Tracer | None = None,
     *,
     on_world: Callable[[World], None] | None = None,
+    on_fork: OnFork | None = None,
 ) -> Outcome:
-    """Run a plan by a tape (None: the seed's). `on_world` is called before the machines start."""
-    world = World(plan, tape or Tape(plan.seed), tracer)
+    """Run a plan by a tape (None: the seed's). `on_world` is called before the machines start.
+
+    Where runs part, it goes the way of the plan's seed, or the one that `on_fork` says; the outcome
+    has the seed of the way that was taken.
+    """
+    first = get_first_seed(plan)
+    begun = plan if first == plan.seed else replace(plan, seed=first)
+    world = World(begun, tape or Tape(first), tracer)
     watch(world)
     if on_world is not None:
         on_world(world)
-    run_world(world)
+    run_world(world, on_fork or choose_way(plan))
+    if on_fork is None:
+        # It may have ended before it came to its own way.
+        world.plan = plan
     return make_outcome(world)
 
 
-def run_world(world: World) -> None:
+def run_world(world: World, on_fork: OnFork) -> None:
     """Let a world live: faults, healing, judgement."""
     plan = world.plan
     faults, budget = Faults(world), Budget(world)
@@ -51,9 +64,16 @@ def run_world(world: World) -> None:
     for machine in world.machines:
         machine.start()
     end = plan.duration_ms * MS
-    Nemesis(world, faults, budget, end).start()
+    nemesis = Nemesis(world, faults, budget, end)
+    nemesis.start()
     clients = Clients(world, end)
     clients.start()
+    for number, fork in enumerate(plan.forks):
+        world.run(end * fork.at_permille // 1000)
+        if world.findings or world.is_exhausted():
+            break
+        if take_way(world, on_fork(world, number)):
+            nemesis.turn()
     world.run(end)
     if not world.findings:
         alive = budget.has_live_core()

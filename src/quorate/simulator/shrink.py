@@ -42,6 +42,7 @@ from quorate.simulator.edits import (
     without,
     without_streams,
 )
+from quorate.simulator.forks import get_first_seed
 from quorate.simulator.plan import MS, SECOND, Plan
 from quorate.simulator.replay import Recording, expect
 from quorate.simulator.run import make_outcome, run
@@ -145,7 +146,8 @@ def attempt(candidate: Candidate) -> Attempt:
     plan = candidate.plan
     if candidate.choices is None:
         quiet = candidate.quiet
-        tape = Tape(plan.seed, record=True, is_muted=lambda name: is_quiet(name, quiet))
+        first = get_first_seed(plan)
+        tape = Tape(first, record=True, is_muted=lambda name: is_quiet(name, quiet))
     else:
         tape = Tape(plan.seed, spread(candidate.choices))
     worlds: list[World] = []
@@ -282,6 +284,7 @@ class Shrinker:
             found.outcome.events,
             bits,
             plan.duration_ms,
+            len(plan.forks),
         )
 
     def get_recording(self) -> Recording:
@@ -486,7 +489,7 @@ class Shrinker:
             if not any(c and is_quiet(name, quiet) for name, c in self.best.choices.items()):
                 continue
             candidates = (
-                Candidate(plan=replace(self.plan, seed=seed), choices=None, quiet=quiet)
+                Candidate(plan=replace(self.plan, seed=seed, forks=()), choices=None, quiet=quiet)
                 for seed in range(base, base + FRESH_SEEDS)
             )
             if self.try_first(candidates) is not None:
@@ -540,7 +543,9 @@ class Shrinker:
         return None if edited is None else self.try_choices(edited)
 
     def shrink_plan(self) -> None:
-        """Take machines, clients and time from the plan."""
+        """Take forks, machines, clients and time from the plan."""
+        if self.plan.forks:
+            self.try_plans([replace(self.plan, forks=())])
         while len(self.plan.machines) > 1:
             count = len(self.plan.machines)
             edits = (drop_machine(self.plan, self.best.choices, i) for i in reversed(range(count)))

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from quorate.base.errors import Invalid
 from quorate.base.types import Nanoseconds
+from quorate.simulator.forks import get_first_seed
 from quorate.simulator.plan import MS
 from quorate.simulator.replay import Recording, make_tape
 from quorate.simulator.run import run
@@ -154,7 +155,7 @@ class WatchedTape(Tape):
     __slots__ = ("drawn", "watched", "world")
 
     def __init__(self, recording: Recording) -> None:
-        super().__init__(recording.plan.seed, recording.tape, record=True)
+        super().__init__(get_first_seed(recording.plan), recording.tape, record=True)
         self.drawn: list[Drawn] = []
         self.watched: dict[str, Choices] = {}
         self.world: World | None = None
