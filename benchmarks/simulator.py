@@ -1,6 +1,6 @@
 """How fast does the simulator run, and what does an event cost?
 
-Four validators, whole nodes, simulated signatures, faults and invariants on, one process:
+Four validators, whole nodes, simulated signatures, faults and invariants on, one processor:
 
     blocks      the light application with one-second blocks and no clients: virtual over real time
     clients     the light application under clients
@@ -8,13 +8,16 @@ Four validators, whole nodes, simulated signatures, faults and invariants on, on
     ledger      the Ethereum ledger under clients
     work        a thousand blocks of proof of work by ten miners that are all linked, the light
                 application, judges on, no faults and no clients
+    whole       campaigns of runs of about 10,000 events, each from its beginning
+    branched    the same where `--branches` runs share their beginning: all their events, as if each
+                were run whole, and those that were executed
 
 An event is what the digest counts: a frame that arrives, a timer that falls, a write that becomes
 durable, a call of the application, a final height, a fault. Time is processor time, the best of
 `--runs` runs of the same seeds, without garbage collection as in campaigns. As a yardstick for the
 machine, the time of an event is also given in pops and pushes of a heap of a thousand entries.
 
-    python benchmarks/simulator.py [--seconds 120] [--runs 3] [--seeds 4]
+    python benchmarks/simulator.py [--seconds 120] [--runs 3] [--seeds 4] [--branches 16]
 
 Takes what `quorate compile` made, if it is of these sources; `QUORATE_COMPILED=0` does without. The
 cost of parts is shown without only, since compiled functions cannot be told apart by a sampler of
@@ -40,7 +43,11 @@ from quorate import compiled  # noqa: E402
 
 compiled.use()
 
+from quorate._kernel import keep_to_this_thread  # noqa: E402
 from quorate.crypto.hashes import keccak256  # noqa: E402
+from quorate.simulator.campaign.tasks import Job, RunTask  # noqa: E402
+from quorate.simulator.campaign.worker import carry_out  # noqa: E402
+from quorate.simulator.forks import make_forks  # noqa: E402
 from quorate.simulator.invariants import watch  # noqa: E402
 from quorate.simulator.plan import SECOND, MemberPlan, Plan, get_profile  # noqa: E402
 from quorate.simulator.run import run  # noqa: E402
@@ -49,6 +56,8 @@ from quorate.simulator.world import World  # noqa: E402
 
 COUNT = 4
 SEED_EVENTS = 10_000
+SEED_MS = 21_000
+"""How long faults happen in runs of about so many events."""
 SAMPLE_S = 0.001
 HEAP_ENTRIES = 1000
 PARTS = (
@@ -138,6 +147,31 @@ def show_work(runs: int, miners: int = 10, blocks: int = 1000) -> None:
     )
 
 
+def measure_campaign(branches: int, seeds: int, runs: int) -> float:
+    """Print how long a worker of a campaign takes for seeds of 10,000 events; return how many it
+    runs in an hour, the best of some times.
+    """
+    plan = make_plan(0, duration_ms=SEED_MS, forks=make_forks(branches))
+    job = Job(plan=plan, canary=plan, first=0)
+    task = RunTask(number=1, first=0, count=max(seeds, branches))
+    results = [carry_out(job, task, None, lambda _: None) for _ in range(runs)]
+    best = min(results, key=lambda result: result.cpu_ns)
+    tally = best.tally
+    assert tally is not None
+    if tally.verdicts["true"] != tally.runs:
+        raise SystemExit(f"seeds {task.first} to {task.count - 1}: {tally.verdicts}")
+    seconds = best.cpu_ns / 1e9
+    name = "whole" if branches == 1 else "branched"
+    shared = f", {branches} share a beginning" if branches > 1 else ""
+    print(
+        f"{name:8} {tally.events / seconds:>9,.0f} events/s of runs, "
+        f"{tally.executed / seconds:,.0f} executed  {tally.runs} runs of "
+        f"{tally.events / tally.runs:,.0f} events, {tally.executed / tally.runs:,.0f} executed"
+        f"{shared}, {seconds / tally.runs * 1e3:.1f} ms each"
+    )
+    return 3600 * tally.events / SEED_EVENTS / seconds
+
+
 def has_height(world: World, height: int) -> bool:
     """Whether the first machine's tip is so high."""
     node: Any = world.machines[0].node
@@ -193,7 +227,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=120, help="virtual, of each long run")
     parser.add_argument("--runs", type=int, default=3, help="of each seed; the best one counts")
     parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--branches", type=int, default=16, help="that share a beginning")
     asked = parser.parse_args()
+    # As workers of campaigns do: one processor, and no threads that a fork would lose.
+    keep_to_this_thread()
     duration_ms, seeds = asked.seconds * 1000, range(1, asked.seeds + 1)
     heap_us = measure_heap()
     print(f"{compiled.describe()}; a heap turn takes {heap_us:.2f} us")
@@ -213,8 +250,12 @@ def main() -> None:
     )
     show("ledger", ledger, heap_us)
     show_work(asked.runs)
-    per_hour = 3600 / (short.event_us * SEED_EVENTS / 1e6)
-    print(f"\nseeds of {SEED_EVENTS:,} events in an hour of one core: {per_hour:,.0f}")
+    gc.collect()
+    gc.freeze()
+    whole = measure_campaign(1, 4 * asked.seeds, asked.runs)
+    branched = measure_campaign(asked.branches, 8 * asked.seeds, asked.runs)
+    print(f"\nseeds of {SEED_EVENTS:,} events in an hour of one core: {whole:,.0f}")
+    print(f"as many as {branched:,.0f} where {asked.branches} share a beginning")
 
     if compiled.is_used():
         return

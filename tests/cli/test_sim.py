@@ -75,6 +75,10 @@ def test_json_says_all_of_it_and_results_are_written(
         (["--from", "9", "--to", "5"], "--to 5: before --from 9"),
         (["--bug", "?"], "--bug ?: expected one of"),
         (["--faults", "meteor"], "'meteor' is not one of"),
+        (["--branches", "3"], "3 branches, expected one of 1, 2, 4"),
+        (["--branches", "-16"], "-16 branches, expected one of 1, 2, 4"),
+        (["--branches", "1000000000000"], "expected one of 1, 2, 4"),
+        (["--branches", "x"], "'x' is not a valid integer"),
     ],
 )
 def test_wrong_words_are_refused(
@@ -96,3 +100,33 @@ def test_timing_and_detector_are_told(capsys: pytest.CaptureFixture[str]) -> Non
     out = capsys.readouterr().out
     assert "faults: default, timing: within 50 ms from 1000 ms on\n" in out
     assert "\ndetector heartbeat: " in out
+
+
+def test_seeds_that_share_a_beginning_are_told_with_what_was_executed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--branches", "4", "--faults", "network", "--bug", "small-quorum"]
+    asked = ["--seeds", "8", "--jobs", "1", "--duration-ms", "1500", "--audit", "100", *words]
+    assert run(["sim", *asked]) == 1
+    out = capsys.readouterr().out
+    assert "\n4 seeds share a beginning: " in out
+    assert "audit: 8 runs repeated with another hash seed" in out
+    line = next(line for line in out.splitlines() if line.startswith("  quorate replay "))
+    _, command, seed, *setup = shlex.split(line)
+    assert setup == ["--faults", "network", "--bug", "small-quorum", *asked[4:6], *words[:2]]
+    folder = tmp_path / "out"
+    assert run(["sim", *asked, "-o", "json", "--report", str(folder)]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert document["network"]["branches"] == 4
+    assert 0 < document["executed"] < document["events"]
+    assert "4 seeds share a beginning" in (folder / "report.html").read_text()
+    kept = tmp_path / "run.json"
+    assert run([command, seed, *setup, "--record", str(kept), "-o", "json"]) == 1
+    outcome = json.loads(capsys.readouterr().out)
+    [failure] = [f for f in document["failures"] if f["seed"] == int(seed)]
+    assert (outcome["digest"], outcome["seed"]) == (failure["digest"], int(seed))
+    test = tmp_path / "test_found.py"
+    assert run(["replay", str(kept), "--strict", "--export-test", str(test)]) == 1
+    assert run(["diagram", str(kept), "--out", str(tmp_path / "run.html")]) == 0
+    assert "put_back" not in test.read_text()
+    assert str(kept.name) not in test.read_text()

@@ -94,6 +94,7 @@ def sim(
     quorate sim .quorate                      the network that `quorate up` made
     quorate sim --minutes 10 --report out     ten minutes, then open out/report.html
     quorate sim --bug t3-no-valid-value       a known bug put back, and found
+    quorate sim --branches 16                 sixteen futures for each beginning
     quorate sim --faults network --from 5000 --to 9999
     quorate sim deployment/network.toml --ledger --signatures real --seeds 100
     """

@@ -16,6 +16,7 @@ from quorate.compiled import describe, is_used
 from quorate.simulator.campaign.coordinator import Campaign, Coordinator
 from quorate.simulator.campaign.summary import Summary
 from quorate.simulator.campaign.tally import Reach, Tally
+from quorate.simulator.forks import count_seeds
 from quorate.simulator.plan import Plan
 from quorate.simulator.timing import describe_timing
 
@@ -79,14 +80,22 @@ def describe_speed(tally: Tally, seconds: float) -> list[str]:
     rate = tally.runs / seconds
     return [
         f"{rate:,.0f} seeds/s" if rate >= 10 else f"{rate:.1f} seeds/s",
-        f"{tally.events / seconds:,.0f} events/s",
+        f"{tally.executed / seconds:,.0f} events/s",
         f"{tally.virtual_ns / 1e9 / seconds:,.0f}x time",
     ]
 
 
+def describe_sharing(plan: Plan, tally: Tally) -> str:
+    """Return what runs that share their beginning have, and what was executed for them."""
+    return (
+        f"{count_seeds(plan.forks)} seeds share a beginning: {tally.events:,} events in all runs, "
+        f"{tally.executed:,} of them executed, the others shared"
+    )
+
+
 def describe_cost(tally: Tally) -> str:
     """Return the processor time of an event, judges and all."""
-    return f"{tally.cpu_ns / 1e3 / max(tally.events, 1):.1f} us of CPU an event"
+    return f"{tally.cpu_ns / 1e3 / max(tally.executed, 1):.1f} us of CPU an event"
 
 
 def estimate_left(coordinator: Coordinator) -> float | None:
@@ -130,6 +139,8 @@ def show_summary(campaign: Campaign, summary: Summary, replay: Callable[[int], s
         per_hour = tally.runs / max(summary.seconds, 1e-9) * 3600
         speed = describe_speed(tally, max(summary.seconds, 1e-9))
         emit(f"{', '.join(speed)}, {per_hour:,.0f} seeds/h, {describe_cost(tally)}")
+        if campaign.plan.forks:
+            emit(describe_sharing(campaign.plan, tally))
         show_reach("faults", "fault ", tally.counters, tally.runs)
         show_reach("sometimes", "", tally.sometimes, tally.runs)
         if campaign.plan.detector:
@@ -262,6 +273,7 @@ def make_document(
             "faults": plan.profile.name,
             "bug": plan.bug,
             "duration_ms": plan.duration_ms,
+            "branches": count_seeds(plan.forks),
         },
         "first": summary.first,
         "asked": summary.asked,
@@ -273,10 +285,11 @@ def make_document(
         "seconds": summary.seconds,
         "cpu_seconds": round(tally.cpu_ns / 1e9, 3),
         "events": tally.events,
+        "executed": tally.executed,
         "virtual_seconds": round(tally.virtual_ns / 1e9, 3),
         "seeds_per_second": round(tally.runs / seconds, 3),
-        "events_per_second": round(tally.events / seconds, 1),
-        "cpu_us_per_event": round(tally.cpu_ns / 1e3 / max(tally.events, 1), 3),
+        "events_per_second": round(tally.executed / seconds, 1),
+        "cpu_us_per_event": round(tally.cpu_ns / 1e3 / max(tally.executed, 1), 3),
         "virtual_per_real": round(tally.virtual_ns / 1e9 / seconds, 1),
         "counters": {n: [r.times, r.runs] for n, r in sorted(tally.counters.items())},
         "sometimes": {n: [r.times, r.runs] for n, r in sorted(tally.sometimes.items())},

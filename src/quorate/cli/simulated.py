@@ -27,6 +27,7 @@ from quorate.ledger.genesis import VALIDATORS, compute_validator_storage
 from quorate.ledger.keyvalue import ETHEREUM
 from quorate.runtime.config import FILE_NAME, Network, load_network
 from quorate.simulator.detectors import DETECTORS
+from quorate.simulator.forks import SHAPES, make_forks
 from quorate.simulator.plan import PROFILES, MemberPlan, Plan, get_profile
 from quorate.simulator.timing import AnyTiming, parse_timing
 
@@ -49,6 +50,7 @@ class Setup(Struct, frozen=True, kw_only=True):
     duration_ms: int = 10_000
     timing: str = ""
     detector: str | None = None
+    branches: int = 1
 
 
 DEFAULTS = Setup()
@@ -120,26 +122,43 @@ def setup_options(function: F) -> F:
                 default=DEFAULTS.duration_ms,
                 help="Virtual time in which faults happen, before all must heal.",
             ),
-            option(
-                "--timing",
-                metavar="MODEL",
-                default=DEFAULTS.timing,
-                show_default=False,
-                help="What the network promises in spite of the faults: synchronous:DELTA, "
-                "partial:DELTA,GST[,LATEST-GST], asynchronous:LATEST or lossy:PERMILLE,DELTA, in "
-                "milliseconds.  [default: nothing until faults end]",
-            ),
-            option(
-                "--detector",
-                type=click.Choice(list(DETECTORS)),
-                default=None,
-                show_default=False,
-                help="Run a failure detector beside every node, and measure it.",
-            ),
+            *make_run_options(),
         )
     ):
         function = add(function)
     return function
+
+
+def make_run_options() -> tuple[Callable[[F], F], ...]:
+    """Return the options that say how a run is timed, measured and shared."""
+    return (
+        option(
+            "--timing",
+            metavar="MODEL",
+            default=DEFAULTS.timing,
+            show_default=False,
+            help="What the network promises in spite of the faults: synchronous:DELTA, "
+            "partial:DELTA,GST[,LATEST-GST], asynchronous:LATEST or lossy:PERMILLE,DELTA, in "
+            "milliseconds.  [default: nothing until faults end]",
+        ),
+        option(
+            "--detector",
+            type=click.Choice(list(DETECTORS)),
+            default=None,
+            show_default=False,
+            help="Run a failure detector beside every node, and measure it.",
+        ),
+        option(
+            "--branches",
+            metavar="K",
+            type=int,
+            default=DEFAULTS.branches,
+            callback=check_branches,
+            help="Let K seeds in a row share their beginning and part in the middle of the "
+            f"faults: more ends for the same events. {', '.join(map(str, SHAPES))}; 1: each "
+            "seed is a run of its own.",
+        ),
+    )
 
 
 def format_setup(setup: Setup) -> str:
@@ -159,6 +178,7 @@ def format_setup(setup: Setup) -> str:
         "duration_ms",
         "timing",
         "detector",
+        "branches",
     ):
         value = getattr(setup, name) or ""
         if value != (getattr(DEFAULTS, name) or ""):
@@ -166,6 +186,15 @@ def format_setup(setup: Setup) -> str:
     if setup.ledger:
         words.append("--ledger")
     return "".join(" " + word for word in words)
+
+
+def check_branches(context: click.Context, parameter: click.Parameter, found: int) -> int:
+    """Return a number of branches that there are forks for."""
+    try:
+        make_forks(found)
+    except Invalid as error:
+        raise click.BadParameter(str(error), context, parameter) from None
+    return found
 
 
 def check_named(context: click.Context, parameter: click.Parameter, found: str) -> str:
@@ -214,6 +243,7 @@ def build_plan(setup: Setup, seed: int) -> Plan:
         bug=setup.bug,
         timing=read_timing(setup.timing),
         detector=setup.detector or "",
+        forks=make_forks(setup.branches),
         **more,
     )
 

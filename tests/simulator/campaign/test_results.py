@@ -12,7 +12,7 @@ from quorate.simulator.campaign.report import render_report
 from quorate.simulator.campaign.results import open_results
 from quorate.simulator.campaign.tally import Row
 
-ROW = Row(7, "false", "agreement", "a < b", "00ff", 12, 34, 5, 6, {"lost": 3}, {"often": 1})
+ROW = Row(7, "false", "agreement", "a < b", "00ff", 12, 8, 34, 5, 6, {"lost": 3}, {"often": 1})
 DOCUMENT: dict[str, Any] = {
     "version": "1",
     "verdict": "false",
@@ -26,6 +26,7 @@ DOCUMENT: dict[str, Any] = {
         "signatures": "simulated",
         "faults": "default",
         "bug": "",
+        "branches": 16,
     },
     "runs": 10,
     "verdicts": {"true": 9, "false": 1, "unknown": 0},
@@ -33,6 +34,8 @@ DOCUMENT: dict[str, Any] = {
     "workers": 2,
     "seconds": 1.5,
     "seeds_per_second": 6.7,
+    "events": 4000,
+    "executed": 1500,
     "events_per_second": 1000.0,
     "virtual_per_real": 400.0,
     "cpu_us_per_event": 12.5,

@@ -20,6 +20,7 @@ def make_rows() -> list[Row]:
             "",
             f"{seed:032x}",
             100 + seed * 7 % 5,
+            50,
             10,
             3,
             2,
@@ -53,7 +54,7 @@ def test_sum_does_not_depend_on_how_runs_are_divided() -> None:
 
 def test_row_names_what_decided_the_verdict() -> None:
     outcome = run(make_plan(0, "network", 2, bug="small-quorum", duration_ms=2000))
-    row = make_row(outcome, 5)
+    row = make_row(outcome, outcome.seed, outcome.events, 5)
     assert (row.verdict, row.failure) == (outcome.verdict, outcome.get_class())
     assert row.message == outcome.findings[0].message
 

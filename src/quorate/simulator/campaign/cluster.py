@@ -2,8 +2,9 @@
 
 The job is put into Ray's store once. Runs and their repetitions are tasks of two kinds, with hash
 seeds of their own. Ray's own retries are off: a worker that dies is reported and tried again by the
-coordinator, as on one machine. The machines need the same version of Quorate; on a cluster that was
-started here they have it.
+coordinator, as on one machine. Where runs share their beginning, a task starts a worker as on one
+machine and keeps it for the next, since a process of Ray has threads and must not fork. The
+machines need the same version of Quorate; on a cluster that was started here they have it.
 """
 
 import contextlib
@@ -17,9 +18,9 @@ import msgspec
 
 import quorate
 from quorate.base.errors import Invalid, Unavailable
-from quorate.simulator.campaign.processes import FORMS, HASH_SEEDS, Died, is_elsewhere
-from quorate.simulator.campaign.tasks import AnyTask, Job, Result
-from quorate.simulator.campaign.worker import carry_out, load_hook
+from quorate.simulator.campaign.processes import FORMS, HASH_SEEDS, Died, Worker, is_elsewhere
+from quorate.simulator.campaign.tasks import STUCK_S, AnyTask, Job, Result
+from quorate.simulator.campaign.worker import SEED_BYTES, carry_out, load_hook
 
 __all__ = ["Cluster", "open_cluster"]
 
@@ -37,9 +38,29 @@ def work(job: bytes, task: bytes) -> bytes:
     found = msgspec.msgpack.decode(job, type=Job)
     if found.version != quorate.__version__:
         raise Invalid(f"quorate {quorate.__version__} is installed, expected {found.version}")
-    hook = load_hook(found.hook)
-    result = carry_out(found, msgspec.msgpack.decode(task, type=AnyTask), hook, ignore)
+    asked = msgspec.msgpack.decode(task, type=AnyTask)
+    if found.plan.forks and not is_elsewhere(asked):
+        return ask_worker(job, task)
+    result = carry_out(found, asked, load_hook(found.hook), ignore)
     return msgspec.msgpack.encode(result)
+
+
+WORKERS: dict[bytes, Worker] = {}
+"""The worker that a process of Ray has, by its job; one at most."""
+
+
+def ask_worker(job: bytes, task: bytes) -> bytes:
+    """Let a process that may fork carry out a task. Raises Unavailable if it ends early."""
+    worker = WORKERS.pop(job, None) or Worker(job, kind=False)
+    for other in [WORKERS.pop(name) for name in list(WORKERS)]:
+        other.end()
+    worker.tell(task)
+    while worker.is_heard(STUCK_S) and worker.read():
+        for frame in worker.get_frames():
+            if len(frame) != SEED_BYTES:
+                WORKERS[job] = worker
+                return frame
+    raise Unavailable(f"a worker ended: {worker.end()}")
 
 
 def ignore(seed: int) -> None:

@@ -14,9 +14,10 @@ from msgspec import Struct
 from quorate.simulator.audit import Difference, Fingerprint, Note, find_difference, find_rung
 from quorate.simulator.campaign.processes import Died, Pool
 from quorate.simulator.campaign.summary import Audit, Canary, Point, Summary
-from quorate.simulator.campaign.tally import LOST, Row, Tally
+from quorate.simulator.campaign.tally import LOST, Row, Tally, make_broken_row
 from quorate.simulator.campaign.tasks import AnyTask, AuditTask, Job, ListTask, Result, RunTask
 from quorate.simulator.digest import RUNG
+from quorate.simulator.forks import count_seeds
 from quorate.simulator.plan import Plan, get_profile
 
 __all__ = ["CANARIES", "Campaign", "Coordinator", "make_job"]
@@ -57,7 +58,9 @@ def make_job(campaign: Campaign) -> Job:
     """Return what workers must know. The canary runs under faults even if the campaign does not."""
     plan = campaign.plan
     profile = plan.profile if plan.profile.acts else get_profile("default")
-    canary = msgspec.structs.replace(plan, bug=CANARIES.get(plan.engine, ""), profile=profile)
+    canary = msgspec.structs.replace(
+        plan, bug=CANARIES.get(plan.engine, ""), profile=profile, forks=()
+    )
     return Job(
         plan=plan,
         canary=canary,
@@ -181,6 +184,11 @@ class Coordinator:
         if remaining is not None:
             # Towards the end batches become small, so that no worker is left with much.
             count = min(count, -(-remaining // (2 * self.pool.slots)))
+        # Families stay together, whose runs share their beginning.
+        size = count_seeds(self.campaign.plan.forks)
+        count += -(self.next_seed + count) % size
+        if remaining is not None:
+            count = min(count, remaining)
         task = RunTask(number=self.number(), first=self.next_seed, count=count)
         self.next_seed += count
         return task
@@ -283,7 +291,7 @@ class Coordinator:
                     self.retry(RunTask(number=0, first=first, count=last - first), 1)
                 return
             seed = task.first
-        self.tally.add_row(Row(seed, "unknown", LOST, died.reason, "", 0, 0, 0, 0, {}, {}))
+        self.tally.add_row(make_broken_row(seed, LOST, died.reason))
         for first, last in ((task.first, seed), (seed + 1, end)):
             if first < last:
                 self.retry(RunTask(number=0, first=first, count=last - first), 0)

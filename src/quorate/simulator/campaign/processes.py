@@ -7,6 +7,7 @@ coordinator alone, and end when its end of their pipe is closed, however it ende
 
 import contextlib
 import os
+import select
 import selectors
 import signal
 import subprocess
@@ -23,7 +24,7 @@ from msgspec import Struct
 import quorate
 from quorate.base.errors import Unavailable
 from quorate.compiled import VARIABLE
-from quorate.simulator.campaign.tasks import AnyTask, AuditTask, Job, ListTask, Result
+from quorate.simulator.campaign.tasks import STUCK_S, AnyTask, AuditTask, Job, ListTask, Result
 from quorate.simulator.campaign.worker import SEED_BYTES
 
 __all__ = ["Died", "Pool", "Processes", "is_elsewhere"]
@@ -34,8 +35,6 @@ FORMS: tuple[dict[str, str], ...] = ({}, {VARIABLE: "0"})
 """What those are told of compiled modules: what repeats does without, so that every campaign shows
 that they do what their sources say.
 """
-STUCK_S = 1800.0
-"""A worker that has not begun another run for so long is ended."""
 READ_BYTES = 1 << 20
 MAX_STDERR = 2000
 
@@ -108,6 +107,11 @@ class Worker:
             self.process.stdin.write(len(data).to_bytes(4, "little") + data)
             self.process.stdin.flush()
 
+    def is_heard(self, seconds: float) -> bool:
+        """Wait until it says something, or is gone; return False after this time."""
+        assert self.process.stdout is not None
+        return bool(select.select([self.process.stdout], [], [], seconds)[0])
+
     def read(self) -> bool:
         """Take up what it said; return False at the end."""
         assert self.process.stdout is not None
@@ -126,6 +130,12 @@ class Worker:
             del self.buffer[:end]
             yield frame
 
+    def kill(self) -> None:
+        """End the process and what it forked, which is in its session."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.kill()
+
     def end(self) -> str:
         """End the process; return how it ended, and what it said last."""
         ended = self.process.poll()
@@ -133,7 +143,7 @@ class Worker:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 # After the end of its answers it only has to be collected.
                 ended = self.process.wait(0.2)
-        self.process.kill()
+        self.kill()
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
@@ -205,7 +215,7 @@ class Processes:
         now = time.monotonic()
         for worker in self.list_workers():
             if worker.task is not None and now - worker.heard > STUCK_S:
-                found += self.bury(worker, f"no run ended in {STUCK_S:.0f} s")
+                found += self.bury(worker, f"no run ended in {STUCK_S} s")
         return found
 
     def bury(self, worker: Worker, reason: str = "") -> list[Result | Died]:
@@ -223,7 +233,7 @@ class Processes:
 
     def close(self) -> None:
         for worker in self.list_workers():
-            worker.process.kill()
+            worker.kill()
         for worker in self.list_workers():
             self.bury(worker)
         self.selector.close()

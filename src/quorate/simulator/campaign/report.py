@@ -43,6 +43,8 @@ def render_report(document: dict[str, Any]) -> str:
     ]
     if network["bug"]:
         words.append(f"with the bug {network['bug']}")
+    if network["branches"] > 1:
+        words.append(f"{network['branches']} seeds share a beginning")
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
@@ -83,7 +85,9 @@ def render_facts(document: dict[str, Any]) -> str:
         (f"{verdicts['false']:,}", "false"),
         (f"{verdicts['unknown']:,}", "unknown"),
         (f"{document['seeds_per_second'] * 3600:,.0f}", "seeds per hour"),
-        (f"{document['events_per_second']:,.0f}", "events per second"),
+        (f"{document['events']:,}", "events of all runs"),
+        (f"{document['executed']:,}", "of them executed, not shared"),
+        (f"{document['events_per_second']:,.0f}", "executed events per second"),
         (f"{document['virtual_per_real']:,.0f}x", "virtual per real time"),
         (f"{document['cpu_us_per_event']:.1f} us", "of CPU an event"),
         (

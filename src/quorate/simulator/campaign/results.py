@@ -67,6 +67,7 @@ class Parquet:
                 ("message", pyarrow.string()),
                 ("digest", pyarrow.string()),
                 ("events", pyarrow.int64()),
+                ("executed", pyarrow.int64()),
                 ("virtual_ns", pyarrow.int64()),
                 ("cpu_ns", pyarrow.int64()),
                 ("height", pyarrow.int64()),

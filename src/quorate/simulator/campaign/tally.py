@@ -5,7 +5,17 @@ from msgspec import Struct, field
 from quorate.base.types import Nanoseconds
 from quorate.simulator.verdict import Outcome, Verdict
 
-__all__ = ["BROKEN", "LOST", "Failure", "FailureClass", "Reach", "Row", "Tally"]
+__all__ = [
+    "BROKEN",
+    "LOST",
+    "Failure",
+    "FailureClass",
+    "Reach",
+    "Row",
+    "Tally",
+    "make_broken_row",
+    "make_row",
+]
 
 MAX_FAILURES = 10_000
 """Failing seeds that are kept by number; the others are counted."""
@@ -30,8 +40,11 @@ class Row(Struct, frozen=True, array_like=True):
     message: str
     digest: str
     events: int
+    executed: int
+    """Of these events: the others are those of the run that it shares its beginning with."""
     virtual_ns: Nanoseconds
     cpu_ns: Nanoseconds
+    """That its own process took for them."""
     height: int
     """The greatest that a machine reached."""
     counters: dict[str, int]
@@ -69,12 +82,15 @@ class Reach(Struct, array_like=True):
 
 class Tally(Struct):
     """The sum of runs. Two tallies of the same runs are equal, however these were divided, save for
-    `cpu_ns`.
+    `cpu_ns`; and for `executed`, if families were divided.
     """
 
     runs: int = 0
     verdicts: dict[str, int] = field(default_factory=lambda: {"true": 0, "false": 0, "unknown": 0})
     events: int = 0
+    """Of all runs, each counted from its beginning."""
+    executed: int = 0
+    """What was executed for them: a beginning that runs share once."""
     virtual_ns: Nanoseconds = 0
     cpu_ns: Nanoseconds = 0
     digest: int = 0
@@ -90,6 +106,7 @@ class Tally(Struct):
         self.runs += 1
         self.verdicts[row.verdict] += 1
         self.events += row.events
+        self.executed += row.executed
         self.virtual_ns += row.virtual_ns
         self.cpu_ns += row.cpu_ns
         self.digest = (self.digest + int(row.digest[:16] or "0", 16)) % MODULUS
@@ -128,6 +145,7 @@ class Tally(Struct):
         """Count the runs of another tally."""
         self.runs += other.runs
         self.events += other.events
+        self.executed += other.executed
         self.virtual_ns += other.virtual_ns
         self.cpu_ns += other.cpu_ns
         self.digest = (self.digest + other.digest) % MODULUS
@@ -145,20 +163,26 @@ class Tally(Struct):
         self.add_states(other.states)
 
 
-def make_row(outcome: Outcome, cpu_ns: Nanoseconds) -> Row:
-    """Return what is stored of a run."""
+def make_row(outcome: Outcome, seed: int, executed: int, cpu_ns: Nanoseconds) -> Row:
+    """Return what is stored of the run of a seed that came to this outcome."""
     findings = [f for f in outcome.findings if f.verdict == outcome.verdict]
     first = findings[0] if findings else None
     return Row(
-        outcome.seed,
+        seed,
         outcome.verdict,
         "" if first is None else first.property,
         "" if first is None else first.message[:MAX_MESSAGE],
         outcome.digest,
         outcome.events,
+        executed,
         outcome.time_ns,
         cpu_ns,
         max(outcome.heights, default=0),
         outcome.counters,
         outcome.sometimes,
     )
+
+
+def make_broken_row(seed: int, failure: str, message: str) -> Row:
+    """Return what is stored of a run that came to no outcome."""
+    return Row(seed, "unknown", failure, message, "", 0, 0, 0, 0, 0, {}, {})

@@ -10,7 +10,10 @@ from quorate.simulator.audit import Fingerprint, Note
 from quorate.simulator.campaign.tally import Row, Tally
 from quorate.simulator.plan import Plan
 
-__all__ = ["AnyTask", "AuditTask", "Job", "ListTask", "Result", "RunTask"]
+__all__ = ["STUCK_S", "AnyTask", "AuditTask", "Job", "ListTask", "Result", "RunTask"]
+
+STUCK_S = 1800
+"""A run that takes so long never ends: its process is ended."""
 
 
 class Job(Struct, frozen=True, kw_only=True):

@@ -12,12 +12,21 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import BinaryIO
 
 import msgspec
 
+from quorate._kernel import keep_to_this_thread
 from quorate.simulator.audit import Fingerprint, get_fingerprint, list_notes
-from quorate.simulator.campaign.tally import BROKEN, Row, Tally, make_row
+from quorate.simulator.campaign.families import (
+    Branch,
+    BranchLost,
+    Part,
+    get_cpu_ns,
+    run_family,
+)
+from quorate.simulator.campaign.tally import BROKEN, Tally, make_broken_row, make_row
 from quorate.simulator.campaign.tasks import (
     AnyTask,
     AuditTask,
@@ -27,6 +36,7 @@ from quorate.simulator.campaign.tasks import (
     RunTask,
 )
 from quorate.simulator.coverage import StateCoverage
+from quorate.simulator.forks import split
 from quorate.simulator.plan import Plan
 from quorate.simulator.run import run
 from quorate.simulator.world import World
@@ -60,7 +70,7 @@ def is_audited(seed: int, first: int, permille: int) -> bool:
 
 def carry_out(job: Job, task: AnyTask, hook: Hook | None, on_seed: OnSeed) -> Result:
     """Carry out a task; `on_seed` is called before each run."""
-    began = time.process_time_ns()
+    began = get_cpu_ns()
     result = Result(number=task.number, hash_order=hash(PROBE))
     if isinstance(task, RunTask):
         run_seeds(job, task, hook, on_seed, result)
@@ -77,7 +87,7 @@ def carry_out(job: Job, task: AnyTask, hook: Hook | None, on_seed: OnSeed) -> Re
     elif isinstance(task, ListTask):
         on_seed(task.seed)
         result.notes = list_notes(with_seed(job.plan, task.seed), task.first, task.count, hook)
-    result.cpu_ns = time.process_time_ns() - began
+    result.cpu_ns = get_cpu_ns() - began
     return result
 
 
@@ -89,27 +99,42 @@ def run_seeds(job: Job, task: RunTask, hook: Hook | None, on_seed: OnSeed, resul
     """Run the seeds of a task into its result, without the garbage collector's interference."""
     tally = result.tally = Tally()
     plan = job.canary if task.canary else job.plan
+    audited = 0 if task.canary else job.audit_permille
     uncollected = 0
     gc.disable()
     try:
-        for seed in range(task.first, task.first + task.count):
-            on_seed(seed)
-            row = run_one(job, with_seed(plan, seed), hook, task.canary, result)
-            tally.add_row(row)
-            if job.rows and not task.canary:
-                result.rows.append(row)
-            uncollected += row.events
+        for first, last in split(plan.forks, -1, task.first, task.first + task.count - 1):
+            began, counted = get_cpu_ns(), tally.cpu_ns
+            run_way = partial(run_branch, job, hook, audited)
+            for part in run_family(with_seed(plan, first), first, last, run_way, on_seed):
+                add_part(part, result, rows=job.rows and not task.canary)
+                uncollected += part.rows[0].executed
+            # Forking and collecting children belongs to no run, and is paid for all the same.
+            tally.cpu_ns += max(0, get_cpu_ns() - began - (tally.cpu_ns - counted))
             if uncollected >= COLLECT_EVENTS:
                 gc.collect()
                 uncollected = 0
-            if task.canary and row.verdict == "false":
+            if task.canary and tally.verdicts["false"]:
                 return
     finally:
         gc.enable()
 
 
-def run_one(job: Job, plan: Plan, hook: Hook | None, canary: bool, result: Result) -> Row:
-    """Run one seed; an error of the simulator is a verdict too, and the next seed may have none."""
+def add_part(part: Part, result: Result, *, rows: bool) -> None:
+    """Count what a process found."""
+    assert result.tally is not None
+    for row in part.rows:
+        result.tally.add_row(row)
+    result.tally.add_states(set(part.states))
+    result.fingerprints.update(part.fingerprints)
+    if rows:
+        result.rows += part.rows
+
+
+def run_branch(job: Job, hook: Hook | None, audited: int, branch: Branch) -> Part:
+    """Run the way of a branch; an error of the simulator is a verdict too, and the next seed may
+    have none.
+    """
     coverage: list[StateCoverage] = []
 
     def install(world: World) -> None:
@@ -117,19 +142,27 @@ def run_one(job: Job, plan: Plan, hook: Hook | None, canary: bool, result: Resul
         if hook is not None:
             hook(world)
 
-    began = time.process_time_ns()
     try:
-        outcome = run(plan, on_world=install)
+        outcome = run(branch.plan, on_world=install, on_fork=branch.choose)
+    except BranchLost:
+        raise
     except Exception as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{os.path.basename(last.filename)}:{last.lineno}"
         message = f"{type(error).__name__}: {error} ({where})"
-        return Row(plan.seed, "unknown", BROKEN, message, "", 0, 0, 0, 0, {}, {})
-    assert result.tally is not None
-    result.tally.add_states(coverage[0].states)
-    if not canary and is_audited(plan.seed, job.first, job.audit_permille):
-        result.fingerprints[plan.seed] = get_fingerprint(outcome)
-    return make_row(outcome, time.process_time_ns() - began)
+        return Part(rows=[make_broken_row(seed, BROKEN, message) for seed in branch.list_seeds()])
+    first, *others = branch.list_seeds()
+    executed, spent_ns = outcome.events - branch.began, time.process_time_ns() - branch.began_ns
+    # What ends before seeds part is the run of each of them.
+    rows = [make_row(outcome, first, executed, spent_ns)]
+    rows += [make_row(outcome, seed, 0, 0) for seed in others]
+    seeds = [s for s in branch.list_seeds() if is_audited(s, job.first, audited)]
+    fingerprint = get_fingerprint(outcome)
+    return Part(
+        rows=rows,
+        fingerprints=dict.fromkeys(seeds, fingerprint),
+        states=sorted(coverage[0].states),
+    )
 
 
 # ---- the program
@@ -152,6 +185,8 @@ def main() -> None:
     # Whatever prints must not speak in between.
     os.dup2(2, 1)
     questions = sys.stdin.buffer
+    # A process with threads must not fork, and there is a worker for each processor anyway.
+    keep_to_this_thread()
     job = msgspec.msgpack.decode(read_frame(questions), type=Job)
     hook = load_hook(job.hook)
     decode = msgspec.msgpack.Decoder(AnyTask).decode
@@ -164,7 +199,11 @@ def main() -> None:
         write_frame(answers, seed.to_bytes(SEED_BYTES, "little"))
 
     while frame := read_frame(questions):
-        write_frame(answers, encode(carry_out(job, decode(frame), hook, on_seed)))
+        try:
+            result = carry_out(job, decode(frame), hook, on_seed)
+        except BranchLost as error:
+            sys.exit(str(error))
+        write_frame(answers, encode(result))
 
 
 if __name__ == "__main__":
