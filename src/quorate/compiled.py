@@ -1,8 +1,8 @@
 """The same modules, compiled: which they are, whether they are fresh, and how they are taken.
 
-`quorate compile` turns modules below the simulator into machine code by mypyc. They behave as their
-sources do, event by event, and take little more than half the time. Nothing depends on them:
-without them, or with `QUORATE_COMPILED=0`, the sources are interpreted.
+`quorate compile` turns modules of the node and the simulator into machine code by mypyc. They
+behave as their sources do, event by event, and take little more than half the time. Nothing depends
+on them: without them, or with `QUORATE_COMPILED=0`, the sources are interpreted.
 
 They lie in a cache of the user, in a folder that is named after everything they depend on: all
 sources, this Python, this kind of machine. Whoever changes a source has none, until the next
@@ -38,7 +38,10 @@ VARIABLE = "QUORATE_COMPILED"
 """0: never take compiled modules; 1: take fresh ones from the first import on."""
 PACKAGE = Path(__file__).resolve().parent
 SUFFIX: str = sysconfig.get_config_var("EXT_SUFFIX") or ".so"
-LAYERS = ("base", "crypto", "consensus", "ledger", "storage", "node", "light", "simulator")
+LAYERS = (
+    *("base", "crypto", "consensus", "ledger", "storage", "node", "light"),
+    *("simulator", "runtime", "rpc"),
+)
 """What compiled modules may know of: no other source can change what they do."""
 SHORTCUTS = PACKAGE / "cli" / "shortcuts.h"
 """Included before what mypyc makes of each module."""

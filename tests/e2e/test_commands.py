@@ -7,6 +7,7 @@ import stat
 import pytest
 
 from e2e.stage import Stage, account_at, poll
+from quorate import compiled
 
 pytestmark = [pytest.mark.network, pytest.mark.timeout(240)]
 
@@ -125,6 +126,17 @@ def test_logs_show_what_a_validator_wrote(single: Stage) -> None:
     single.up()
     assert single.do("logs", "0").out.strip()
     assert single.do("logs", "validator-0", "-n", "1").out.count("\n") == 1
+
+
+def test_validators_take_what_is_compiled_and_say_so(single: Stage) -> None:
+    found = compiled.find(compiled.compute_key(compiled.read_sources()))
+    single.up()
+    expected = "interpreted" if found is None else "compiled"
+    assert f"code={expected}" in single.do("logs", "0").out
+    single.do("down")
+    plain = {"QUORATE_COMPILED": "0"}
+    single.run("start", "0", "--dir", str(single.folder), env=plain)
+    assert "code=interpreted" in single.do("logs", "0", "-n", "20").out
 
 
 @pytest.mark.parametrize("command", ["kill", "start", "stop", "logs"])

@@ -80,7 +80,7 @@ class Commands(click.Group):
         if cmd_name not in PLACES:
             return None
         module, attribute = PLACES[cmd_name].split(":")
-        if cmd_name in COMMANDS[SIMULATOR]:
+        if cmd_name in COMMANDS[SIMULATOR] or cmd_name == "run":
             compiled.use()
         command = getattr(importlib.import_module(f"quorate.cli.{module}"), attribute)
         assert isinstance(command, click.Command)

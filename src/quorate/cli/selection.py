@@ -1,4 +1,5 @@
-"""Which modules `quorate compile` compiles: those that runs spend their time in, if they can be.
+"""Which modules `quorate compile` compiles: those that runs and validators spend their time in, if
+they can be.
 
 A module stays interpreted if it makes a class with keywords or one of msgspec's,
 since mypyc ignores the keywords and simplifies the annotations that msgspec reads; if it makes a
@@ -18,6 +19,9 @@ WORTHWHILE = (
     "consensus",
     "ledger",
     "node",
+    "rpc/keyvalue_service.py",
+    "runtime/host.py",
+    "runtime/lanes.py",
     "simulator/invariants",
     "storage",
     *(
@@ -50,7 +54,7 @@ WORTHWHILE = (
         )
     ),
 )
-"""Folders (without those in them) and files that runs spend their time in. The bugs are not among
+"""Folders (without those in them) and files that much time is spent in. The bugs are not among
 them: they show that whoever inherits from compiled classes need not be compiled.
 """
 STRUCTS = frozenset({"Struct", "Value", "Message", "Record"})

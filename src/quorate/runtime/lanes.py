@@ -35,8 +35,8 @@ class Lane:
         "_on_error",
         "_queue",
         "_short",
-        "_thread",
         "_usual_ns",
+        "_worker",
         "name",
         "waiting",
     )
@@ -62,8 +62,8 @@ class Lane:
         self.waiting = 0
         """Calls whose result has not reached the loop; bounded by whoever calls."""
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=f"quorate-{name}", daemon=True)
-        self._thread.start()
+        self._worker = threading.Thread(target=self._run, name=f"quorate-{name}", daemon=True)
+        self._worker.start()
 
     def put(self, call: Callable[[], Any], done: Callable[[Any], None]) -> None:
         """Make a call on the lane's thread, or in a later turn, then `done(result)` on the loop."""
@@ -83,8 +83,8 @@ class Lane:
 
     def join(self, timeout_s: float) -> bool:
         """Wait for the end of a closed lane; whether it came in time."""
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        self._worker.join(timeout_s)
+        return not self._worker.is_alive()
 
     def _run(self) -> None:
         while True:

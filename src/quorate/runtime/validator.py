@@ -20,6 +20,7 @@ import msgspec
 import uvloop
 from msgspec import Struct
 
+from quorate import compiled
 from quorate.base.errors import Corrupt, Invalid, Unavailable
 from quorate.base.rng import Rng
 from quorate.base.types import Address, Hash, Height
@@ -269,6 +270,7 @@ class Validator:
             height=height,
             peers_at=f"{listen}:{validator.port}",
             pid=os.getpid(),
+            code="compiled" if compiled.is_used() else "interpreted",
         )
 
     async def stop(self) -> None:
