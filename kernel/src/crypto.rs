@@ -46,16 +46,6 @@ fn keccak256(py: Python<'_>, data: &[u8]) -> Py<PyBytes> {
     PyBytes::new(py, memo::keccak256(data).as_slice()).unbind()
 }
 
-/// The part of a payload that can be shown without the rest.
-const HEAD_BYTES: usize = 64;
-
-#[pyfunction]
-fn hash_payload(py: Python<'_>, payload: &[u8]) -> Py<PyBytes> {
-    let (head, body) = payload.split_at(payload.len().min(HEAD_BYTES));
-    let hash = memo::keccak256(&[head, memo::keccak256(body).as_slice()].concat());
-    PyBytes::new(py, hash.as_slice()).unbind()
-}
-
 #[pyfunction]
 fn public_key(py: Python<'_>, secret: &[u8]) -> PyResult<Py<PyBytes>> {
     let key = PublicKey::from_secret_key(SECP256K1, &parse_secret(secret)?);
@@ -107,7 +97,6 @@ fn transaction_hash(py: Python<'_>, raw: &[u8]) -> Py<PyBytes> {
 
 pub fn export(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(keccak256, m)?)?;
-    m.add_function(wrap_pyfunction!(hash_payload, m)?)?;
     m.add_function(wrap_pyfunction!(public_key, m)?)?;
     m.add_function(wrap_pyfunction!(address, m)?)?;
     m.add_function(wrap_pyfunction!(sign, m)?)?;

@@ -34,6 +34,7 @@ mod memo;
 mod ordered_trie;
 mod otterscan;
 mod payload;
+mod payload_hash;
 mod pool;
 mod pool_face;
 mod portable;
@@ -78,6 +79,7 @@ fn _kernel(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add("__version__", env!("CARGO_PKG_VERSION"))?;
     errors::export(m)?;
     crypto::export(m)?;
+    payload_hash::export(m)?;
     seal::export(m)?;
     transaction::export(m)?;
     transition::export(m)?;

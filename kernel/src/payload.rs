@@ -17,9 +17,14 @@ pub struct Payload {
 }
 
 impl Payload {
-    /// Parse head and body. Raises Invalid with found and expected.
+    /// Parse head and body, with one copy. Raises Invalid with found and expected.
     pub fn parse(payload: &[u8]) -> Result<Payload> {
-        let Some((head, body)) = payload.split_at_checked(HEAD_BYTES) else {
+        Payload::parse_shared(&Bytes::copy_from_slice(payload))
+    }
+
+    /// The same without a copy.
+    pub fn parse_shared(payload: &Bytes) -> Result<Payload> {
+        let Some((head, _)) = payload.split_at_checked(HEAD_BYTES) else {
             return Err(Error::invalid(format!("payload: {} bytes, expected at least {HEAD_BYTES}", payload.len())));
         };
         if head[..4] != VERSION {
@@ -34,14 +39,14 @@ impl Payload {
             timestamp_ms: u64::from_be_bytes(timestamp),
             proposer: Address::from_slice(&head[12..32]),
             parent: B256::from_slice(&head[32..64]),
-            transactions: parse_body(body)?,
+            transactions: parse_body(&payload.slice(HEAD_BYTES..))?,
         })
     }
 }
 
 /// Split an RLP list of byte strings; nothing may follow it.
-pub fn parse_body(body: &[u8]) -> Result<Vec<Bytes>> {
-    let mut rest = body;
+fn parse_body(body: &Bytes) -> Result<Vec<Bytes>> {
+    let mut rest = &body[..];
     let header = alloy_rlp::Header::decode(&mut rest).map_err(|e| Error::invalid(format!("payload body: {e}")))?;
     if !header.list || header.payload_length != rest.len() {
         return Err(Error::invalid(format!(
@@ -49,16 +54,14 @@ pub fn parse_body(body: &[u8]) -> Result<Vec<Bytes>> {
             body.len()
         )));
     }
-    // One shared copy of the body; each transaction is a slice of it.
     let start = body.len() - rest.len();
-    let shared = Bytes::copy_from_slice(body);
     let mut transactions = Vec::new();
     while !rest.is_empty() {
         let raw = alloy_rlp::Header::decode_bytes(&mut rest, false)
             .map_err(|e| Error::invalid(format!("payload body: transaction {}: {e}", transactions.len())))?;
         let end = body.len() - rest.len();
         debug_assert!(end - raw.len() >= start);
-        transactions.push(shared.slice(end - raw.len()..end));
+        transactions.push(body.slice(end - raw.len()..end));
     }
     Ok(transactions)
 }

@@ -103,7 +103,7 @@ fn note_replaced<L: Over>(source: &NodeSource, root: Option<NodeId>, key: &Nibbl
         dead.add(id, visit::<L>(source, id)?.bytes);
         match Node::read(&source.node(id)?)? {
             Node::Branch(branch) => {
-                next = key.get(depth).map(|nibble| branch.child(nibble)).transpose()?.flatten();
+                next = key.get(depth).map(|nibble| source.child(&branch, nibble)).transpose()?.flatten();
                 depth += 1;
             }
             Node::Extension(path, link) if key.slice(depth..).starts_with(&path) => {

@@ -5,7 +5,10 @@
 use crate::errors::{Error, Result, fixed};
 use crate::sparse::{SPARSE, find_in_sparse};
 use crate::store::{Snapshot, Store, Table, Value};
-use crate::trie_node::{Chunks, Leaf, Node, NodeId, Reader, write_branch_rlp, write_extension_rlp, write_leaf_rlp};
+use crate::trie_node::{
+    Branch, Child, Children, Chunks, Leaf, MAX_CHANGES, Node, NodeId, Reader, write_branch_rlp, write_extension_rlp,
+    write_leaf_rlp,
+};
 use alloy_primitives::{B256, Bytes, keccak256};
 use alloy_trie::nodes::{RlpNode, TrieNode};
 use alloy_trie::{EMPTY_ROOT_HASH, Nibbles};
@@ -141,6 +144,47 @@ impl NodeSource {
         Ok(value)
     }
 
+    /// The name of a branch's child.
+    pub fn child(&self, branch: &Branch<'_>, nibble: u8) -> Result<Option<NodeId>> {
+        let mut found = branch.child(nibble)?;
+        for _ in 0..=MAX_CHANGES {
+            match found {
+                Child::Nothing => return Ok(None),
+                Child::Here(id) => return Ok(Some(id)),
+                Child::AsIn(earlier) => match Node::read(&self.node(earlier)?)? {
+                    Node::Branch(branch) => found = branch.child(nibble)?,
+                    _ => return Err(no_branch(earlier)),
+                },
+            }
+        }
+        Err(Error::corrupt("trie: a branch that refers to too many others"))
+    }
+
+    /// The children of a branch, and how many other records they came from.
+    pub fn children(&self, branch: &Branch<'_>) -> Result<(Children, u8)> {
+        let mut children = [None; 16];
+        branch.take_children(u16::MAX, &mut children)?;
+        let (mut missing, mut next) = (branch.missing(), branch.earlier());
+        let mut changes = 0;
+        while let Some(earlier) = next {
+            changes += 1;
+            if changes > MAX_CHANGES {
+                return Err(Error::corrupt("trie: a branch that refers to too many others"));
+            }
+            match Node::read(&self.node(earlier)?)? {
+                Node::Branch(branch) => {
+                    missing &= !branch.take_children(missing, &mut children)?;
+                    next = branch.earlier();
+                }
+                _ => return Err(no_branch(earlier)),
+            }
+        }
+        if missing != 0 {
+            return Err(Error::corrupt(format!("trie: a branch whose children {missing:#x} are nowhere")));
+        }
+        Ok((children, changes))
+    }
+
     /// The leaf at `key` in the trie whose top node is `root`.
     pub fn find<L: Leaf>(&self, root: Option<NodeId>, key: &B256) -> Result<Option<L>> {
         let key = Nibbles::unpack_array(&key.0);
@@ -149,7 +193,7 @@ impl NodeSource {
         while let Some(id) = next {
             match Node::read(&self.node(id)?)? {
                 Node::Branch(branch) => {
-                    next = branch.child(nibble_at(&key, depth)?)?;
+                    next = self.child(&branch, nibble_at(&key, depth)?)?;
                     depth += 1;
                 }
                 Node::Extension(path, link) => {
@@ -177,7 +221,7 @@ impl NodeSource {
             let mut rlp = Vec::new();
             match Node::read(&self.node(id)?)? {
                 Node::Branch(branch) => {
-                    let children = branch.children()?;
+                    let children = self.children(&branch)?.0;
                     write_branch_rlp(&children, &mut rlp);
                     next = children[nibble_at(&key, depth)? as usize].map(|link| link.id);
                     depth += 1;
@@ -220,7 +264,7 @@ impl NodeSource {
             }
             match Node::read(&self.node(id)?)? {
                 Node::Branch(branch) => {
-                    for (nibble, child) in branch.children()?.iter().enumerate().rev() {
+                    for (nibble, child) in self.children(&branch)?.0.iter().enumerate().rev() {
                         if let Some(link) = child {
                             let mut below = path;
                             nibble_at(&Nibbles::unpack(B256::ZERO), path.len())?;
@@ -244,6 +288,10 @@ impl NodeSource {
         }
         Ok(())
     }
+}
+
+fn no_branch(id: NodeId) -> Error {
+    Error::corrupt(format!("trie node {} of height {}: expected a branch", id.offset, id.version))
 }
 
 fn value_of<L: Leaf>(record: &mut Reader<'_>) -> Result<Vec<u8>> {

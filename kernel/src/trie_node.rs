@@ -10,9 +10,15 @@
 //! ```text
 //! branch      0 or 0x10, bitmap of children (2), then per child reference and id;
 //!             with 0x10 every reference is a hash (32), otherwise length (1) and bytes
+//! changed     0x20, bitmap of children (2), bitmap of those that are here (2), id of an earlier branch that has the others, then
+//!             per child that is here reference (32) and id
 //! extension   1, path, length of the reference (1), reference, id
 //! leaf        2, path, value (see `Leaf::write_record`)
 //! ```
+//!
+//! A block mostly changes one child of a branch of sixteen: of such a branch only that is written, and from whom the others
+//! are. At most `MAX_CHANGES` such records follow each other. The nodes that they name are part of them, so that only tries that
+//! are not pruned have any.
 //!
 //! A reference is the node's RLP if that is shorter than 32 bytes, otherwise its keccak256 (Yellow Paper, appendix D).
 
@@ -23,12 +29,18 @@ use alloy_trie::Nibbles;
 
 const BRANCH: u8 = 0;
 const BRANCH_OF_HASHES: u8 = 0x10;
+const BRANCH_CHANGED: u8 = 0x20;
 const EXTENSION: u8 = 1;
 const LEAF: u8 = 2;
 
 const ID_BYTES: usize = 9;
 const HASH_BYTES: usize = 32;
 const MAX_VERSION: u64 = (1 << 40) - 1;
+
+/// Records of changes that may follow each other before a branch is written as a whole again.
+pub const MAX_CHANGES: u8 = 7;
+/// A branch is written as a whole if less children than these would be left out.
+const WORTHWHILE: u32 = 4;
 
 /// A chunk takes no further node once it has this many bytes; a node starts below 2^16 in its chunk.
 const CHUNK_BYTES: usize = 1 << 16;
@@ -86,7 +98,7 @@ impl Reference {
         Reference { len: rlp.len() as u8, bytes }
     }
 
-    pub fn hashed(hash: B256) -> Reference {
+    fn hashed(hash: B256) -> Reference {
         Reference { len: HASH_BYTES as u8, bytes: hash.0 }
     }
 
@@ -125,6 +137,30 @@ impl Reference {
 pub struct Link {
     pub reference: Reference,
     pub id: NodeId,
+}
+
+/// Hash and name of a child, as a record holds them.
+pub type HashedLink = [u8; HASH_BYTES + ID_BYTES];
+
+impl Link {
+    /// None where the reference is no hash.
+    pub fn to_hashed(self) -> Option<HashedLink> {
+        self.reference.is_hash().then(|| hashed_link(&self.reference.bytes, self.id))
+    }
+
+    pub fn of_hashed(link: &HashedLink) -> Link {
+        let (mut bytes, mut id) = ([0; HASH_BYTES], [0; ID_BYTES]);
+        bytes.copy_from_slice(&link[..HASH_BYTES]);
+        id.copy_from_slice(&link[HASH_BYTES..]);
+        Link { reference: Reference { len: HASH_BYTES as u8, bytes }, id: NodeId::read(&id) }
+    }
+}
+
+pub fn hashed_link(hash: &[u8; HASH_BYTES], id: NodeId) -> HashedLink {
+    let mut link = [0; HASH_BYTES + ID_BYTES];
+    link[..HASH_BYTES].copy_from_slice(hash);
+    link[HASH_BYTES..].copy_from_slice(&id.encode());
+    link
 }
 
 /// The children of a branch by nibble.
@@ -231,58 +267,107 @@ impl<'a> Node<'a> {
                         "trie node: branch with children {bitmap:#x}, expected two or more"
                     )));
                 }
-                Ok(Node::Branch(Branch { bitmap, of_hashes: kind == BRANCH_OF_HASHES, children: reader.rest }))
+                let of_hashes = kind == BRANCH_OF_HASHES;
+                Ok(Node::Branch(Branch { bitmap, here: bitmap, earlier: None, of_hashes, children: reader.rest }))
+            }
+            BRANCH_CHANGED => {
+                let (bitmap, here) = (u16::from_be_bytes(*reader.array()?), u16::from_be_bytes(*reader.array()?));
+                if bitmap.count_ones() < 2 || here == 0 || here & !bitmap != 0 {
+                    return Err(Error::corrupt(format!("trie node: branch {bitmap:#x} with children {here:#x}")));
+                }
+                let earlier = Some(reader.id()?);
+                Ok(Node::Branch(Branch { bitmap, here, earlier, of_hashes: true, children: reader.rest }))
             }
             EXTENSION => Ok(Node::Extension(reader.path()?, reader.link()?)),
             LEAF => Ok(Node::Leaf(reader.path()?, reader)),
-            kind => Err(Error::corrupt(format!("trie node: kind {kind}, expected 0, 1, 2 or 16"))),
+            kind => Err(Error::corrupt(format!("trie node: kind {kind}, expected 0, 1, 2, 16 or 32"))),
         }
     }
 }
 
 pub struct Branch<'a> {
     bitmap: u16,
+    /// Those whose links are in this record; the others are as in an earlier branch.
+    here: u16,
+    earlier: Option<NodeId>,
     of_hashes: bool,
     children: &'a [u8],
 }
 
+/// What a branch's record says of one child.
+pub enum Child {
+    Nothing,
+    Here(NodeId),
+    /// What this branch says of it.
+    AsIn(NodeId),
+}
+
 impl Branch<'_> {
+    pub fn earlier(&self) -> Option<NodeId> {
+        self.earlier
+    }
+
+    /// Which children are not in this record.
+    pub fn missing(&self) -> u16 {
+        self.bitmap & !self.here
+    }
+
     /// The name of one child, without decoding the others.
-    pub fn child(&self, nibble: u8) -> Result<Option<NodeId>> {
-        if self.bitmap & (1 << nibble) == 0 {
-            return Ok(None);
+    pub fn child(&self, nibble: u8) -> Result<Child> {
+        let bit = 1 << nibble;
+        if self.bitmap & bit == 0 {
+            return Ok(Child::Nothing);
         }
-        let before = (self.bitmap & ((1 << nibble) - 1)).count_ones() as usize;
+        if self.here & bit == 0 {
+            return Ok(self.earlier.map_or(Child::Nothing, Child::AsIn));
+        }
+        let before = (self.here & (bit - 1)).count_ones() as usize;
         let mut reader = Reader::new(self.children);
         if self.of_hashes {
             reader.take(before * (HASH_BYTES + ID_BYTES) + HASH_BYTES)?;
-            return reader.id().map(Some);
+            return reader.id().map(Child::Here);
         }
         for _ in 0..before {
             reader.link()?;
         }
-        Ok(Some(reader.link()?.id))
+        Ok(Child::Here(reader.link()?.id))
     }
 
-    pub fn children(&self) -> Result<Children> {
-        self.children_and_rest().map(|(children, _)| children)
-    }
-
-    /// The children, and how many bytes follow the node.
-    pub fn children_and_rest(&self) -> Result<(Children, usize)> {
-        let mut children = [None; 16];
+    /// Take over those of `wanted` that are in this record; which ones that were.
+    pub fn take_children(&self, wanted: u16, children: &mut Children) -> Result<u16> {
         let mut reader = Reader::new(self.children);
+        self.read_children(&mut reader, wanted, children)?;
+        Ok(self.here & wanted)
+    }
+
+    fn read_children(&self, reader: &mut Reader<'_>, wanted: u16, children: &mut Children) -> Result<()> {
         for (nibble, child) in children.iter_mut().enumerate() {
-            if self.bitmap & (1 << nibble) == 0 {
+            if self.here & (1 << nibble) == 0 {
                 continue;
             }
-            *child = Some(if self.of_hashes {
+            let link = if self.of_hashes {
                 let reference = Reference { len: HASH_BYTES as u8, bytes: *reader.array()? };
                 Link { reference, id: reader.id()? }
             } else {
                 reader.link()?
-            });
+            };
+            if wanted & (1 << nibble) != 0 {
+                *child = Some(link);
+            }
         }
+        Ok(())
+    }
+
+    /// The children of a branch that was written as a whole, and how many bytes follow the node.
+    pub fn children_and_rest(&self) -> Result<(Children, usize)> {
+        if let Some(NodeId { version, offset }) = self.earlier {
+            return Err(Error::corrupt(format!(
+                "trie node: a branch with children of node {offset} of height {version}, expected all of them here"
+            )));
+        }
+        let mut children = [None; 16];
+        let mut reader = Reader::new(self.children);
+        self.read_children(&mut reader, u16::MAX, &mut children)?;
         Ok((children, reader.left()))
     }
 }
@@ -382,39 +467,50 @@ impl NodeWriter {
         Ok(())
     }
 
-    /// The same for a branch whose children all have a hash: a bitmap of them, then each, ascending.
+    /// The same for a branch whose children all have a hash: a bitmap of them, then each, ascending. `earlier` is the branch that
+    /// this one takes the place of, and which children it has otherwise. Whether only those were written.
     pub fn add_branch_of_hashes<'a>(
         &mut self,
         bitmap: u16,
-        children: impl ExactSizeIterator<Item = (&'a B256, NodeId)>,
-    ) -> Result<()> {
+        children: impl ExactSizeIterator<Item = &'a HashedLink>,
+        earlier: Option<(NodeId, u16)>,
+    ) -> Result<bool> {
         let id = self.start_node()?;
-        let count = children.len();
-        self.buffer.reserve(3 + count * (HASH_BYTES + ID_BYTES));
-        self.buffer.push(BRANCH_OF_HASHES);
-        self.buffer.extend_from_slice(&bitmap.to_be_bytes());
-        let payload_length = 17 + count * HASH_BYTES;
+        let earlier = earlier.filter(|(_, here)| *here != 0 && (bitmap & !here).count_ones() >= WORTHWHILE);
+        let here = match earlier {
+            Some((earlier, here)) => {
+                self.buffer.push(BRANCH_CHANGED);
+                self.buffer.extend_from_slice(&bitmap.to_be_bytes());
+                self.buffer.extend_from_slice(&here.to_be_bytes());
+                earlier.write(&mut self.buffer);
+                here
+            }
+            None => {
+                self.buffer.push(BRANCH_OF_HASHES);
+                self.buffer.extend_from_slice(&bitmap.to_be_bytes());
+                bitmap
+            }
+        };
+        let payload_length = 17 + children.len() * HASH_BYTES;
         self.rlp.reserve(payload_length + 3);
         alloy_rlp::Header { list: true, payload_length }.encode(&mut self.rlp);
-        let mut left = bitmap;
-        let mut written = 0;
-        for (hash, id) in children {
+        let (mut left, mut written) = (bitmap, 0);
+        for link in children {
             let nibble = left.trailing_zeros();
             left &= left.wrapping_sub(1);
             self.rlp.resize(self.rlp.len() + (nibble - written) as usize, alloy_rlp::EMPTY_STRING_CODE);
             written = nibble + 1;
             let mut cell = [alloy_rlp::EMPTY_STRING_CODE + HASH_BYTES as u8; 1 + HASH_BYTES];
-            cell[1..].copy_from_slice(hash.as_slice());
+            cell[1..].copy_from_slice(&link[..HASH_BYTES]);
             self.rlp.extend_from_slice(&cell);
-            let mut link = [0; HASH_BYTES + ID_BYTES];
-            link[..HASH_BYTES].copy_from_slice(hash.as_slice());
-            link[HASH_BYTES..].copy_from_slice(&id.encode());
-            self.buffer.extend_from_slice(&link);
+            if here & (1 << nibble) != 0 {
+                self.buffer.extend_from_slice(link);
+            }
         }
         // Those that are missing, and the value, which no branch has.
         self.rlp.resize(self.rlp.len() + 17 - written as usize, alloy_rlp::EMPTY_STRING_CODE);
         self.added.push((id, self.rlp.len()));
-        Ok(())
+        Ok(earlier.is_some())
     }
 
     pub fn add_extension(&mut self, path: &Nibbles, child: &Link) -> Result<()> {

@@ -133,7 +133,7 @@ pub fn update_in_lanes<E: Edit + Send>(
     let children = match root {
         None => Some([None; 16]),
         Some(id) => match Node::read(&source.node(id)?)? {
-            Node::Branch(branch) => Some(branch.children()?),
+            Node::Branch(branch) => Some(source.children(&branch)?.0),
             _ => None,
         },
     };
@@ -199,7 +199,7 @@ impl<E: Edit> Update<'_, E> {
         };
         let source = self.source;
         match Node::read(&source.node(id)?)? {
-            Node::Branch(branch) => self.descend_branch(branch.children()?, depth, items),
+            Node::Branch(branch) => self.descend_branch(source.children(&branch)?.0, depth, items),
             Node::Extension(path, link) => self.descend_extension(path, link, depth, items),
             Node::Leaf(path, mut record) => {
                 let leaf = E::Leaf::read_record(&mut record)?;

@@ -9,10 +9,12 @@ from hypothesis import strategies as st
 from quorate._kernel import Corrupt, Ledger
 from quorate.base.errors import Invalid, Unavailable
 from quorate.base.types import Member
+from quorate.crypto.hashes import keccak256
 from quorate.ledger import operations as op
 from quorate.ledger.keyvalue import KeyValueLedger, make_genesis, open_keyvalue
 from quorate.ledger.machine import Context, Machine, Refused, State
-from quorate.ledger.payload import compose
+from quorate.ledger.payload import compose, hash_payload
+from quorate.light import rlp
 from quorate.light.keyvalue import verify_entry
 
 NOW = 1_700_000_000_000
@@ -254,6 +256,67 @@ def test_branches_share_the_pool_until_one_is_final() -> None:
     with pytest.raises(Unavailable):
         ledger.execute(tip.block, [payload], ENVELOPE)
     assert ledger.build(sibling.block, NOW, 1 << 20)[64:] == payload[64:]
+
+
+def test_states_in_memory_are_those_of_the_branch_that_is_executed() -> None:
+    chain = Chain()
+    for number in range(30):
+        chain.do(op.make_put(b"key%d" % number, b"first"))
+    ledger = chain.ledger
+    root = ledger.get_block(ledger.store.final())
+    tips, branches = [root, root], [[], []]
+    # Two branches grow by turns, each with its own keys, values and deaths.
+    for turn in range(6):
+        for side in (0, 1):
+            action = (
+                op.make_delete(b"key%d" % (turn + 7 * side))
+                if turn % 3 == 2
+                else op.make_put(b"key%d" % (5 * turn + side), b"%d" % side * 40)
+            )
+            raw = op.encode(action, ALICE, 31 + turn, 30 + turn - side, NOW + 60_000)
+            parent = tips[side]
+            payload = compose(parent.hash, parent.timestamp_ms + 1, ME, rlp.encode_list([raw]))
+            executed = ledger.execute(parent.hash, [payload], ENVELOPE)
+            tips[side] = ledger.get_block(executed.block)
+            branches[side].append((executed, payload))
+    for side in (0, 1):
+        other = Chain()
+        for height in range(1, 31):
+            other.play(ledger.decision(height)[2][0])
+        for executed, payload in branches[side]:
+            other.play(payload)
+            assert other.ledger.store.final() == executed.height
+            assert other.ledger.get_block(executed.height).hash == executed.block
+    for executed, payload in branches[1]:
+        ledger.finalize(executed, ENVELOPE, b"proof", [payload])
+    ledger.commit()
+    assert chain.value(b"key1") == b"1" * 40
+    # What is rolled back is not remembered either.
+    ledger.store.rollback(30)
+    again = [ledger.execute(root.hash, [payload], ENVELOPE) for _, payload in branches[0][:1]]
+    assert again[0].block == branches[0][0][0].block
+    assert ledger.get(b"key1", 30)[2] == op.Entry(b"first", 2, 2, 1)
+
+
+def test_a_long_payload_means_its_bytes_whether_it_was_hashed_before_or_not() -> None:
+    for size in (0, 63, 64, 65, 4095, 4096, 4097, 40_000):
+        payloads = [bytes([number]) * size for number in range(3)]
+        names = [keccak256(payload[:64] + keccak256(payload[64:])) for payload in payloads]
+        assert [hash_payload(payload) for payload in payloads] == names
+        assert [hash_payload(bytes(bytearray(payload))) for payload in payloads[::-1]] == names[
+            ::-1
+        ]
+    chain = Chain()
+    for number in range(70):
+        raw = chain.number(op.make_put(b"k", b"%02d" % number * 3000))
+        parent = chain.ledger.get_block(number).hash
+        payload = compose(parent, NOW + number, ME, rlp.encode_list([raw]))
+        if number % 2:
+            assert hash_payload(payload) == keccak256(payload[:64] + keccak256(payload[64:]))
+        chain.now = NOW + number
+        chain.play(bytes(bytearray(payload)) if number % 3 else payload)
+        header = chain.ledger.get_block(number + 1).header
+        assert header[128:160] == keccak256(keccak256(payload))
 
 
 def test_an_application_of_ones_own_answers_refuses_and_takes_back() -> None:

@@ -7,7 +7,7 @@
 use crate::block::{self, Decision};
 use crate::errors::{Error, Result};
 use crate::history::History;
-use crate::keyvalue::item::{Identity, MAX_ITEM_BYTES};
+use crate::keyvalue::item::{Client, Head, Identity, MAX_ITEM_BYTES};
 use crate::keyvalue::pool::Pool;
 use crate::keyvalue::portable::{Loading, batch_install};
 use crate::keyvalue::records::{batch_block, durable_height, height_of, load_tree, open_store, read_head};
@@ -19,7 +19,7 @@ use crate::state::Root;
 use crate::store::{Batch, Change, Store, Table, required};
 use crate::sweep::{Sweep, sweep};
 use crate::trie::{NodeSource, Origin, node_key};
-use alloy_primitives::map::HashSet;
+use alloy_primitives::map::{HashMap, HashSet};
 use alloy_primitives::{B256, Bytes};
 use parking_lot::{Mutex, RwLock};
 use std::path::Path;
@@ -186,7 +186,7 @@ impl Core {
 
     /// Begin to execute over `parent`.
     pub fn begin(&self, parent: &B256, payloads: &[Bytes], direct: bool) -> Result<Run> {
-        let parsed = payloads.iter().map(|payload| Payload::parse(payload)).collect::<Result<Vec<_>>>()?;
+        let parsed = payloads.iter().map(Payload::parse_shared).collect::<Result<Vec<_>>>()?;
         let (branch, source) = self.state_at(parent)?;
         let Header { height, timestamp_ms, revision, .. } = branch.header;
         let live = self.take_live(branch.root);
@@ -241,10 +241,12 @@ impl Core {
         tree.bound_siblings(parent);
         tree.executions += 1;
         let Outcome { root, layer, answers, skipped, events, live, .. } = outcome;
-        *self.newest.lock() = (!live.is_full()).then_some((hash, root, live));
         let (layer, age) = (Some(Arc::new(layer)), tree.executions);
         let branch = Arc::new(Branch { header, hash, root, skipped, answers, events, layer, cause, age });
         tree.branches.insert(hash, branch.clone());
+        // Whoever holds `newest` may ask for the tree.
+        drop(tree);
+        *self.newest.lock() = (!live.is_full()).then_some((hash, root, live));
         Ok(branch)
     }
 
@@ -308,12 +310,31 @@ impl Core {
 
     /// Admit items, unless the state after the latest block knows them.
     pub fn admit(&self, raws: Vec<Bytes>) -> Result<Vec<(Identity, Option<String>)>> {
-        let (branch, source) = self.state_at(&self.shown())?;
-        let session = |client: &[u8; 16]| -> Result<Option<Session>> {
-            let entry = find(&source, branch.root, b'c', client)?;
-            entry.map(|entry| Session::from_entry(&entry)).transpose()
+        let shown = self.shown();
+        // Clients that were heard lately are in memory, if no block is being executed right now.
+        let newest = self.newest.lock();
+        let live = newest.as_ref().filter(|(hash, _, _)| *hash == shown).map(|(_, _, live)| live);
+        let mut state: Option<(Arc<Branch>, NodeSource)> = None;
+        let mut read: HashMap<Client, Option<Session>> = HashMap::default();
+        let mut refuse = |head: &Head| -> Result<Option<&'static str>> {
+            let refuse = |session: &Session| session.refuse(head.sequence, head.acknowledged);
+            if let Some(session) = live.and_then(|live| live.clients.get(&head.client)) {
+                return Ok(refuse(session));
+            }
+            if let Some(known) = read.get(&head.client) {
+                return Ok(known.as_ref().and_then(refuse));
+            }
+            let (branch, source) = match &mut state {
+                Some(state) => state,
+                None => state.insert(self.state_at(&shown)?),
+            };
+            let entry = find(source, branch.root, b'c', &head.client)?;
+            let session = entry.map(|entry| Session::from_entry(&entry)).transpose()?;
+            let reason = session.as_ref().and_then(refuse);
+            read.insert(head.client, session);
+            Ok(reason)
         };
-        self.pool.lock().add(raws, &session)
+        self.pool.lock().add(raws, &mut refuse)
     }
 
     /// Write all final blocks in one durable transaction; the durable height.

@@ -13,11 +13,13 @@ use crate::keyvalue::run::{Event, Run};
 use crate::keyvalue::state::{Answer, Entry};
 use crate::keyvalue::tree::{Branch, Cause};
 use crate::ledger::{DecisionTuple, decision_tuple, detached, hash_argument};
+use crate::payload_hash::share;
 use crate::store::Store;
 use crate::view::At;
 use alloy_primitives::{B256, Bytes};
 use parking_lot::{Mutex, RwLock};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -221,7 +223,7 @@ impl KeyValueImport {
         header: &[u8],
         envelope: &[u8],
         certificate: &[u8],
-        payloads: Vec<Vec<u8>>,
+        payloads: Vec<PyBackedBytes>,
     ) -> PyResult<()> {
         let envelope = hash_argument("envelope", envelope)?;
         let decision = (envelope, Bytes::copy_from_slice(certificate), bytes_list(payloads));
@@ -246,8 +248,8 @@ impl KeyValue {
     }
 }
 
-fn bytes_list(list: Vec<Vec<u8>>) -> Vec<Bytes> {
-    list.into_iter().map(Bytes::from).collect()
+fn bytes_list(list: Vec<PyBackedBytes>) -> Vec<Bytes> {
+    list.into_iter().map(share).collect()
 }
 
 #[pymethods]
@@ -307,7 +309,7 @@ impl KeyValue {
     /// Admit operations; (identity, None or why not) of each, in order.
     fn add<'py>(&self, py: Python<'py>, items: Vec<Vec<u8>>) -> PyResult<Vec<(Bound<'py, PyBytes>, Option<String>)>> {
         let core = self.core()?;
-        let results = detached(py, || core.admit(bytes_list(items)))?;
+        let results = detached(py, || core.admit(items.into_iter().map(Bytes::from).collect()))?;
         Ok(results.into_iter().map(|(identity, reason)| (PyBytes::new(py, &identity), reason)).collect())
     }
     /// Follow the latest block; identities of what waits again.
@@ -351,7 +353,7 @@ impl KeyValue {
         &self,
         py: Python<'_>,
         parent: &[u8],
-        payloads: Vec<Vec<u8>>,
+        payloads: Vec<PyBackedBytes>,
         parent_envelope: &[u8],
     ) -> PyResult<KeyValueBlock> {
         let (core, parent) = (self.core()?, hash_argument("parent", parent)?);
@@ -373,7 +375,7 @@ impl KeyValue {
         &self,
         py: Python<'_>,
         parent: &[u8],
-        payloads: Vec<Vec<u8>>,
+        payloads: Vec<PyBackedBytes>,
         parent_envelope: &[u8],
     ) -> PyResult<Option<KeyValueBlock>> {
         let (core, parent) = (self.core()?, hash_argument("parent", parent)?);
@@ -386,7 +388,7 @@ impl KeyValue {
         &self,
         py: Python<'_>,
         parent: &[u8],
-        payloads: Vec<Vec<u8>>,
+        payloads: Vec<PyBackedBytes>,
         parent_envelope: &[u8],
         direct: bool,
     ) -> PyResult<KeyValueRun> {
@@ -411,7 +413,7 @@ impl KeyValue {
         block: &[u8],
         envelope: &[u8],
         certificate: &[u8],
-        payloads: Vec<Vec<u8>>,
+        payloads: Vec<PyBackedBytes>,
     ) -> PyResult<()> {
         let (core, block) = (self.core()?, hash_argument("block", block)?);
         let envelope = hash_argument("envelope", envelope)?;

@@ -29,18 +29,18 @@ pub type Client = [u8; 16];
 pub type Identity = [u8; 24];
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Condition {
+pub enum Condition<Part = Bytes> {
     Absent,
     Revision(u64),
-    Value(Bytes),
+    Value(Part),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
-    Put { key: Bytes, value: Bytes },
-    Delete { key: Bytes },
-    Compare { key: Bytes, condition: Condition, value: Option<Bytes> },
-    Call(Bytes),
+pub enum Action<Part = Bytes> {
+    Put { key: Part, value: Part },
+    Delete { key: Part },
+    Compare { key: Part, condition: Condition<Part>, value: Option<Part> },
+    Call(Part),
     Nothing,
 }
 
@@ -58,33 +58,40 @@ pub fn identity_of(raw: &[u8]) -> Identity {
     raw.get(1..25).and_then(|part| part.try_into().ok()).unwrap_or([0; 24])
 }
 
+/// What the pool has to know of an operation.
+#[derive(Debug, Clone, Copy)]
+pub struct Head {
+    pub client: Client,
+    pub sequence: u64,
+    pub acknowledged: u64,
+    pub deadline_ms: u64,
+}
+
+impl Head {
+    /// Raises Invalid unless it begins an operation, and that is a whole one.
+    pub fn parse(raw: &[u8]) -> Result<Head> {
+        let (head, _) = parse(raw)?;
+        Ok(head)
+    }
+}
+
 impl Item {
     pub fn parse(raw: &Bytes) -> Result<Item> {
-        if raw.len() < HEAD_BYTES || raw.len() > MAX_ITEM_BYTES {
-            return Err(Error::invalid(format!(
-                "operation: {} bytes, expected {HEAD_BYTES} to {MAX_ITEM_BYTES}",
-                raw.len()
-            )));
-        }
-        let mut client = [0; 16];
-        client.copy_from_slice(&raw[1..17]);
-        let (sequence, acknowledged, deadline_ms) = (number(raw, 17), number(raw, 25), number(raw, 33));
-        if acknowledged >= sequence || sequence >= 1 << 62 {
-            return Err(Error::invalid(format!(
-                "operation: sequence {sequence} after acknowledged {acknowledged}, expected the sequence to be larger"
-            )));
-        }
-        let body = raw.slice(HEAD_BYTES..);
-        let action = match raw[0] {
-            1 => {
-                let (key, value) = split_key(&body)?;
-                Action::Put { key, value: check_value(value)? }
+        let (Head { client, sequence, acknowledged, deadline_ms }, action) = parse(raw)?;
+        let cut = |part: &[u8]| raw.slice_ref(part);
+        let action = match action {
+            Action::Put { key, value } => Action::Put { key: cut(key), value: cut(value) },
+            Action::Delete { key } => Action::Delete { key: cut(key) },
+            Action::Compare { key, condition, value } => {
+                let condition = match condition {
+                    Condition::Absent => Condition::Absent,
+                    Condition::Revision(revision) => Condition::Revision(revision),
+                    Condition::Value(value) => Condition::Value(cut(value)),
+                };
+                Action::Compare { key: cut(key), condition, value: value.map(cut) }
             }
-            2 => Action::Delete { key: check_key(body)? },
-            3 => parse_compare(&body)?,
-            4 => Action::Call(check_value(body)?),
-            5 if body.is_empty() => Action::Nothing,
-            kind => return Err(Error::invalid(format!("operation: kind {kind}, expected 1 to 5"))),
+            Action::Call(body) => Action::Call(cut(body)),
+            Action::Nothing => Action::Nothing,
         };
         Ok(Item { client, sequence, acknowledged, deadline_ms, action })
     }
@@ -97,6 +104,36 @@ impl Item {
     }
 }
 
+fn parse(raw: &[u8]) -> Result<(Head, Action<&[u8]>)> {
+    if raw.len() < HEAD_BYTES || raw.len() > MAX_ITEM_BYTES {
+        return Err(Error::invalid(format!(
+            "operation: {} bytes, expected {HEAD_BYTES} to {MAX_ITEM_BYTES}",
+            raw.len()
+        )));
+    }
+    let mut client = [0; 16];
+    client.copy_from_slice(&raw[1..17]);
+    let (sequence, acknowledged, deadline_ms) = (number(raw, 17), number(raw, 25), number(raw, 33));
+    if acknowledged >= sequence || sequence >= 1 << 62 {
+        return Err(Error::invalid(format!(
+            "operation: sequence {sequence} after acknowledged {acknowledged}, expected the sequence to be larger"
+        )));
+    }
+    let body = &raw[HEAD_BYTES..];
+    let action = match raw[0] {
+        1 => {
+            let (key, value) = split_key(body)?;
+            Action::Put { key, value: check_value(value)? }
+        }
+        2 => Action::Delete { key: check_key(body)? },
+        3 => parse_compare(body)?,
+        4 => Action::Call(check_value(body)?),
+        5 if body.is_empty() => Action::Nothing,
+        kind => return Err(Error::invalid(format!("operation: kind {kind}, expected 1 to 5"))),
+    };
+    Ok((Head { client, sequence, acknowledged, deadline_ms }, action))
+}
+
 fn number(raw: &[u8], at: usize) -> u64 {
     let mut bytes = [0; 8];
     bytes.copy_from_slice(&raw[at..at + 8]);
@@ -107,33 +144,33 @@ fn too_short() -> Error {
     Error::invalid("operation: ends in the middle, expected a whole one")
 }
 
-fn check_key(key: Bytes) -> Result<Bytes> {
+fn check_key(key: &[u8]) -> Result<&[u8]> {
     if (1..=MAX_KEY_BYTES).contains(&key.len()) {
         return Ok(key);
     }
     Err(Error::invalid(format!("key: {} bytes, expected 1 to {MAX_KEY_BYTES}", key.len())))
 }
 
-fn check_value(value: Bytes) -> Result<Bytes> {
+fn check_value(value: &[u8]) -> Result<&[u8]> {
     if value.len() <= MAX_VALUE_BYTES {
         return Ok(value);
     }
     Err(Error::invalid(format!("value: {} bytes, expected at most {MAX_VALUE_BYTES}", value.len())))
 }
 
-fn split_key(body: &Bytes) -> Result<(Bytes, Bytes)> {
+fn split_key(body: &[u8]) -> Result<(&[u8], &[u8])> {
     let length = body.first_chunk::<2>().map(|bytes| u16::from_be_bytes(*bytes) as usize).ok_or_else(too_short)?;
     if body.len() < 2 + length {
         return Err(too_short());
     }
-    Ok((check_key(body.slice(2..2 + length))?, body.slice(2 + length..)))
+    Ok((check_key(&body[2..2 + length])?, &body[2 + length..]))
 }
 
-fn parse_compare(body: &Bytes) -> Result<Action> {
+fn parse_compare(body: &[u8]) -> Result<Action<&[u8]>> {
     let (key, rest) = split_key(body)?;
     let (condition, rest) = match rest.first().ok_or_else(too_short)? {
-        0 => (Condition::Absent, rest.slice(1..)),
-        1 if rest.len() >= 9 => (Condition::Revision(number(&rest, 1)), rest.slice(9..)),
+        0 => (Condition::Absent, &rest[1..]),
+        1 if rest.len() >= 9 => (Condition::Revision(number(rest, 1)), &rest[9..]),
         2 if rest.len() >= 5 => {
             let mut length = [0; 4];
             length.copy_from_slice(&rest[1..5]);
@@ -141,14 +178,14 @@ fn parse_compare(body: &Bytes) -> Result<Action> {
             if end > rest.len() {
                 return Err(too_short());
             }
-            (Condition::Value(check_value(rest.slice(5..end))?), rest.slice(end..))
+            (Condition::Value(check_value(&rest[5..end])?), &rest[end..])
         }
         1 | 2 => return Err(too_short()),
         kind => return Err(Error::invalid(format!("condition: kind {kind}, expected 0 to 2"))),
     };
     let value = match rest.first().ok_or_else(too_short)? {
         0 if rest.len() == 1 => None,
-        1 => Some(check_value(rest.slice(1..))?),
+        1 => Some(check_value(&rest[1..])?),
         kind => return Err(Error::invalid(format!("comparison: action {kind}, expected 0 alone or 1 and a value"))),
     };
     Ok(Action::Compare { key, condition, value })
