@@ -1,5 +1,5 @@
-//! The kernel of Quorate: whatever happens once per transaction, hash, trie node, signature, record of a journal or
-//! event of a simulated run.
+//! The kernel of Quorate: whatever happens once per transaction, hash, trie node, signature, record of a journal, frame of a
+//! link or event of a simulated run.
 //!
 //! This file only exports; `src/quorate/_kernel.pyi` describes what Python sees. Nothing here decides.
 
@@ -30,6 +30,7 @@ mod keyvalue;
 #[cfg(test)]
 mod kill_tests;
 mod ledger;
+mod link;
 mod memo;
 mod ordered_trie;
 mod otterscan;
@@ -100,5 +101,6 @@ fn _kernel(m: &Bound<'_, PyModule>) -> PyResult<()> {
     check::export(m)?;
     responder::export(m)?;
     threads::export(m)?;
+    link::export(m)?;
     Ok(())
 }

@@ -909,3 +909,39 @@ class KeyValuePort:
 
     def late(self, now_ms: int) -> list[tuple[int, int]]:
         """Return who has waited too long: (connection, number)."""
+
+# ---- connections between nodes
+
+@final
+class TlsKeys:
+    """A certificate and its key, ready for connections in both directions."""
+
+    def __init__(self, key: bytes, certificate: bytes) -> None:
+        """Both DER, the key as PKCS #8. Raises Invalid where they cannot be used together."""
+
+@final
+class TlsLink:
+    """One connection without its socket: TLS 1.3 on one side, frames on the other.
+
+    A frame is 4 bytes of length, big-endian, and that many bytes. Any certificate is accepted whose
+    key the peer proves to hold. One thread uses it. Calls on less than 64 KiB keep the GIL.
+    """
+
+    established: bool
+    """Whether the handshake is done."""
+    certificate: bytes | None
+    """The certificate (DER) whose key the peer has proved to hold."""
+
+    def __init__(self, keys: TlsKeys, dials: bool, first_bytes: int, most_bytes: int) -> None:
+        """`first_bytes` is the most that the first frame may have, `most_bytes` any other one."""
+
+    def receive(self, data: bytes) -> tuple[list[bytes], bytes, str | None]:
+        """Take what the socket brought: (whole frames save empty ones, what the socket shall take,
+        why the connection is to end). Never raises for what a peer sent; after an end, nothing.
+        """
+
+    def seal(self, frames: list[bytes]) -> bytes:
+        """Return the records of frames, for the socket; none after an end.
+
+        Raises Invalid before the link is established.
+        """

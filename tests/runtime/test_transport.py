@@ -8,40 +8,34 @@ import struct
 from pathlib import Path
 
 import pytest
-from OpenSSL import SSL
 
 from quorate.runtime.config import Peers
 from quorate.runtime.link import Hello
-from quorate.runtime.tls import TlsIdentity, create_certificate
+from quorate.runtime.tls import create_certificate
+from runtime.openssl import OpenSslEnd
 from runtime.worlds import GENESIS, Place, drive, start_places, stop_places, until
 
 
 class Stranger:
-    """Speaks TLS to a peer port by hand."""
+    """Speaks TLS to a peer port by hand, and by another implementation than ours."""
 
-    def __init__(self, identity: TlsIdentity) -> None:
-        self.tls = identity.connect()
+    def __init__(self, key_pem: bytes, certificate_pem: bytes) -> None:
+        self.tls = OpenSslEnd(key_pem, certificate_pem, dials=True)
 
     async def open(self, port: int) -> None:
         self.reader, self.writer = await asyncio.open_connection("127.0.0.1", port)
-        while True:
-            try:
-                self.tls.do_handshake()
-                break
-            except SSL.WantReadError:
-                await self.flush()
-                self.tls.bio_write(await self.reader.read(65536))
+        self.tls.receive(b"")
+        while not self.tls.established:
+            await self.flush()
+            self.tls.receive(await self.reader.read(65536))
         await self.flush()
 
     async def flush(self) -> None:
-        try:
-            while True:
-                self.writer.write(self.tls.bio_read(65536))
-        except SSL.WantReadError:
-            await self.writer.drain()
+        self.writer.write(self.tls.take_records())
+        await self.writer.drain()
 
     async def send(self, data: bytes) -> None:
-        self.tls.sendall(data)
+        self.tls.send(data)
         await self.flush()
 
     async def closed(self) -> bool:
@@ -115,7 +109,7 @@ def test_certificate_of_a_stranger_is_refused_and_its_fingerprint_logged() -> No
     async def run() -> None:
         places = await start_places(2)
         key, certificate, fingerprint = create_certificate("stranger")
-        stranger = Stranger(TlsIdentity(key, certificate))
+        stranger = Stranger(key, certificate)
         await stranger.open(places[0].port)
         assert await stranger.closed()
         (fields,) = places[0].recorder.find("peer refused: its certificate")
@@ -151,7 +145,7 @@ def test_oversize_frame_ends_the_link_and_says_found_and_limit() -> None:
         settings = Peers(reconnect_max_ms=200, max_frame_bytes=64 << 10)
         a, b = Place(0), Place(1)
         await a.start([a, b], settings)
-        fake_b = Stranger(b.identity)
+        fake_b = Stranger(b.key_pem, b.certificate_pem)
         await fake_b.open(a.port)
         await fake_b.send(as_frame(Hello(b"12345678", GENESIS).encode()))
         await until(lambda: b.address in a.recorder.peers, "the link")
@@ -212,7 +206,7 @@ def test_slow_reader_costs_a_bounded_queue_and_loses_frames() -> None:
         settings = Peers(reconnect_max_ms=200, send_queue_bytes=1 << 20, timeout_ms=60_000)
         a, b = Place(0), Place(1)
         await a.start([a, b], settings)
-        fake_b = Stranger(b.identity)
+        fake_b = Stranger(b.key_pem, b.certificate_pem)
         await fake_b.open(a.port)
         await fake_b.send(as_frame(Hello(b"12345678", GENESIS).encode()))
         await until(lambda: b.address in a.recorder.peers, "the link")
@@ -236,7 +230,7 @@ def test_silent_peer_is_dead_after_the_timeout() -> None:
         settings = Peers(reconnect_max_ms=200, ping_ms=50, timeout_ms=200)
         a, b = Place(0), Place(1)
         await a.start([a, b], settings)
-        fake_b = Stranger(b.identity)
+        fake_b = Stranger(b.key_pem, b.certificate_pem)
         await fake_b.open(a.port)
         await fake_b.send(as_frame(Hello(b"12345678", GENESIS).encode()))
         await until(lambda: ("disconnected", b.address) in a.recorder.history, "the end")
@@ -292,7 +286,7 @@ def test_new_run_of_a_peer_replaces_its_dead_link_at_once() -> None:
         await a.start([a, b], Peers(reconnect_max_ms=60_000, timeout_ms=60_000))
         runs = []
         for incarnation in (b"11111111", b"22222222"):
-            fake_b = Stranger(b.identity)
+            fake_b = Stranger(b.key_pem, b.certificate_pem)
             await fake_b.open(a.port)
             await fake_b.send(as_frame(Hello(incarnation, GENESIS).encode()))
             await until(

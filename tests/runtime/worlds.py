@@ -129,10 +129,18 @@ async def start_places(count: int, settings: Peers | None = None) -> list[Place]
     places = [Place(i) for i in range(count)]
     for place in places:
         await place.start(places, settings)
-    await until(
-        lambda: all(len(place.recorder.peers) == count - 1 for place in places), "all connected"
-    )
+    await until(lambda: are_settled(places), "all connected")
     return places
+
+
+def are_settled(places: list[Place]) -> bool:
+    """Whether each has a link to each, and no second one is under way that could replace it."""
+    return all(
+        len(place.recorder.peers) == len(places) - 1
+        and not len(place.transport._strangers)
+        and all(dialler.task is None for dialler in place.transport._diallers.values())
+        for place in places
+    )
 
 
 async def stop_places(places: list[Place]) -> None:

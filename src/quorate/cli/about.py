@@ -27,7 +27,7 @@ def version(output: str) -> None:
         "quorate": __version__,
         "kernel": _kernel.__version__,
         "python": platform.python_version(),
-        "tls": ssl.OPENSSL_VERSION,
+        "openssl": ssl.OPENSSL_VERSION,
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
     }
     if output == "json":

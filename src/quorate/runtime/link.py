@@ -1,38 +1,37 @@
-"""One connection to one peer: TLS over memory buffers, frames, a bounded queue.
+"""One connection to one peer: a socket, its TLS and frames in the kernel, a bounded queue.
 
 A frame is 4 bytes of length, big-endian, and that many bytes. Length 0 is a sign of life. The first
 frame of each side is its hello (`Hello` below); until the peer's has come the link carries nothing.
+The kernel's `TlsLink` turns bytes of the socket into frames and frames into bytes for the socket,
+one call for what one read brought and one for what one turn of the event loop sends, and refuses a
+frame that is too long before it is buffered.
 
-Sending is coalesced: what is given in one turn of the event loop leaves as one TLS record or more.
-What waits for the socket is bounded in bytes; beyond that a new frame is dropped and counted. The
+Sending is coalesced: what is given in one turn leaves as one TLS record or more, in one write. What
+waits for the socket is bounded in bytes; beyond that a new frame is dropped and counted. The
 protocols above tolerate loss, and a stream must not lose what it has begun.
 """
 
 import asyncio
+import hashlib
 import socket
-import struct
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol, cast
 
 from msgspec import Struct
-from OpenSSL import SSL
 
+from quorate._kernel import TlsLink
 from quorate.base.types import Address, Hash
-from quorate.runtime.tls import get_peer_fingerprint
+from quorate.runtime.tls import TlsIdentity
 
 __all__ = ["Hello", "Link", "LinkOwner"]
 
 HELLO_MAGIC = b"quorate\x01"
 HELLO_BYTES = len(HELLO_MAGIC) + 8 + 32
-READ_BYTES = 16 << 10
-RECORD_BYTES = 16 << 10
-"""What one TLS record holds."""
-RECORD_HEAD_BYTES = 5
 WRITE_HIGH_BYTES = 256 << 10
 """Beyond this in the socket's own buffer the frames wait in the link's queue."""
-PING = bytes(4)
-LENGTH = struct.Struct(">I")
+HEAD_BYTES = 4
+PING = b""
 
 
 class Hello(Struct, frozen=True):
@@ -74,7 +73,6 @@ class Link(asyncio.Protocol):
     """A connection from its first byte to its last."""
 
     __slots__ = (
-        "_buffer",
         "_closed",
         "_flushing",
         "_hello",
@@ -83,8 +81,6 @@ class Link(asyncio.Protocol):
         "_owner",
         "_paused",
         "_queue",
-        "_record_head",
-        "_record_left",
         "_socket",
         "_tls",
         "dialled",
@@ -108,7 +104,7 @@ class Link(asyncio.Protocol):
     def __init__(
         self,
         owner: LinkOwner,
-        tls: SSL.Connection,
+        identity: TlsIdentity,
         hello: bytes,
         *,
         wanted: Address | None,
@@ -120,20 +116,16 @@ class Link(asyncio.Protocol):
 
         `on_open` may refuse a connection before a byte of TLS is spent on it.
         """
-        self._owner, self._tls, self._hello = owner, tls, hello
-        self._loop = asyncio.get_running_loop()
-        self._socket: asyncio.Transport | None = None
-        self._buffer = bytearray()
-        self._queue: deque[bytes] = deque()
-        self._flushing = self._paused = False
-        self._record_left = 0
-        """Bytes of the TLS record under way that have not arrived."""
-        self._record_head = b""
-        """What has arrived of the next record's head, if that is not whole."""
-        self._closed = ""
-        self._on_open = on_open
         self.wanted, self.dialled = wanted, wanted is not None
         self.max_frame, self.max_queue = max_frame, max_queue
+        self._owner, self._hello = owner, hello
+        self._tls = TlsLink(identity.keys, self.dialled, HELLO_BYTES, max_frame)
+        self._loop = asyncio.get_running_loop()
+        self._socket: asyncio.Transport | None = None
+        self._queue: deque[bytes] = deque()
+        self._flushing = self._paused = False
+        self._closed = ""
+        self._on_open = on_open
         self.state = "handshake"
         """handshake, hello, up, closed."""
         self.peer: Address | None = None
@@ -157,7 +149,8 @@ class Link(asyncio.Protocol):
             self.close("refused")
             return
         self._socket.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
-        self._advance()
+        # Who dials speaks first; the other side has nothing to say yet.
+        self._write(self._tls.receive(b"")[1])
 
     def get_socket(self) -> socket.socket | None:
         return None if self._socket is None else self._socket.get_extra_info("socket")
@@ -167,14 +160,21 @@ class Link(asyncio.Protocol):
             return
         self.heard_at = self._loop.time()
         self.received_bytes += len(data)
-        self._tls.bio_write(data)
-        records = self._count_records(data)
-        if self.state == "handshake":
-            self._advance()
-            # Some of the records were the handshake's: those that follow are found by trying.
-            records = -1
-        if records and self.state != "handshake" and not self._closed:
-            self._read(records)
+        frames, records, trouble = self._tls.receive(data)
+        if records:
+            # Of a handshake, or the alert that tells the peer what `trouble` tells us.
+            self._write(records)
+        if self.state == "handshake" and self._tls.established:
+            self._identify()
+        for frame in frames:
+            if self._closed:
+                return
+            if self.state == "up":
+                self._owner.on_frame(self, frame)
+            else:
+                self._on_hello(frame)
+        if trouble is not None:
+            self.close(trouble)
 
     def connection_lost(self, error: Exception | None) -> None:
         self.close(f"connection lost: {error}" if error else "closed by the peer")
@@ -186,90 +186,19 @@ class Link(asyncio.Protocol):
         self._paused = False
         self._flush()
 
-    # ---- TLS
+    # ---- from the handshake to the hello
 
-    def _advance(self) -> None:
-        """Go on with the handshake as far as the bytes that are there allow."""
-        try:
-            self._tls.do_handshake()
-        except SSL.WantReadError:
-            self._write_records()
-            return
-        except SSL.Error as error:
-            self._write_records()
-            self.close(f"TLS handshake failed: {describe(error)}")
-            return
+    def _identify(self) -> None:
         self.state = "hello"
-        self.peer = self._owner.on_identified(self, get_peer_fingerprint(self._tls))
+        certificate = self._tls.certificate
+        fingerprint = None if certificate is None else hashlib.sha256(certificate).digest()
+        self.peer = self._owner.on_identified(self, fingerprint)
         if self.peer is None:
             self.close("unknown certificate")
             return
-        self._tls.sendall(LENGTH.pack(len(self._hello)) + self._hello)
-        self._write_records()
+        self._seal([self._hello])
 
-    def _count_records(self, data: bytes) -> int:
-        """Return how many TLS records end in received bytes (RFC 8446, 5.1: type, version, length).
-
-        Asking OpenSSL for one more costs as much as reading one, in an exception.
-        """
-        records, left = 0, self._record_left
-        if self._record_head:
-            data, self._record_head = self._record_head + data, b""
-        at, size = left, len(data)
-        while at <= size:
-            if left:
-                records += 1
-            if size - at < RECORD_HEAD_BYTES:
-                self._record_head, self._record_left = data[at:], 0
-                return records
-            left = RECORD_HEAD_BYTES + (data[at + 3] << 8 | data[at + 4])
-            at += left
-        self._record_left = at - size
-        return records
-
-    def _read(self, records: int) -> None:
-        """Read what so many records hold, each at most `READ_BYTES`; negative: all there are."""
-        buffer = self._buffer
-        try:
-            while records:
-                records -= 1
-                buffer += self._tls.recv(READ_BYTES)
-                # A frame is taken out as soon as it is whole: the buffer holds less than one
-                # frame and one read, whatever the peer sends.
-                if len(buffer) >= 4:
-                    self._parse()
-                    if self._closed:
-                        return
-        except SSL.WantReadError:
-            pass
-        except SSL.ZeroReturnError:
-            self.close("closed by the peer")
-        except SSL.Error as error:
-            self.close(f"TLS failed: {describe(error)}")
-
-    def _parse(self) -> None:
-        buffer, offset, available = self._buffer, 0, len(self._buffer)
-        while available - offset >= 4:
-            (size,) = LENGTH.unpack_from(buffer, offset)
-            limit = self.max_frame if self.state == "up" else HELLO_BYTES
-            if size > limit:
-                self.close(f"frame of {size} bytes, expected at most {limit}")
-                return
-            end = offset + 4 + size
-            if end > available:
-                break
-            if size:
-                self._on_frame(bytes(buffer[offset + 4 : end]))
-                if self._closed:
-                    return
-            offset = end
-        if offset:
-            del buffer[:offset]
-
-    def _on_frame(self, frame: bytes) -> None:
-        if self.state == "up":
-            self._owner.on_frame(self, frame)
-            return
+    def _on_hello(self, frame: bytes) -> None:
         hello = Hello.decode(frame)
         if hello is None:
             self.close(f"first frame {frame[:8].hex()}, expected the hello of this version")
@@ -283,7 +212,7 @@ class Link(asyncio.Protocol):
         """Queue a frame for the end of this turn; False if it was dropped."""
         if self.state != "up":
             return False
-        size = len(frame) + 4
+        size = len(frame) + HEAD_BYTES
         if self.queued_bytes + size > self.max_queue or len(frame) > self.max_frame:
             self.dropped_frames += 1
             return False
@@ -297,44 +226,40 @@ class Link(asyncio.Protocol):
     def ping(self) -> None:
         """Send a sign of life, unless frames wait anyway."""
         if self.state == "up" and not self._queue and not self._paused:
-            self._encrypt(PING)
+            self._seal([PING])
 
     def _flush(self) -> None:
         self._flushing = False
         queue = self._queue
         while queue and not self._paused and not self._closed:
-            parts: list[bytes] = []
-            size = 0
-            while queue and size < WRITE_HIGH_BYTES:
-                frame = queue.popleft()
-                parts += LENGTH.pack(len(frame)), frame
-                size += len(frame) + 4
-            self.queued_bytes -= size
-            self._encrypt(b"".join(parts))
+            if self.queued_bytes <= WRITE_HIGH_BYTES:
+                frames = list(queue)
+                queue.clear()
+                self.queued_bytes = 0
+            else:
+                frames = self._take()
+            self._seal(frames)
 
-    def _encrypt(self, plain: bytes) -> None:
-        try:
-            self._tls.sendall(plain)
-        except SSL.Error as error:
-            self.close(f"TLS failed: {describe(error)}")
-            return
-        self._write_records(len(plain))
+    def _take(self) -> list[bytes]:
+        """Return the first frames that wait, so many that the socket's buffer is full of them."""
+        frames: list[bytes] = []
+        size = 0
+        while self._queue and size < WRITE_HIGH_BYTES:
+            frame = self._queue.popleft()
+            frames.append(frame)
+            size += len(frame) + HEAD_BYTES
+        self.queued_bytes -= size
+        return frames
 
-    def _write_records(self, expected: int = 4096) -> None:
-        """Hand what TLS has produced to the socket."""
+    def _seal(self, frames: list[bytes]) -> None:
+        self._write(self._tls.seal(frames))
+
+    def _write(self, records: bytes) -> None:
         assert self._socket is not None
-        # Room for the records' own headers and tags, so that one read takes all of them.
-        size = expected + (expected // RECORD_BYTES + 1) * 64
-        while True:
-            try:
-                data = self._tls.bio_read(size)
-            except SSL.Error:
-                return
-            self.sent_at = self._loop.time()
-            self.sent_bytes += len(data)
-            self._socket.write(data)
-            if len(data) < size:
-                return
+        self.sent_at = self._loop.time()
+        self.sent_bytes += len(records)
+        # uvloop writes to the socket at once while nothing waits for it.
+        self._socket.write(records)
 
     # ---- the end
 
@@ -346,19 +271,11 @@ class Link(asyncio.Protocol):
         self.state = "closed"
         self._queue.clear()
         self.queued_bytes = 0
-        self._buffer.clear()
+        # With what it has buffered of a frame; nothing asks it from now on.
+        del self._tls
         if self._socket is not None:
             # Not abort(): an alert that explains the refusal shall still reach the peer. The
             # timer bounds how long a peer that does not read can hold the socket.
             self._socket.close()
             self._loop.call_later(1.0, self._socket.abort)
         self._owner.on_closed(self, reason)
-
-
-def describe(error: SSL.Error) -> str:
-    """Return OpenSSL's own words for an error, on one line."""
-    if error.args and isinstance(error.args[0], list) and error.args[0]:
-        return "; ".join(str(entry[-1]) for entry in error.args[0])
-    if isinstance(error, SSL.SysCallError) and len(error.args) == 2:
-        return str(error.args[1])
-    return "the bytes are not TLS"

@@ -160,7 +160,7 @@ class OpenTransport:
     def _make_link(self, place: Place | None, key: bytes) -> Link:
         link = Link(
             self,
-            self.identity.accept() if place is None else self.identity.connect(),
+            self.identity,
             self.hello.encode(),
             wanted=None if place is None else key,
             max_frame=self.settings.max_frame_bytes,
@@ -241,10 +241,10 @@ class OpenTransport:
     # ---- links that are up
 
     def on_frame(self, link: Link, frame: bytes) -> None:
+        # A link that was refused or replaced is closed, and hands on nothing more.
         peer = link.peer
-        # A link that has been replaced in this very turn may still hold a frame.
-        if peer is not None and self.links.get(peer) is link:
-            self.events.received(peer, frame)
+        assert peer is not None
+        self.events.received(peer, frame)
 
     def on_closed(self, link: Link, reason: str) -> None:
         was_stranger = link in self.strangers

@@ -4,10 +4,9 @@ Every validator has one self-signed certificate (ECDSA P-256). Nobody vouches fo
 file holds its SHA-256 (of the DER form) beside the validator's address, and that alone says who it
 is. Hence no authority, no host names, no expiry: another pin is what ends a certificate.
 
-TLS 1.3 only (RFC 8446), and both sides show a certificate. OpenSSL proves that the peer holds its
-key; the pin is compared by `transport`. The standard library's `ssl` cannot accept a client by its
-fingerprint (it refuses every certificate that it has no issuer for, before anybody sees it), which
-is why this is pyOpenSSL, over memory buffers so that sockets stay with the event loop.
+TLS 1.3 only (RFC 8446), and both sides show a certificate. The kernel (`kernel/src/link.rs`, over
+rustls) speaks it and has the peer prove that it holds its certificate's key; `transport` compares
+the pin.
 """
 
 import hashlib
@@ -19,8 +18,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from OpenSSL import SSL
 
+from quorate._kernel import TlsKeys
 from quorate.base.errors import Invalid
 
 __all__ = ["TlsIdentity", "create_certificate", "load_identity", "write_private"]
@@ -33,7 +32,7 @@ NOT_AFTER = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 class TlsIdentity:
     """A certificate and its key, ready for connections in both directions."""
 
-    __slots__ = ("_context", "fingerprint")
+    __slots__ = ("fingerprint", "keys")
 
     def __init__(self, key_pem: bytes, certificate_pem: bytes) -> None:
         """Raises Invalid when the two are malformed or do not belong together."""
@@ -47,35 +46,14 @@ class TlsIdentity:
         if key.public_key() != certificate.public_key():
             raise Invalid("tls: found a key of another certificate, expected the certificate's own")
         self.fingerprint = certificate.fingerprint(hashes.SHA256())
-        context = SSL.Context(SSL.TLS_METHOD)
-        context.set_min_proto_version(SSL.TLS1_3_VERSION)
-        context.set_options(SSL.OP_NO_TICKET)
-        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-        context.use_certificate(certificate)
-        context.use_privatekey(key)
-        # Any certificate passes here; the transport compares its fingerprint with the pins.
-        context.set_verify(
-            SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, lambda *_arguments: True
+        self.keys = TlsKeys(
+            key.private_bytes(
+                serialization.Encoding.DER,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            ),
+            certificate.public_bytes(serialization.Encoding.DER),
         )
-        self._context = context
-
-    def connect(self) -> SSL.Connection:
-        """Return the dialling side of a new connection over memory buffers."""
-        connection = SSL.Connection(self._context)
-        connection.set_connect_state()
-        return connection
-
-    def accept(self) -> SSL.Connection:
-        """Return the accepting side of a new connection over memory buffers."""
-        connection = SSL.Connection(self._context)
-        connection.set_accept_state()
-        return connection
-
-
-def get_peer_fingerprint(connection: SSL.Connection) -> bytes | None:
-    """Return the SHA-256 of the certificate that the peer has proved to hold, if any."""
-    certificate = connection.get_peer_certificate(as_cryptography=True)
-    return None if certificate is None else certificate.fingerprint(hashes.SHA256())
 
 
 def create_certificate(name: str) -> tuple[bytes, bytes, bytes]:

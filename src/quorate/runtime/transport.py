@@ -216,7 +216,7 @@ class Transport:
     def _make_link(self, wanted: Address | None) -> Link:
         return Link(
             self,
-            self.identity.accept() if wanted is None else self.identity.connect(),
+            self.identity,
             self.hello.encode(),
             wanted=wanted,
             max_frame=self.settings.max_frame_bytes,
@@ -291,10 +291,10 @@ class Transport:
     # ---- links that are up
 
     def on_frame(self, link: Link, frame: bytes) -> None:
+        # A link that was refused or replaced is closed, and hands on nothing more.
         peer = link.peer
-        # A link that has been replaced in this very turn may still hold a frame.
-        if peer is not None and self.links.get(peer) is link:
-            self.events.received(peer, frame)
+        assert peer is not None
+        self.events.received(peer, frame)
 
     def on_closed(self, link: Link, reason: str) -> None:
         was_stranger = link in self._strangers
