@@ -3,9 +3,14 @@
 The whole of it is `python -m quorate.simulator.campaign.gate`, and its table docs/bug-gate.md.
 """
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from msgspec.structs import replace
 
+import quorate
 from quorate.simulator.actors import Turncoat
 from quorate.simulator.campaign.gate import (
     RANGES,
@@ -83,3 +88,25 @@ def test_bug_must_be_found_in_two_ranges_and_the_table_says_where() -> None:
     table = make_table(hunts, Control(runs=5, events=10, cpu_s=1.0, alarms=[]), 60, "pow")
     assert "known bugs under pow" in table
     assert "N5" in table
+
+
+def test_gate_hunts_through_families_of_seeds(tmp_path: Path) -> None:
+    page = tmp_path / "gate.md"
+    words = ["--bugs", "never-in-doubt", "--branches", "4", "--seconds", "0.01", "--no-shrink"]
+    done = subprocess.run(
+        [sys.executable, "-m", "quorate.simulator.campaign.gate", *words, "--out", str(page)],
+        env={"PYTHONPATH": str(Path(quorate.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr.startswith("never-in-doubt: seed 0, one proposal")
+    table = page.read_text()
+    assert "`python -m quorate.simulator.campaign.gate --engine tendermint --branches 4`" in table
+    assert "| never-in-doubt | one proposal | 0 / 0 / " in table
+    # A family that fails before its seeds part costs what its first seed does.
+    alone = hunt("never-in-doubt", RANGES[1], max_seeds=1, shrink=False)
+    assert f" / {alone.events:,} / " in table
+    # Each part of the control is one family at least.
+    assert "Control without a bug: 40 seeds, " in table
+    assert done.returncode == 0

@@ -21,6 +21,8 @@ from quorate.simulator.verdict import EXIT_CODES
 
 SEED = click.IntRange(0, (1 << 63) - 1)
 DEFAULT_SEEDS = 1000
+AUDIT, AUDIT_SHARED = 5.0, 1.0
+"""Percent of runs that are repeated. Of those that share a beginning each costs several."""
 
 
 @click.command()
@@ -51,8 +53,10 @@ DEFAULT_SEEDS = 1000
 @option(
     "--audit",
     type=click.FloatRange(0, 100),
-    default=5.0,
-    help="Percent of runs that are repeated with another hash seed, to compare every event.",
+    default=None,
+    show_default=False,
+    help="Percent of runs that are repeated whole with another hash seed, to compare every event.  "
+    f"[default: {AUDIT:g}, or {AUDIT_SHARED:g} where runs share their beginning]",
 )
 @option(
     "--report",
@@ -73,7 +77,7 @@ def sim(
     last: int | None,
     minutes: float | None,
     jobs: int | None,
-    audit: float,
+    audit: float | None,
     report: Path | None,
     cluster: bool,
     output: str,
@@ -107,12 +111,13 @@ def sim(
         seeds = last - first + 1
     if seeds is None and minutes is None:
         seeds = DEFAULT_SEEDS
+    share = (AUDIT if setup.branches == 1 else AUDIT_SHARED) if audit is None else audit
     campaign = Campaign(
         plan=build_plan(setup, first),
         first=first,
         count=seeds,
         seconds=None if minutes is None else minutes * 60,
-        audit_permille=round(audit * 10),
+        audit_permille=round(share * 10),
         rows=report is not None,
     )
     replay = describe_replay(setup)

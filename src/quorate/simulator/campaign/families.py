@@ -26,13 +26,14 @@ from msgspec import Struct
 from quorate.base.errors import Unavailable
 from quorate.base.types import Nanoseconds
 from quorate.simulator.audit import Fingerprint
-from quorate.simulator.campaign.tally import Row
+from quorate.simulator.campaign.tally import Row, make_row
 from quorate.simulator.campaign.tasks import STUCK_S
 from quorate.simulator.forks import count_seeds, split
 from quorate.simulator.plan import Plan
+from quorate.simulator.verdict import Outcome
 from quorate.simulator.world import World
 
-__all__ = ["BranchLost", "Part", "get_cpu_ns", "run_family"]
+__all__ = ["Branch", "BranchLost", "Part", "get_cpu_ns", "run_family"]
 
 READ_BYTES = 1 << 16
 MAX_BYTES = 1 << 28
@@ -77,6 +78,15 @@ class Branch:
     def list_seeds(self) -> range:
         """Return the seeds whose run this process is in."""
         return range(self.first, self.last + 1)
+
+    def make_rows(self, outcome: Outcome) -> list[Row]:
+        """Return the runs that ended in this process, which is at their end: what ends before seeds
+        part is the run of each of them.
+        """
+        first, *others = self.list_seeds()
+        executed, spent_ns = outcome.events - self.began, time.process_time_ns() - self.began_ns
+        rows = [make_row(outcome, first, executed, spent_ns)]
+        return rows + [make_row(outcome, seed, 0, 0) for seed in others]
 
     def choose(self, world: World, number: int) -> int:
         """Part where the seeds do; return the first seed of the way that this process takes."""

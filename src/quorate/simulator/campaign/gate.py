@@ -13,20 +13,24 @@ Proposed by the catalogue of bugs (section 3, "gate"); the form is that of etcd'
 import argparse
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from quorate._kernel import keep_to_this_thread
 from quorate.consensus import ENGINES
 from quorate.crypto.hashes import keccak256
 from quorate.simulator.bugs import BUGS, load
+from quorate.simulator.campaign.families import Branch, Part, get_cpu_ns, run_family
+from quorate.simulator.campaign.tally import Row
+from quorate.simulator.forks import SHAPES, count_seeds, make_forks
 from quorate.simulator.plan import MemberPlan, Plan, get_profile
 from quorate.simulator.replay import record
 from quorate.simulator.run import run
 from quorate.simulator.shrink import Shrinker
-from quorate.simulator.verdict import Finding
 
 __all__ = ["Control", "Hunt", "check_gate", "hunt", "main", "make_plan", "make_table"]
 
@@ -76,15 +80,45 @@ class Control(Struct, frozen=True, kw_only=True):
     runs: int
     events: int
     cpu_s: float
-    alarms: list[tuple[int, Finding]]
+    alarms: list[Row]
     """Seeds that failed, or could not be judged."""
 
 
-def make_plan(seed: int, bug: str = "", profile: str = PROFILE, engine: str = "tendermint") -> Plan:
+def make_plan(
+    seed: int,
+    bug: str = "",
+    profile: str = PROFILE,
+    engine: str = "tendermint",
+    branches: int = 1,
+) -> Plan:
     """Return the plan of the gate: four equal members and the light application."""
     addresses = sorted(keccak256(b"gate %d" % i)[12:] for i in range(4))
     machines = [MemberPlan(f"validator-{i}", a, 1) for i, a in enumerate(addresses)]
-    return Plan(seed=seed, machines=machines, profile=get_profile(profile), bug=bug, engine=engine)
+    return Plan(
+        seed=seed,
+        machines=machines,
+        profile=get_profile(profile),
+        bug=bug,
+        engine=engine,
+        forks=make_forks(branches),
+    )
+
+
+def run_families(plan: Plan, count: int) -> Iterator[list[Row]]:
+    """Run so many seeds from the plan's on; yield them by families, which may be of one each."""
+
+    def run_branch(branch: Branch) -> Part:
+        return Part(rows=branch.make_rows(run(branch.plan, on_fork=branch.choose)))
+
+    last = plan.seed + count - 1
+    starts = range(plan.seed, last + 1, count_seeds(plan.forks))
+    for first, end in ((s, min(s + starts.step - 1, last)) for s in starts):
+        parts = run_family(replace(plan, seed=first), first, end, run_branch, ignore)
+        yield [row for part in parts for row in part.rows]
+
+
+def ignore(seed: int) -> None:
+    """Whoever is run dies together with the hunt."""
 
 
 def hunt(
@@ -95,28 +129,30 @@ def hunt(
     max_seeds: int = 1 << 40,
     shrink: bool = True,
     engine: str = "tendermint",
+    branches: int = 1,
 ) -> Hunt:
     """Run seeds from `start` on until one finds a bug, or until the time is over."""
-    begun = time.process_time()
+    begun = get_cpu_ns()
     events = 0
-    for seed in range(start, start + max_seeds):
-        plan = make_plan(seed, bug, engine=engine)
-        outcome = run(plan)
-        events += outcome.events
-        spent = time.process_time() - begun
-        if outcome.verdict == "false":
+    plan = make_plan(start, bug, engine=engine, branches=branches)
+    for rows in run_families(plan, max_seeds):
+        events += sum(row.executed for row in rows)
+        spent = (get_cpu_ns() - begun) / 1e9
+        failing = next((row for row in rows if row.verdict == "false"), None)
+        if failing is not None:
+            shown = replace(plan, seed=failing.seed)
             return Hunt(
                 bug=bug,
                 start=start,
-                seed=seed,
-                property=outcome.get_class(),
+                seed=failing.seed,
+                property=failing.failure,
                 events=events,
                 cpu_s=spent,
-                shrunk=count_choices(plan) if shrink else None,
+                shrunk=count_choices(shown) if shrink else None,
             )
         if spent > seconds:
             break
-    return Hunt(bug=bug, start=start, events=events, cpu_s=time.process_time() - begun)
+    return Hunt(bug=bug, start=start, events=events, cpu_s=(get_cpu_ns() - begun) / 1e9)
 
 
 def count_choices(plan: Plan) -> int:
@@ -133,19 +169,18 @@ def count_choices(plan: Plan) -> int:
     return progress.faults + progress.choices
 
 
-def control(start: int, seconds: float, engine: str = "tendermint") -> Control:
+def control(start: int, seconds: float, engine: str = "tendermint", branches: int = 1) -> Control:
     """Run seeds without a bug for so much time of the processor."""
-    begun = time.process_time()
+    begun = get_cpu_ns()
     runs = events = 0
-    alarms: list[tuple[int, Finding]] = []
-    while time.process_time() - begun < seconds:
-        outcome = run(make_plan(start + runs, engine=engine))
-        runs += 1
-        events += outcome.events
-        if outcome.verdict != "true":
-            alarms.append((outcome.seed, outcome.findings[0]))
-    spent = time.process_time() - begun
-    return Control(runs=runs, events=events, cpu_s=spent, alarms=alarms)
+    alarms: list[Row] = []
+    for rows in run_families(make_plan(start, engine=engine, branches=branches), CONTROL_STEP):
+        runs += len(rows)
+        events += sum(row.executed for row in rows)
+        alarms += [row for row in rows if row.verdict != "true"]
+        if get_cpu_ns() - begun >= seconds * 1e9:
+            break
+    return Control(runs=runs, events=events, cpu_s=(get_cpu_ns() - begun) / 1e9, alarms=alarms)
 
 
 def is_passed(hunts: Iterable[Hunt]) -> bool:
@@ -160,18 +195,26 @@ def check_gate(
     seconds: float = SECONDS,
     shrink: bool = True,
     engine: str = "tendermint",
+    branches: int = 1,
 ) -> tuple[list[Hunt], Control]:
     """Hunt each bug in each range and run the control, in `jobs` processes."""
-    with ProcessPoolExecutor(jobs) as pool:
+    # Processes that fork have one thread.
+    with ProcessPoolExecutor(jobs, initializer=keep_to_this_thread) as pool:
         hunts = [
             pool.submit(
-                hunt, bug, start, seconds, shrink=shrink and start == RANGES[0], engine=engine
+                hunt,
+                bug,
+                start,
+                seconds,
+                shrink=shrink and start == RANGES[0],
+                engine=engine,
+                branches=branches,
             )
             for bug in bugs
             for start in RANGES
         ]
         controls = [
-            pool.submit(control, CONTROL_START + part * CONTROL_STEP, seconds, engine)
+            pool.submit(control, CONTROL_START + part * CONTROL_STEP, seconds, engine, branches)
             for part in range(CONTROL_PARTS)
         ]
         found = []
@@ -194,13 +237,18 @@ def tell(found: Hunt) -> None:
 
 
 def make_table(
-    hunts: Sequence[Hunt], without: Control, seconds: float, engine: str = "tendermint"
+    hunts: Sequence[Hunt],
+    without: Control,
+    seconds: float,
+    engine: str = "tendermint",
+    branches: int = 1,
 ) -> str:
     """Return the page of the documentation."""
+    more = f" --branches {branches}" if branches > 1 else ""
     lines = [
         f"# The gate: known bugs under {engine}, and how soon they are found",
         "",
-        f"Made by `python -m quorate.simulator.campaign.gate --engine {engine}`. Each bug of "
+        f"Made by `python -m quorate.simulator.campaign.gate --engine {engine}{more}`. Each bug of "
         "`quorate.simulator.bugs` was put back by name into a network of four validators with the "
         f"light application, and seeds of the `{PROFILE}` profile were run from the beginning of "
         f"three disjoint ranges, for at most {seconds:.0f} seconds of one processor each.",
@@ -225,7 +273,7 @@ def make_table(
         f"Control without a bug: {without.runs:,} seeds, {without.events:,} events, "
         f"{without.cpu_s:.0f} CPU seconds, {len(without.alarms)} alarms.",
     ]
-    lines += [f"* seed {seed}: {alarm.property}: {alarm.message}" for seed, alarm in without.alarms]
+    lines += [f"* seed {row.seed}: {row.failure}: {row.message}" for row in without.alarms]
     if engine in NOTES:
         lines += ["", NOTES[engine]]
     return "\n".join([*lines, ""])
@@ -239,6 +287,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=SECONDS, help="for each bug and range")
     parser.add_argument("--engine", default="tendermint", choices=list(ENGINES))
     parser.add_argument(
+        "--branches",
+        type=int,
+        default=1,
+        choices=[1, *SHAPES],
+        help="seeds that share a beginning; a family of them is hunted through whole",
+    )
+    parser.add_argument(
         "--bugs", nargs="*", choices=sorted(BUGS), help="by default all it can have"
     )
     parser.add_argument("--no-shrink", action="store_true", help="leave the last column out")
@@ -251,8 +306,9 @@ def main(arguments: list[str] | None = None) -> int:
         seconds=options.seconds,
         shrink=not options.no_shrink,
         engine=options.engine,
+        branches=options.branches,
     )
-    table = make_table(hunts, without, options.seconds, options.engine)
+    table = make_table(hunts, without, options.seconds, options.engine, options.branches)
     if options.out is not None:
         options.out.write_text(table)
     print(table)

@@ -9,7 +9,6 @@ import gc
 import importlib
 import os
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from functools import partial
@@ -26,7 +25,7 @@ from quorate.simulator.campaign.families import (
     get_cpu_ns,
     run_family,
 )
-from quorate.simulator.campaign.tally import BROKEN, Tally, make_broken_row, make_row
+from quorate.simulator.campaign.tally import BROKEN, Tally, make_broken_row
 from quorate.simulator.campaign.tasks import (
     AnyTask,
     AuditTask,
@@ -151,11 +150,7 @@ def run_branch(job: Job, hook: Hook | None, audited: int, branch: Branch) -> Par
         where = f"{os.path.basename(last.filename)}:{last.lineno}"
         message = f"{type(error).__name__}: {error} ({where})"
         return Part(rows=[make_broken_row(seed, BROKEN, message) for seed in branch.list_seeds()])
-    first, *others = branch.list_seeds()
-    executed, spent_ns = outcome.events - branch.began, time.process_time_ns() - branch.began_ns
-    # What ends before seeds part is the run of each of them.
-    rows = [make_row(outcome, first, executed, spent_ns)]
-    rows += [make_row(outcome, seed, 0, 0) for seed in others]
+    rows = branch.make_rows(outcome)
     seeds = [s for s in branch.list_seeds() if is_audited(s, job.first, audited)]
     fingerprint = get_fingerprint(outcome)
     return Part(
