@@ -10,13 +10,14 @@ of its own with the same connections for both:
     one       one connection to the leader, one request at a time; framed and gRPC, and both HTTP
 
 Beside that the processor time of all three nodes for one put is told, which says more than a rate
-where the machine has other work as well. etcd is Debian's `etcd-server`, found on the path, with
-its defaults.
+where the machine has other work as well, and that of the load, which shares the machine. etcd is
+Debian's `etcd-server`, found on the path, with its defaults.
 """
 
 import argparse
 import json
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -122,6 +123,12 @@ def read_processor_s(pids: list[int]) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
+def read_children_s() -> float:
+    """Return how long processors have worked for children that have ended: the load, so far."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def measure(
     kind: str, nodes: tuple[list[str], list[int]], shape: str, seconds: float
 ) -> dict[str, float]:
@@ -131,10 +138,11 @@ def measure(
     chosen = places[:1] if to_leader else places
     command = [sys.executable, str(LOAD), kind, ",".join(chosen)]
     command += [str(connections), str(in_flight), str(seconds)]
-    began_s = read_processor_s(pids)
+    began_s, load_s = read_processor_s(pids), read_children_s()
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     found: dict[str, float] = json.loads(output)
     found["processor_us"] = 1e6 * (read_processor_s(pids) - began_s) / max(found["puts"], 1)
+    found["load_us"] = 1e6 * (read_children_s() - load_s) / max(found["puts"], 1)
     if found["errors"]:
         print(f"  {kind}: {found['errors']} errors", file=sys.stderr)
     return found
@@ -175,6 +183,7 @@ def report(shape: str, ours: list[dict[str, float]], etcd: list[dict[str, float]
     for name, text in (
         ("p99_ms", "p99 {:.1f} and {:.1f} ms"),
         ("processor_us", "{:.0f} and {:.0f} us of processors"),
+        ("load_us", "load {:.1f} and {:.1f} us"),
     ):
         pair = (statistics.median(run[name] for run in runs) for runs in (ours, etcd))
         more.append(text.format(*pair))

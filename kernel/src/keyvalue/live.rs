@@ -18,6 +18,10 @@ use alloy_primitives::{B256, Bytes};
 use alloy_trie::Nibbles;
 
 const KEY_NIBBLES: usize = 64;
+/// Nodes whose hashes are computed together; they fit into the processor's cache.
+const LINKED_AT_ONCE: usize = 64;
+/// Ways that `warm` goes side by side.
+const WARM_AT_ONCE: usize = 32;
 /// Of a leaf: its value is the stored one.
 const STORED: u32 = u32::MAX;
 
@@ -34,8 +38,6 @@ enum Kid {
 #[derive(Debug, Clone, Copy)]
 struct Slot {
     link: HashedLink,
-    /// Whether the link is that of an earlier node.
-    is_open: bool,
     /// Of `Kid`.
     kind: u8,
     place: u32,
@@ -45,15 +47,16 @@ impl Slot {
     fn stored(link: Link) -> Result<Slot> {
         let link = link.to_hashed();
         let link = link.ok_or_else(|| Error::corrupt("trie node: a child inside its parent, expected its hash"))?;
-        Ok(Slot { link, is_open: false, kind: 0, place: 0 })
+        Ok(Slot { link, kind: 0, place: 0 })
     }
 
     fn of_hash(hash: B256, id: NodeId) -> Slot {
-        Slot { link: hashed_link(&hash.0, id), is_open: false, kind: 0, place: 0 }
+        Slot { link: hashed_link(&hash.0, id), kind: 0, place: 0 }
     }
 
-    fn open(kid: Kid) -> Slot {
-        let mut slot = Slot { link: [0; size_of::<HashedLink>()], is_open: true, kind: 0, place: 0 };
+    /// Of a new node, whose link follows.
+    fn new(kid: Kid) -> Slot {
+        let mut slot = Slot { link: [0; size_of::<HashedLink>()], kind: 0, place: 0 };
         slot.set(kid);
         slot
     }
@@ -84,8 +87,8 @@ impl Slot {
 #[derive(Debug, Default)]
 struct Branch {
     bitmap: u16,
-    /// Which children were linked since it was written.
-    changed: u16,
+    /// Children that have changed since it was written.
+    open: u16,
     /// How it was written last, and how many other records that one refers to.
     stored: Option<(NodeId, u8)>,
     /// One for each bit, ascending.
@@ -101,15 +104,16 @@ impl Branch {
         self.bitmap & (1 << nibble) != 0
     }
 
-    fn insert(&mut self, nibble: u8, slot: Slot) {
+    fn insert(&mut self, nibble: u8, slot: Slot, is_open: bool) {
         self.slots.insert(self.position(nibble), slot);
         self.bitmap |= 1 << nibble;
+        self.open |= u16::from(is_open) << nibble;
     }
 
-    /// The bit of the child at a position.
-    fn bit(&self, position: u8) -> u16 {
-        let above = (0..position).fold(self.bitmap, |left, _| left & left.wrapping_sub(1));
-        above & above.wrapping_neg()
+    fn remove(&mut self, nibble: u8) {
+        self.slots.remove(self.position(nibble));
+        self.bitmap &= !(1 << nibble);
+        self.open &= !(1 << nibble);
     }
 }
 
@@ -125,6 +129,8 @@ struct Leaf {
 struct Extension {
     path: Nibbles,
     below: Slot,
+    /// Whether what is below has changed since it was written.
+    is_open: bool,
 }
 
 /// Nodes of one kind; places of those that are gone are used again.
@@ -159,7 +165,7 @@ impl<T> Arena<T> {
     }
 }
 
-/// The slot of a node: that of the top, of a branch at a position, or of an extension.
+/// The slot of a node: that of the top, of a branch's child by nibble, or of an extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum At {
     Top,
@@ -171,6 +177,7 @@ enum At {
 #[derive(Debug, Default)]
 pub struct LiveTrie {
     top: Option<Slot>,
+    is_open: bool,
     branches: Arena<Branch>,
     leaves: Arena<Leaf>,
     extensions: Arena<Extension>,
@@ -213,18 +220,33 @@ impl LiveTrie {
     fn slot(&mut self, at: At) -> Option<&mut Slot> {
         match at {
             At::Top => self.top.as_mut(),
-            At::Branch(branch, position) => self.branches.nodes[branch as usize].slots.get_mut(position as usize),
+            At::Branch(branch, nibble) => {
+                let node = &mut self.branches.nodes[branch as usize];
+                let position = node.position(nibble);
+                node.slots.get_mut(position)
+            }
             At::Extension(extension) => Some(&mut self.extensions.nodes[extension as usize].below),
         }
     }
 
     /// Let another node hang there, which is new or has changed.
     fn hang(&mut self, at: At, slot: Slot) {
-        let slot = Slot { is_open: true, ..slot };
         match at {
             At::Top => self.top = Some(slot),
-            At::Branch(branch, position) => self.branches.nodes[branch as usize].slots[position as usize] = slot,
-            At::Extension(extension) => self.extensions.nodes[extension as usize].below = slot,
+            At::Branch(..) | At::Extension(_) => {
+                if let Some(known) = self.slot(at) {
+                    *known = slot;
+                }
+            }
+        }
+        self.mark(at);
+    }
+
+    fn mark(&mut self, at: At) {
+        match at {
+            At::Top => self.is_open = true,
+            At::Branch(branch, nibble) => self.branches.nodes[branch as usize].open |= 1 << nibble,
+            At::Extension(extension) => self.extensions.nodes[extension as usize].is_open = true,
         }
     }
 
@@ -249,13 +271,13 @@ impl LiveTrie {
                     }
                 }
                 let stored = Some((id, changes));
-                Kid::Branch(self.branches.add(Branch { bitmap, changed: 0, stored, slots }))
+                Kid::Branch(self.branches.add(Branch { bitmap, open: 0, stored, slots }))
             }
             Node::Extension(path, link) => {
                 if path.is_empty() || depth + path.len() >= KEY_NIBBLES {
                     return Err(too_deep(depth));
                 }
-                Kid::Extension(self.extensions.add(Extension { path, below: Slot::stored(link)? }))
+                Kid::Extension(self.extensions.add(Extension { path, below: Slot::stored(link)?, is_open: false }))
             }
             Node::Leaf(path, mut record) => {
                 let whole = path_of(key, 0, depth).join(&path);
@@ -272,6 +294,35 @@ impl LiveTrie {
             slot.set(kid);
         }
         Ok(Some(kid))
+    }
+
+    /// Go all ways at once, step by step, so that the processor waits for memory once for all and not for one after the other.
+    pub fn warm(&self, places: &[B256]) {
+        for group in places.chunks(WARM_AT_ONCE) {
+            let mut ways: Vec<(Kid, usize, &B256)> = Vec::with_capacity(WARM_AT_ONCE);
+            let top = self.top.map_or(Kid::Unread, |top| top.kid());
+            ways.extend(group.iter().map(|place| (top, 0, place)));
+            while !ways.is_empty() {
+                for (kid, depth, place) in &ways {
+                    if let Kid::Branch(branch) = kid {
+                        let node = &self.branches.nodes[*branch as usize];
+                        prefetch(node.slots.as_ptr().wrapping_add(node.position(nibble_of(place, *depth))));
+                    }
+                }
+                ways.retain_mut(|(kid, depth, place)| {
+                    let Kid::Branch(branch) = *kid else { return false };
+                    let (node, nibble) = (&self.branches.nodes[branch as usize], nibble_of(place, *depth));
+                    let slot = node.slots.get(node.position(nibble)).filter(|_| node.has(nibble));
+                    (*kid, *depth) = (slot.map_or(Kid::Unread, Slot::kid), *depth + 1);
+                    match *kid {
+                        Kid::Branch(branch) => prefetch(&self.branches.nodes[branch as usize]),
+                        Kid::Leaf(leaf) => prefetch(&self.leaves.nodes[leaf as usize]),
+                        Kid::Extension(_) | Kid::Unread => {}
+                    }
+                    matches!(kid, Kid::Branch(_)) && *depth < KEY_NIBBLES
+                });
+            }
+        }
     }
 
     /// The numbers of the entry at `place`.
@@ -303,13 +354,7 @@ impl LiveTrie {
     /// The slot of a branch at `depth` on the way to `place`.
     fn step(&self, branch: u32, place: &B256, depth: usize) -> Option<At> {
         let (nibble, node) = (nibble_of(place, depth), &self.branches.nodes[branch as usize]);
-        node.has(nibble).then(|| At::Branch(branch, node.position(nibble) as u8))
-    }
-
-    fn mark(&mut self, at: At) {
-        if let Some(slot) = self.slot(at) {
-            slot.is_open = true;
-        }
+        node.has(nibble).then_some(At::Branch(branch, nibble))
     }
 
     // ---- changes
@@ -325,14 +370,14 @@ impl LiveTrie {
             self.mark(at);
             match kid {
                 None | Some(Kid::Unread) => {
-                    let leaf = Slot::open(Kid::Leaf(self.leaves.add(new)));
+                    let leaf = Slot::new(Kid::Leaf(self.leaves.add(new)));
                     self.hang(at, leaf);
                     return Ok(());
                 }
                 Some(Kid::Branch(branch)) => {
                     let Some(next) = self.step(branch, place, depth) else {
-                        let leaf = Slot::open(Kid::Leaf(self.leaves.add(new)));
-                        self.branches.nodes[branch as usize].insert(nibble_of(place, depth), leaf);
+                        let leaf = Slot::new(Kid::Leaf(self.leaves.add(new)));
+                        self.branches.nodes[branch as usize].insert(nibble_of(place, depth), leaf, true);
                         return Ok(());
                     };
                     (at, depth) = (next, depth + 1);
@@ -345,12 +390,12 @@ impl LiveTrie {
                     }
                     let fork = shared(&other, place);
                     // Its path becomes shorter; its value is read again by its name when it is written.
-                    let old = self.slot(at).copied().unwrap_or_else(|| Slot::open(Kid::Leaf(leaf)));
-                    self.fork(at, place, (depth, fork), nibble_of(&other, fork), old, new);
+                    let old = self.slot(at).copied().unwrap_or_else(|| Slot::new(Kid::Leaf(leaf)));
+                    self.fork(at, place, (depth, fork), nibble_of(&other, fork), (old, true), new);
                     return Ok(());
                 }
                 Some(Kid::Extension(extension)) => {
-                    let Extension { path, below } = self.extensions.nodes[extension as usize];
+                    let Extension { path, below, is_open } = self.extensions.nodes[extension as usize];
                     let common = path_of(place, depth, depth + path.len()).common_prefix_length(&path);
                     if common == path.len() {
                         (at, depth) = (At::Extension(extension), depth + path.len());
@@ -359,9 +404,10 @@ impl LiveTrie {
                     let rest = path.slice(common + 1..);
                     self.extensions.remove(extension);
                     let old = if rest.is_empty() {
-                        below
+                        (below, is_open)
                     } else {
-                        Slot::open(Kid::Extension(self.extensions.add(Extension { path: rest, below })))
+                        let rest = Extension { path: rest, below, is_open };
+                        (Slot::new(Kid::Extension(self.extensions.add(rest))), true)
                     };
                     self.fork(at, place, (depth, depth + common), path.get_unchecked(common), old, new);
                     return Ok(());
@@ -371,15 +417,23 @@ impl LiveTrie {
     }
 
     /// Let a branch at depth `fork` hang where only `old` did at `depth`: that by `nibble`, and a new leaf.
-    fn fork(&mut self, at: At, place: &B256, (depth, fork): (usize, usize), nibble: u8, old: Slot, new: Leaf) {
-        let leaf = Slot::open(Kid::Leaf(self.leaves.add(new)));
+    fn fork(
+        &mut self,
+        at: At,
+        place: &B256,
+        (depth, fork): (usize, usize),
+        nibble: u8,
+        (old, is_open): (Slot, bool),
+        new: Leaf,
+    ) {
+        let leaf = Slot::new(Kid::Leaf(self.leaves.add(new)));
         let mut branch = Branch::default();
-        branch.insert(nibble, old);
-        branch.insert(nibble_of(place, fork), leaf);
-        let branch = Slot::open(Kid::Branch(self.branches.add(branch)));
+        branch.insert(nibble, old, is_open);
+        branch.insert(nibble_of(place, fork), leaf, true);
+        let branch = Slot::new(Kid::Branch(self.branches.add(branch)));
         let slot = if fork > depth {
             let path = path_of(place, depth, fork);
-            Slot::open(Kid::Extension(self.extensions.add(Extension { path, below: branch })))
+            Slot::new(Kid::Extension(self.extensions.add(Extension { path, below: branch, is_open: true })))
         } else {
             branch
         };
@@ -418,21 +472,22 @@ impl LiveTrie {
 
     /// Take the slot of a removed leaf from its branch; `way` leads to that branch.
     fn remove_slot(&mut self, source: &NodeSource, place: &B256, at: At, way: &[(At, usize)]) -> Result<()> {
-        let (At::Branch(branch, position), Some((above, depth))) = (at, way.last().copied()) else {
+        let (At::Branch(branch, nibble), Some((above, depth))) = (at, way.last().copied()) else {
             self.top = None;
             return Ok(());
         };
         let node = &mut self.branches.nodes[branch as usize];
-        node.slots.remove(position as usize);
-        node.bitmap &= !(1 << nibble_of(place, depth));
+        node.remove(nibble);
         if node.slots.len() > 1 {
             return Ok(());
         }
         // A branch with one child goes; what is left hangs in its place, with a longer path.
         let nibble = node.bitmap.trailing_zeros() as u8;
         let beside = with_nibble(place, depth, nibble);
-        let kid = self.kid(source, At::Branch(branch, 0), &beside, depth + 1)?;
-        let mut left = self.branches.nodes[branch as usize].slots.pop().ok_or_else(|| too_deep(depth))?;
+        let kid = self.kid(source, At::Branch(branch, nibble), &beside, depth + 1)?;
+        let node = &mut self.branches.nodes[branch as usize];
+        let is_open = node.open != 0;
+        let mut left = node.slots.pop().ok_or_else(|| too_deep(depth))?;
         self.branches.remove(branch);
         match kid {
             Some(Kid::Extension(extension)) => {
@@ -441,7 +496,7 @@ impl LiveTrie {
             }
             Some(Kid::Branch(_)) => {
                 let path = Nibbles::from_nibbles([nibble]);
-                left = Slot::open(Kid::Extension(self.extensions.add(Extension { path, below: left })));
+                left = Slot::new(Kid::Extension(self.extensions.add(Extension { path, below: left, is_open })));
             }
             _ => {}
         }
@@ -470,19 +525,18 @@ impl LiveTrie {
         self.hash_values();
         let levels = self.open_levels();
         for (depth, level) in levels.iter().enumerate().rev() {
-            for at in level {
-                self.add(source, writer, *at, depth)?;
-            }
-            let (mut next, mut is_sound) = (level.iter(), true);
-            writer.link_all(|link| {
-                if let Some(at) = next.next() {
-                    is_sound &= self.linked(*at, link);
+            for part in level.chunks(LINKED_AT_ONCE) {
+                for at in part {
+                    self.add(source, writer, *at, depth)?;
                 }
-            });
-            if !is_sound {
-                return Err(Error::corrupt("trie: a node below 32 bytes, expected its hash"));
+                let (mut next, mut is_sound) = (part.iter(), true);
+                writer.link_all(|link| is_sound &= next.next().is_some_and(|at| self.linked(*at, link)));
+                if !is_sound {
+                    return Err(Error::corrupt("trie: a node below 32 bytes, expected its hash"));
+                }
             }
         }
+        self.is_open = false;
         self.values.clear();
         Ok(self.top.map_or(EMPTY, |top| {
             let Link { reference, id } = top.link();
@@ -493,14 +547,10 @@ impl LiveTrie {
     /// Take note of how the node in a slot was written; whether it could be.
     fn linked(&mut self, at: At, link: Link) -> bool {
         let Some((slot, hashed)) = self.slot(at).zip(link.to_hashed()) else { return false };
-        (slot.link, slot.is_open) = (hashed, false);
+        slot.link = hashed;
         if let Kid::Branch(branch) = slot.kid() {
             let node = &mut self.branches.nodes[branch as usize];
             node.stored = node.stored.map(|(_, changes)| (link.id, changes));
-        }
-        if let At::Branch(branch, position) = at {
-            let node = &mut self.branches.nodes[branch as usize];
-            node.changed |= node.bit(position);
         }
         true
     }
@@ -516,22 +566,27 @@ impl LiveTrie {
     /// The slots that are open, by depth.
     fn open_levels(&mut self) -> Vec<Vec<At>> {
         let mut levels: Vec<Vec<At>> = Vec::new();
-        let mut waiting = vec![(At::Top, 0)];
+        let mut waiting: Vec<(At, usize)> = self.is_open.then_some((At::Top, 0)).into_iter().collect();
         while let Some((at, depth)) = waiting.pop() {
-            let Some(slot) = self.slot(at).copied().filter(|slot| slot.is_open) else { continue };
+            let Some(slot) = self.slot(at) else { continue };
+            let kid = slot.kid();
             if levels.len() <= depth {
                 levels.resize_with(depth + 1, Vec::new);
             }
             levels[depth].push(at);
-            match slot.kid() {
+            match kid {
                 Kid::Branch(branch) => {
-                    let slots = self.branches.nodes[branch as usize].slots.iter().enumerate();
-                    let open = slots.filter(|(_, slot)| slot.is_open);
-                    waiting.extend(open.map(|(position, _)| (At::Branch(branch, position as u8), depth + 1)));
+                    let mut open = self.branches.nodes[branch as usize].open;
+                    while open != 0 {
+                        waiting.push((At::Branch(branch, open.trailing_zeros() as u8), depth + 1));
+                        open &= open - 1;
+                    }
                 }
                 Kid::Extension(extension) => {
-                    let length = self.extensions.nodes[extension as usize].path.len();
-                    waiting.push((At::Extension(extension), depth + length));
+                    let node = &self.extensions.nodes[extension as usize];
+                    if node.is_open {
+                        waiting.push((At::Extension(extension), depth + node.path.len()));
+                    }
                 }
                 Kid::Leaf(_) | Kid::Unread => {}
             }
@@ -545,7 +600,7 @@ impl LiveTrie {
         match slot.kid() {
             Kid::Branch(branch) => {
                 let node = &mut self.branches.nodes[branch as usize];
-                let (changed, links) = (std::mem::take(&mut node.changed), node.slots.iter().map(|slot| &slot.link));
+                let (changed, links) = (std::mem::take(&mut node.open), node.slots.iter().map(|slot| &slot.link));
                 let earlier = node.stored.filter(|(_, changes)| *changes < MAX_CHANGES);
                 let of_changes = earlier.map(|(id, _)| (id, changed));
                 let is_change = writer.add_branch_of_hashes(node.bitmap, links, of_changes)?;
@@ -555,7 +610,8 @@ impl LiveTrie {
                 Ok(())
             }
             Kid::Extension(extension) => {
-                let node = &self.extensions.nodes[extension as usize];
+                let node = &mut self.extensions.nodes[extension as usize];
+                node.is_open = false;
                 writer.add_extension(&node.path, &node.below.link())
             }
             Kid::Leaf(leaf) => {
@@ -573,6 +629,18 @@ impl LiveTrie {
             Kid::Unread => Err(Error::corrupt("trie: an open node that was never read")),
         }
     }
+}
+
+/// Begin to bring what is there into the processor's cache.
+fn prefetch<T>(place: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint, whatever is there.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(place.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = place;
 }
 
 fn with_nibble(place: &B256, depth: usize, nibble: u8) -> B256 {

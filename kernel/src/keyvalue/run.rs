@@ -152,6 +152,9 @@ impl Run {
         let time = payloads.iter().map(|payload| payload.timestamp_ms).fold(timestamp_ms + 1, u64::max);
         let items: Vec<Bytes> = payloads.into_iter().flat_map(|payload| payload.transactions).collect();
         let (answers, skipped, events) = (Vec::with_capacity(items.len()), Vec::new(), Vec::with_capacity(items.len()));
+        let tasks = make_tasks(items);
+        let places: Vec<B256> = tasks.iter().filter_map(|task| task.place).collect();
+        live.trie.warm(&places);
         Run {
             live,
             source,
@@ -160,8 +163,8 @@ impl Run {
             timestamp_ms: time,
             revision,
             direct,
-            entries: B256HashMap::with_capacity_and_hasher(items.len(), Default::default()),
-            tasks: make_tasks(items).into_iter(),
+            entries: B256HashMap::with_capacity_and_hasher(places.len(), Default::default()),
+            tasks: tasks.into_iter(),
             clients: HashMap::default(),
             census: None,
             call: None,
