@@ -78,11 +78,14 @@ def format_time(seconds: float) -> str:
 
 def describe_speed(tally: Tally, seconds: float) -> list[str]:
     rate = tally.runs / seconds
-    return [
+    words = [
         f"{rate:,.0f} seeds/s" if rate >= 10 else f"{rate:.1f} seeds/s",
         f"{tally.executed / seconds:,.0f} events/s",
-        f"{tally.virtual_ns / 1e9 / seconds:,.0f}x time",
     ]
+    if tally.executed == tally.events:
+        # Otherwise the time that runs share would count for each of them.
+        words.append(f"{tally.virtual_ns / 1e9 / seconds:,.0f}x time")
+    return words
 
 
 def describe_sharing(plan: Plan, tally: Tally) -> str:

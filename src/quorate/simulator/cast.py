@@ -1,7 +1,9 @@
 """Who plays what in a run: traitors, twins, spare machines; chosen before anybody starts."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from quorate.consensus import ENGINES
 from quorate.crypto.hashes import keccak256
 from quorate.simulator.actors import ACTORS, Actor, Turncoat, Twin
 from quorate.simulator.budget import Budget
@@ -12,7 +14,7 @@ from quorate.simulator.plan import MS, MemberPlan
 if TYPE_CHECKING:
     from quorate.simulator.world import World
 
-__all__ = ["add_machine", "add_twin", "cast", "get_characters"]
+__all__ = ["add_machine", "add_twin", "cast", "get_characters", "recast"]
 
 EPOCH_NS = 400 * MS
 """After about this long, each peer may be talking to the other twin."""
@@ -28,16 +30,39 @@ def cast(world: "World", budget: Budget) -> None:
                 add_spare(world, number)
     lies = stream("cast traitors").chance(profile.traitors)
     twins = stream("cast twins").chance(profile.twins)
-    conspiracy = stream("cast conspiracy")
+    choose_characters(world, budget, lambda _: lies, twins=twins)
+
+
+def recast(world: "World", budget: Budget) -> None:
+    """Give traitors other characters in the middle of a run, and perhaps let others join them.
+
+    Who has lied goes on lying, since what it said is not to be judged as an honest member's.
+    """
+    profile, stream = world.plan.profile, world.tape.stream
+    lies = stream("cast traitors").chance(profile.traitors)
+
+    def may_change(machine: Machine) -> bool:
+        return not isinstance(machine.actor, Twin) and (lies or machine.actor is not None)
+
+    # What a miner did as another one may be hidden in its chain.
+    if not ENGINES[world.plan.engine].open:
+        choose_characters(world, budget, may_change, twins=False)
+
+
+def choose_characters(
+    world: "World", budget: Budget, may_lie: Callable[[Machine], bool], *, twins: bool
+) -> None:
+    """Choose the characters of those who may lie."""
+    conspiracy = world.tape.stream("cast conspiracy")
     shared: dict[Any, Any] = {}
     # Whether all of them have one character; the cleverest's is worth a try of its own.
     same = conspiracy.choose(4)
     characters, cleverest = get_characters(world)
     favourite = conspiracy.choose(len(characters))
     for place, (first, kind) in enumerate(choose_order(world)):
-        if not lies:
-            continue
         machine = world.machines[first]
+        if not may_lie(machine):
+            continue
         if not machine.member.power or is_last_bootnode(world, machine):
             continue
         if not budget.lie(machine.address, "traitor"):

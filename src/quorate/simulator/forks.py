@@ -41,15 +41,15 @@ MAX_BRANCHES = 256
 MAX_FORKS = 8
 MILLE = 1000
 SHAPES: dict[int, tuple[tuple[int, int], ...]] = {
-    2: ((600, 2),),
-    4: ((500, 2), (750, 2)),
-    8: ((400, 2), (600, 2), (800, 2)),
-    16: ((400, 2), (600, 2), (800, 4)),
-    32: ((300, 2), (500, 2), (700, 2), (850, 4)),
-    64: ((300, 2), (500, 2), (700, 4), (850, 4)),
+    2: ((700, 2),),
+    4: ((600, 2), (800, 2)),
+    8: ((500, 2), (700, 2), (850, 2)),
+    16: ((500, 2), (700, 2), (850, 4)),
+    32: ((400, 2), (600, 2), (750, 2), (875, 4)),
+    64: ((400, 2), (600, 2), (750, 4), (875, 4)),
 }
 """By number of branches: when a family's runs part, in permille of the time of faults, and in how
-many ways. Each leaves a run about a third of its events to itself, or less.
+many ways. Early forks make futures different, late ones cheap.
 """
 
 

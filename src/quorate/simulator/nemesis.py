@@ -73,6 +73,8 @@ DISK_LIES = (
     "misdirected write",
 )
 """Kinds of fault that nobody can notice in time."""
+STYLED = ("loss", "duplicate", "tail", "corrupt", "jitter_ns")
+"""Rates of links that a style changes."""
 SIEGE = 12
 """How many times as long as usual an act of a siege is."""
 
@@ -100,17 +102,9 @@ class Nemesis:
         self.main_script: RoundScript | None = None
         """Of a seed whose style is rounds: the one that lasts."""
         network = world.network
-        rates = network.rates
-        self.plain_rates = (
-            rates.loss,
-            rates.duplicate,
-            rates.tail,
-            rates.corrupt,
-            rates.jitter_ns,
-            network.bandwidth,
-        )
+        self.plain_rates = {name: getattr(network.rates, name) for name in STYLED}
         """Of links, before a style changes them."""
-        self.plain_reorder = network.reorder
+        self.plain_order, self.plain_bandwidth = network.reorder, network.bandwidth
         self.choose_style()
         world.on_down.append(self.on_down)
         if profile.crash and profile.partition:
@@ -142,16 +136,10 @@ class Nemesis:
 
     def turn(self) -> None:
         """Take another style in the middle of a run; acts that are under way end as they would."""
-        network, rates = self.world.network, self.world.network.rates
-        (
-            rates.loss,
-            rates.duplicate,
-            rates.tail,
-            rates.corrupt,
-            rates.jitter_ns,
-            network.bandwidth,
-        ) = self.plain_rates
-        network.reorder = self.plain_reorder
+        network = self.world.network
+        for name, rate in self.plain_rates.items():
+            setattr(network.rates, name, rate)
+        network.reorder, network.bandwidth = self.plain_order, self.plain_bandwidth
         if self.main_script is not None:
             self.faults.hear_all(self.main_script)
             self.main_script = None

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from quorate.simulator.budget import Budget
-from quorate.simulator.cast import cast
+from quorate.simulator.cast import cast, recast
 from quorate.simulator.faults import Faults
 from quorate.simulator.forks import OnFork, choose_way, get_first_seed, take_way
 from quorate.simulator.invariants import watch
@@ -74,6 +74,7 @@ def run_world(world: World, on_fork: OnFork) -> None:
             break
         if take_way(world, on_fork(world, number)):
             nemesis.turn()
+            recast(world, budget)
     world.run(end)
     if not world.findings:
         alive = budget.has_live_core()

@@ -105,7 +105,12 @@ class Branch:
     def send_child(self, first: int, last: int) -> bool:
         """Run seeds in a child and keep what it says; return whether this is the child."""
         read, write = os.pipe()
-        child = os.fork()
+        try:
+            child = os.fork()
+        except OSError as error:
+            os.close(read)
+            os.close(write)
+            raise BranchLost(f"no process for seed {first}: {error.strerror}") from None
         if not child:
             os.close(read)
             if self.pipe is not None:
