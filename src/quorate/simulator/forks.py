@@ -3,7 +3,8 @@
 The seeds of a plan with forks come in families, as many in each as there are ways through all of
 its forks. A family has one beginning, drawn by its first seed. At each fork the run has several
 futures: one goes on as it began, and in each other one every choice is drawn anew from there on,
-by the first seed that takes this way, and the nemesis chooses another style.
+by the first seed that takes this way, the nemesis takes another style, and traitors take other
+characters.
 
 So a run is a function of its plan and seed as ever, and may be run alone. Who runs a family whole
 (`campaign/families.py`) takes each part of the way once, and gives a deep state many futures
