@@ -23,6 +23,9 @@ const MAX_HANDSHAKE_BYTES: usize = 16 << 10;
 /// From here on a call lets other threads of Python run; below, giving the lock away and taking it costs more than the work.
 const LARGE_BYTES: usize = 64 << 10;
 
+/// What TLS adds to a record: its head, its type and its tag (RFC 8446, 5.2).
+const RECORD_EXTRA_BYTES: usize = 5 + 1 + 16;
+
 const CLOSED: &str = "closed by the peer";
 
 /// One connection: what the socket brings goes to `receive`, what the socket shall take comes from it and from `seal`.
@@ -101,12 +104,13 @@ impl TlsLink {
             packer.put_frame(frame)?;
         }
         packer.finish()?;
-        Ok(self.take_records())
+        let size = frames.iter().map(|frame| frames::HEAD_BYTES + frame.len()).sum::<usize>();
+        Ok(self.take_records(size + (size / frames::RECORD_BYTES + 2) * RECORD_EXTRA_BYTES))
     }
 
-    /// What the socket shall take.
-    fn take_records(&mut self) -> Vec<u8> {
-        let mut records = Vec::new();
+    /// What the socket shall take, for which there will be so much room.
+    fn take_records(&mut self, expected: usize) -> Vec<u8> {
+        let mut records = Vec::with_capacity(expected);
         // Writing into memory never fails.
         while self.connection.wants_write() && self.connection.write_tls(&mut records).is_ok() {}
         records
@@ -149,7 +153,7 @@ impl TlsLink {
             frames.append(PyBytes::new(py, frame))?;
         }
         self.frames.forget_whole();
-        Ok((frames, PyBytes::new(py, &self.take_records()), trouble))
+        Ok((frames, PyBytes::new(py, &self.take_records(0)), trouble))
     }
 
     fn seal<'py>(&mut self, py: Python<'py>, frames: &Bound<'py, PyList>) -> PyResult<Bound<'py, PyBytes>> {

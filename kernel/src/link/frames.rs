@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-const HEAD_BYTES: usize = 4;
+pub const HEAD_BYTES: usize = 4;
 /// What one TLS record holds (RFC 8446, 5.1).
-const RECORD_BYTES: usize = 16 << 10;
+pub const RECORD_BYTES: usize = 16 << 10;
 /// Room that is kept between calls, however much a frame took, or how many there were.
 const KEPT_BYTES: usize = 64 << 10;
 const KEPT_RANGES: usize = 64;

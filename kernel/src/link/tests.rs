@@ -39,13 +39,13 @@ fn receive(link: &mut TlsLink, data: &[u8]) -> (Vec<Vec<u8>>, Vec<u8>, Option<St
     let trouble = link.take(data);
     let frames = link.frames.whole().map(<[u8]>::to_vec).collect();
     link.frames.forget_whole();
-    (frames, link.take_records(), trouble)
+    (frames, link.take_records(0), trouble)
 }
 
 /// Carry bytes until both are silent; what each found wrong.
 fn settle(client: &mut TlsLink, server: &mut TlsLink) -> (Option<String>, Option<String>) {
     let (mut at_client, mut at_server) = (None, None);
-    let mut to_server = client.take_records();
+    let mut to_server = client.take_records(0);
     loop {
         let (_, to_client, trouble) = receive(server, &to_server);
         at_server = at_server.or(trouble);
@@ -141,7 +141,7 @@ fn keys_are_renewed_on_the_way_and_a_flood_of_renewals_ends_the_link() {
     let mut flood = Vec::new();
     for _ in 0..100 {
         client.connection.refresh_traffic_keys().expect("established");
-        flood.extend(client.take_records());
+        flood.extend(client.take_records(0));
     }
     let (frames, _, trouble) = receive(&mut server, &flood);
     assert!(frames.is_empty());
@@ -153,7 +153,7 @@ fn a_peer_that_says_it_ends_has_ended() {
     let (mut client, mut server) = make_pair();
     let mut wire = client.put(&[b"last"]).expect("memory takes it");
     client.connection.send_close_notify();
-    wire.extend(client.take_records());
+    wire.extend(client.take_records(0));
     assert_eq!(receive(&mut server, &wire), (vec![b"last".to_vec()], vec![], Some(CLOSED.into())));
     assert_eq!(receive(&mut server, b"more").2.as_deref(), Some(CLOSED));
 }
