@@ -3,6 +3,7 @@
 use crate::errors::{Error, Result};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
+use std::io::Write;
 
 const MAGIC: &[u8; 4] = b"QREC";
 const FIELDS_BYTES: usize = 40;
@@ -23,8 +24,7 @@ struct Place {
     sequence: u64,
 }
 
-fn put_record(out: &mut Vec<u8>, place: &mut Place, batch: u64, body: &[u8]) -> Result<()> {
-    let start = out.len();
+fn make_header(place: &mut Place, batch: u64, body: &[u8]) -> Result<[u8; HEADER_BYTES]> {
     let back = place.sequence.checked_sub(batch).and_then(|n| u32::try_from(n).ok());
     let (Ok(length), Some(back)) = (u32::try_from(body.len()), back) else {
         return Err(Error::invalid(format!(
@@ -34,19 +34,19 @@ fn put_record(out: &mut Vec<u8>, place: &mut Place, batch: u64, body: &[u8]) -> 
             body.len()
         )));
     };
-    out.extend_from_slice(MAGIC);
-    out.extend_from_slice(&length.to_le_bytes());
-    out.extend_from_slice(&place.segment.to_le_bytes());
-    out.extend_from_slice(&(place.offset as u64).to_le_bytes());
-    out.extend_from_slice(&place.sequence.to_le_bytes());
-    out.extend_from_slice(&back.to_le_bytes());
-    out.extend_from_slice(&crc32(body, place.seed).to_le_bytes());
-    let check = crc32(&out[start..], place.seed);
-    out.extend_from_slice(&check.to_le_bytes());
-    out.extend_from_slice(body);
+    let mut header = [0; HEADER_BYTES];
+    header[..4].copy_from_slice(MAGIC);
+    header[4..8].copy_from_slice(&length.to_le_bytes());
+    header[8..16].copy_from_slice(&place.segment.to_le_bytes());
+    header[16..24].copy_from_slice(&(place.offset as u64).to_le_bytes());
+    header[24..32].copy_from_slice(&place.sequence.to_le_bytes());
+    header[32..36].copy_from_slice(&back.to_le_bytes());
+    header[36..40].copy_from_slice(&crc32(body, place.seed).to_le_bytes());
+    let check = crc32(&header[..FIELDS_BYTES], place.seed);
+    header[FIELDS_BYTES..].copy_from_slice(&check.to_le_bytes());
     place.offset += HEADER_BYTES + body.len();
     place.sequence += 1;
-    Ok(())
+    Ok(header)
 }
 
 /// The body of the record that is at its place in a segment, unless something is wrong there.
@@ -77,13 +77,16 @@ fn make_records<'py>(
     bodies: Vec<Bound<'py, PyBytes>>,
 ) -> PyResult<Bound<'py, PyBytes>> {
     let total: usize = bodies.iter().map(|body| HEADER_BYTES + body.as_bytes().len()).sum();
-    let mut out = Vec::with_capacity(head.len() + total);
-    out.extend_from_slice(head);
+    let size = head.len() + total;
     let mut place = Place { seed, segment, offset, sequence };
-    for body in &bodies {
-        put_record(&mut out, &mut place, batch, body.as_bytes())?;
-    }
-    Ok(PyBytes::new(py, &out))
+    PyBytes::new_with(py, size, |mut out| {
+        out.write_all(head)?;
+        for body in &bodies {
+            out.write_all(&make_header(&mut place, batch, body.as_bytes())?)?;
+            out.write_all(body.as_bytes())?;
+        }
+        Ok(())
+    })
 }
 
 #[pyfunction]
