@@ -68,7 +68,7 @@ def test_kinds_with_lists_are_not_flat() -> None:
 def test_records_are_shared_if_nothing_in_them_can_be_changed() -> None:
     kinds = ENGINES["tendermint"].records
     frames = Frames(kinds)
-    assert frames.flat == [Proposed, Voted]
+    assert list(frames.flat) == [Proposed, Voted]
     decode = frames.share(make_record_decoder(kinds).decode)
     vote, decided = encode(Voted(VOTE)), encode(Decided(5, [b"payload"], b"certificate"))
     assert decode(vote) is decode(bytes(bytearray(vote)))

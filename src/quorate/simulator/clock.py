@@ -53,7 +53,11 @@ class Clock:
         """Return what the monotonic clock says at a time that is not before the last change."""
         if not self.drift_ppm:
             return t + self.ahead_ns
-        return self.local_ns + (t - self.world_ns) * (MILLION + self.drift_ppm) // MILLION
+        # In two steps, so that products stay small: that is several times as fast.
+        gone = t - self.world_ns
+        millions, rest = gone // MILLION, gone % MILLION
+        drift = self.drift_ppm
+        return self.local_ns + gone + millions * drift + rest * drift // MILLION
 
     def set_drift(self, t: Nanoseconds, ppm: int) -> None:
         """Change the rate from now on. The world then has to ask again when its timers fall."""

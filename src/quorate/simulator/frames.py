@@ -7,6 +7,7 @@ but what they send.
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Final, get_type_hints
 
 __all__ = ["Frames", "is_flat"]
@@ -16,6 +17,12 @@ MAX_KNOWN: Final = 256
 MAX_RECORDS: Final = 2048
 """Records that are remembered: what a few machines write between two cuts."""
 FLAT: Final = (int, bytes, bool, str)
+
+
+@cache
+def find_flat(kinds: tuple[type[Any], ...]) -> dict[type[Any], None]:
+    """Return the flat ones of some kinds, for all worlds of a process."""
+    return {kind: None for kind in kinds if is_flat(kind)}
 
 
 def is_flat(kind: type[Any]) -> bool:
@@ -38,7 +45,7 @@ class Frames:
     __slots__ = ("flat", "known", "most")
 
     def __init__(self, kinds: tuple[type[Any], ...], most: int = MAX_KNOWN) -> None:
-        self.flat = [kind for kind in kinds if is_flat(kind)]
+        self.flat = find_flat(kinds)
         self.known: dict[bytes, Any] = {}
         self.most = most
 

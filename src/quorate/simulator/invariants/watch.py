@@ -225,15 +225,17 @@ class TendermintWatch:
         self.on_kept(machine, records)
         # What a cut left out never comes again.
         judged = self.get_judged(machine)
-        self.judged[machine.index] = {data: None for data in records if data in judged}
+        self.judged[machine.index] = {
+            data: None for data in records if get_tag(data) == VOTED and data in judged
+        }
 
     def on_kept(self, machine: "Machine", records: list[bytes]) -> None:
         if not machine.is_honest:
             return
         world, judged = self.world, self.get_judged(machine)
         for data in records:
-            # A cut and a restart tell much again that is known.
-            if data not in judged and get_tag(data) == VOTED:
+            # A cut and a restart tell much again that is known; to look a long one up takes time.
+            if get_tag(data) == VOTED and data not in judged:
                 judged[data] = None
                 self.rules.keep(machine.address, world.decode_record(data).vote)
 
