@@ -9,6 +9,8 @@ use pyo3::types::PyBytes;
 const HASH_BYTES: usize = 16;
 const FIELDS: u8 = 5;
 const RUNG: u64 = 1024;
+/// The kind of the event that a frame arrives, as `quorate.simulator.digest` has it.
+pub const FRAME: i64 = 1;
 
 fn put_int(out: &mut Vec<u8>, value: i64) {
     match value {
@@ -75,7 +77,7 @@ impl Digest {
         Digest { state, ladder: Vec::new(), rung: Vec::new(), events: 0, kept: Kept::default() }
     }
 
-    fn note(&mut self, time: i64, kind: i64, machine: i64, other: i64, contents: &Bound<'_, PyBytes>) {
+    pub fn note(&mut self, time: i64, kind: i64, machine: i64, other: i64, contents: &Bound<'_, PyBytes>) {
         let out = &mut self.rung;
         out.push(0x90 | FIELDS);
         for value in [time, kind, machine, other] {

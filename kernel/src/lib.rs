@@ -30,6 +30,7 @@ mod keyvalue;
 #[cfg(test)]
 mod kill_tests;
 mod ledger;
+mod lines;
 mod link;
 mod memo;
 mod ordered_trie;
@@ -90,6 +91,7 @@ fn _kernel(m: &Bound<'_, PyModule>) -> PyResult<()> {
     journal::export(m)?;
     digest::export(m)?;
     event_queue::export(m)?;
+    lines::export(m)?;
     twister::export(m)?;
     pool_face::export(m)?;
     view::export(m)?;

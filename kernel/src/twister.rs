@@ -36,26 +36,28 @@ impl Twister {
         // Python leaves out the words above the highest that is not zero.
         let length = if high == 0 { 1 } else { 2 };
         let mut state = START;
-        let (mut i, mut j) = (1, 0);
-        for _ in 0..WORDS {
-            let last = state[i - 1];
-            state[i] =
-                (state[i] ^ (last ^ (last >> 30)).wrapping_mul(1_664_525)).wrapping_add(keys[j]).wrapping_add(j as u32);
-            (i, j) = (i + 1, (j + 1) % length);
-            if i == WORDS {
-                state[0] = state[WORDS - 1];
-                i = 1;
-            }
+        // Two walks through all words but the first, which takes part as the one before the second: word 1 is reached
+        // once more at the end of each.
+        let mut last = state[0];
+        let mut j = 0;
+        let mut mix = |word: &mut u32, last: u32| {
+            let mixed = (*word ^ (last ^ (last >> 30)).wrapping_mul(1_664_525)).wrapping_add(keys[j]);
+            *word = mixed.wrapping_add(j as u32);
+            j = (j + 1) & (length - 1);
+            *word
+        };
+        for word in &mut state[1..] {
+            last = mix(word, last);
         }
-        for _ in 1..WORDS {
-            let last = state[i - 1];
-            state[i] = (state[i] ^ (last ^ (last >> 30)).wrapping_mul(1_566_083_941)).wrapping_sub(i as u32);
-            i += 1;
-            if i == WORDS {
-                state[0] = state[WORDS - 1];
-                i = 1;
-            }
+        last = mix(&mut state[1], last);
+        let mix = |word: &mut u32, last: u32, i: u32| {
+            *word = (*word ^ (last ^ (last >> 30)).wrapping_mul(1_566_083_941)).wrapping_sub(i);
+            *word
+        };
+        for (i, word) in (2..).zip(&mut state[2..]) {
+            last = mix(word, last, i);
         }
+        mix(&mut state[1], last, 1);
         state[0] = 0x8000_0000;
         Twister { state, index: 0 }
     }
@@ -83,7 +85,7 @@ impl Twister {
 
 /// A stream of choices, which takes its seed from its name at the first of them: many make none.
 #[pyclass(module = "quorate._kernel")]
-struct Draws {
+pub struct Draws {
     name: String,
     twister: Option<Box<Twister>>,
 }
@@ -93,11 +95,11 @@ impl Draws {
         self.twister.get_or_insert_with(|| Box::new(Twister::new(compute_seed(&self.name)))).random()
     }
 
-    fn choose_below(&mut self, n: u64) -> u64 {
+    pub fn choose_below(&mut self, n: u64) -> u64 {
         (self.random() * n as f64) as u64
     }
 
-    fn happens(&mut self, permille: u32) -> bool {
+    pub fn happens(&mut self, permille: u32) -> bool {
         self.random() * 1000.0 < f64::from(permille)
     }
 }
@@ -137,71 +139,6 @@ impl Draws {
     }
 }
 
-/// How often links do what, in permille, and how late frames are.
-#[pyclass(module = "quorate._kernel", get_all, set_all)]
-#[derive(Default)]
-struct LinkRates {
-    loss: u32,
-    corrupt: u32,
-    duplicate: u32,
-    jitter_ns: u64,
-    tail: u32,
-    tail_factor: i64,
-}
-
-#[pymethods]
-impl LinkRates {
-    #[new]
-    fn new() -> Self {
-        Self::default()
-    }
-}
-
-/// The streams of one link.
-#[pyclass(module = "quorate._kernel", frozen)]
-struct LinkDraws {
-    lost: Py<Draws>,
-    corrupted: Py<Draws>,
-    doubled: Py<Draws>,
-    delayed: Py<Draws>,
-    tailed: Py<Draws>,
-}
-
-const LOST: i64 = -1;
-const CORRUPTED: i64 = -2;
-
-fn happens(py: Python<'_>, stream: &Py<Draws>, permille: u32) -> bool {
-    permille > 0 && stream.borrow_mut(py).happens(permille)
-}
-
-impl LinkDraws {
-    fn draw_delay(&self, py: Python<'_>, rates: &LinkRates, base_ns: i64) -> i64 {
-        let delay = base_ns + self.delayed.borrow_mut(py).choose_below(rates.jitter_ns) as i64;
-        if happens(py, &self.tailed, rates.tail) { delay * rates.tail_factor } else { delay }
-    }
-}
-
-#[pymethods]
-impl LinkDraws {
-    #[new]
-    fn new(lost: Py<Draws>, corrupted: Py<Draws>, doubled: Py<Draws>, delayed: Py<Draws>, tailed: Py<Draws>) -> Self {
-        LinkDraws { lost, corrupted, doubled, delayed, tailed }
-    }
-
-    fn carry(&self, py: Python<'_>, rates: &LinkRates, base_ns: i64) -> i64 {
-        if happens(py, &self.lost, rates.loss) {
-            LOST
-        } else if happens(py, &self.corrupted, rates.corrupt) {
-            CORRUPTED
-        } else {
-            let delay = self.draw_delay(py, rates, base_ns);
-            delay << 1 | i64::from(happens(py, &self.doubled, rates.duplicate))
-        }
-    }
-}
-
 pub fn export(m: &Bound<'_, PyModule>) -> PyResult<()> {
-    m.add_class::<Draws>()?;
-    m.add_class::<LinkRates>()?;
-    m.add_class::<LinkDraws>()
+    m.add_class::<Draws>()
 }

@@ -131,25 +131,71 @@ class Digest:
 
 @final
 class EventQueue:
-    """Calls that are to be made, by time and then by number: integers of 64 bits.
+    """What is to happen, by time and then by number: integers of 64 bits.
 
     Gives nothing any more once its digest has so many events.
     """
 
+    now: int
+    """The time of the event that was last given."""
+    number: int
+    """The number of the event that was last put into it."""
+
     def __init__(self, digest: Digest, most: int) -> None: ...
-    def push(
-        self, at: int, number: int, call: Callable[..., None], arguments: tuple[Any, ...]
-    ) -> None: ...
-    def pop(self, until: int) -> tuple[int, int, Callable[..., None], tuple[Any, ...]] | None:
-        """Take the first one, if its time is not later than `until`."""
+    def after(self, delay: int, call: Callable[..., None], arguments: tuple[Any, ...]) -> int:
+        """Let a call be made after a delay; return its number."""
+
+    def note(self, kind: int, machine: int, other: int, contents: bytes) -> None:
+        """Let the digest take up an event of this moment."""
+
+    def run(
+        self,
+        world: Any,
+        until: int,
+        findings: list[Any],
+        on_next: Callable[[int], None] | None = None,
+        done: Callable[[], bool] | None = None,
+    ) -> bool:
+        """Let everything happen until then, until there are findings, or until `done`, which is
+        asked after each event; return whether it was.
+
+        `world.now` is the time of each event; `on_next` is told its number before.
+        """
 
     def next_at(self) -> int | None:
         """Return the time of the first one."""
 
-    def entries(self) -> list[tuple[int, int, Callable[..., None], tuple[Any, ...]]]:
-        """Return all, in order."""
+    def frames(self) -> list[bytes]:
+        """Return the frames that are under way, in order."""
 
     def __len__(self) -> int: ...
+
+@final
+class Seat:
+    """What the queue knows of a machine.
+
+    `fall` is called with a timer that falls and its number, `hold` with a call and its arguments
+    that came while the machine is `paused`.
+    """
+
+    life: int
+    """What was put into the queue in another life does not happen."""
+    paused: bool
+    receive: Callable[[bytes, bytes], None] | None
+    """Takes an address and a frame from there; None: nobody is there."""
+
+    def __init__(
+        self,
+        queue: EventQueue,
+        index: int,
+        fall: Callable[[Any, int], None],
+        hold: Callable[[Callable[..., None], tuple[Any, ...]], None],
+    ) -> None: ...
+    def later(self, delay: int, call: Callable[..., None], arguments: tuple[Any, ...]) -> int:
+        """Let a call be made after a delay; return its number."""
+
+    def set_timer(self, delay: int, timer: Any) -> int:
+        """Let a timer fall after a delay, of one nanosecond at least; return its number."""
 
 @final
 class Draws:
@@ -175,7 +221,7 @@ class Draws:
 
 @final
 class LinkRates:
-    """How often links do what, in permille, and how late frames are; all zero at first."""
+    """What happens on all lines: how often, in permille, and how late frames are."""
 
     loss: int
     corrupt: int
@@ -183,23 +229,63 @@ class LinkRates:
     jitter_ns: int
     tail: int
     tail_factor: int
+    reorder: bool
+    """Whether frames overtake each other; they do at first."""
+    bandwidth: int
+    """Bytes in a millisecond; 0: any number."""
+    picky: bool
+    """Whether somebody looks at frames one by one."""
 
     def __init__(self) -> None: ...
 
 @final
-class LinkDraws:
-    """The choices of one link, each kind from numbers of its own."""
+class Line:
+    """One direction of a connection; nothing is carried before it is turned on.
+
+    What arrives is noted in the digest and given to `target.receive` with `source`. Where the
+    target is paused, or always without `direct`, `arrive` is called with `link`, the generation in
+    which the frame was sent, the frame, and the number of the event.
+    """
+
+    blocked: int
+    base_ns: int
+    penalty_ns: int
+    factor: int
 
     def __init__(
-        self, lost: Draws, corrupted: Draws, doubled: Draws, delayed: Draws, tailed: Draws
-    ) -> None: ...
-    def carry(self, rates: LinkRates, base_ns: int) -> int:
-        """Return what becomes of a frame: -1 it is lost, -2 it is corrupted, else twice how many
-        nanoseconds it takes, and one more if it comes twice.
-
-        What never happens takes no number: first loss, then corruption, then the delay below
-        `jitter_ns` and whether it is `tail_factor` times as long, then the copy.
+        self,
+        queue: EventQueue,
+        rates: LinkRates,
+        streams: tuple[Draws, Draws, Draws, Draws, Draws] | None,
+        arrive: Callable[..., None],
+        link: Any,
+        source: bytes,
+        source_index: int,
+        target: Seat,
+        direct: bool,
+        base_ns: int,
+    ) -> None:
+        """`streams` choose: loss, corruption, whether it comes twice, the delay, and whether that
+        is a long one.
         """
+
+    def turn(self, up: bool, generation: int) -> None:
+        """Connect or disconnect; frames of other generations do not arrive."""
+
+    def carry(self, frame: bytes) -> int:
+        """Take a frame; return 0 if it arrives or if nothing is connected, 1 if it arrives twice,
+        -1 if it is lost, -2 if it is corrupted, and 2 if more than rates has a say in that: because
+        somebody is picky, the line is blocked, or there are no streams.
+
+        What never happens takes no number from its stream: first loss, then corruption, then the
+        delay below `jitter_ns` and whether it is `tail_factor` times as long, then the copy.
+        """
+
+    def arrival(self, size: int, delay: int) -> int:
+        """Return when a frame of this size arrives that takes so long at the usual speed."""
+
+    def push(self, frame: bytes, at: int) -> int:
+        """Let a frame arrive at a time; return the number of the event."""
 
 # ---- the ledger
 

@@ -3,21 +3,25 @@
 import gc
 import hashlib
 import weakref
+from collections import Counter
 from random import Random
 from typing import Any
 
 import msgspec
 import pytest
 
-from quorate._kernel import Digest, Draws, EventQueue, LinkDraws, LinkRates
+from quorate._kernel import Digest, Draws, EventQueue, Line, LinkRates, Seat
+from quorate.simulator.digest import FRAME
 
 Note = tuple[int, int, int, int, bytes]
 
 SEEDS = (0, 1, 12345, 2**31, 2**32 - 1, 2**32, 2**40 + 7, 2**64 - 1)
 
 
-def nothing(*_: Any) -> None:
-    """Is put into queues and never called."""
+class Clocked:
+    """Something whose `now` the queue sets."""
+
+    now = 0
 
 
 def make_queue(most: int = 1000) -> EventQueue:
@@ -25,45 +29,85 @@ def make_queue(most: int = 1000) -> EventQueue:
 
 
 def test_events_come_by_time_and_then_by_number() -> None:
-    queue, random = make_queue(), Random(1)
+    queue, random, world = make_queue(), Random(1), Clocked()
+    found: list[tuple[int, int]] = []
+    numbers: list[int] = []
+
+    def call(at: int, number: int) -> None:
+        assert world.now == queue.now == at
+        assert numbers[-1] == number + 1
+        found.append((at, number))
+
     expected = [(random.randrange(50), number) for number in range(500)]
     for at, number in expected:
-        queue.push(at, number, nothing, (number,))
+        assert queue.after(at, call, (at, number)) == queue.number == number + 1
     expected.sort()
-    assert [entry[:2] for entry in queue.entries()] == expected
     assert queue.next_at() == expected[0][0]
-    found = []
     for until in range(0, 60, 7):
-        while (event := queue.pop(until)) is not None:
-            assert event[0] <= until
-            assert event[2] is nothing
-            assert event[3] == (event[1],)
-            found.append(event[:2])
-    assert found == expected
+        assert not queue.run(world, until, [], numbers.append)
+        assert found == [entry for entry in expected if entry[0] <= until]
     assert len(queue) == 0
     assert queue.next_at() is None
 
 
-def test_an_event_that_is_later_stays() -> None:
+def test_what_happens_puts_more_into_the_queue() -> None:
+    queue, found, world = make_queue(), [], Clocked()
+
+    def call(depth: int) -> None:
+        found.append((world.now, depth))
+        if depth:
+            queue.after(3, call, (depth - 1,))
+            queue.after(0, call, (0,))
+
+    queue.after(5, call, (2,))
+    queue.run(world, 100, [])
+    assert found == [(5, 2), (5, 0), (8, 1), (8, 0), (11, 0)]
+
+
+def test_a_run_ends_where_it_is_told() -> None:
+    queue, findings, found = make_queue(), [], []
+    for number in range(6):
+        queue.after(number, found.append, (number,))
+    queue.after(3, findings.append, ("a finding",))
+    assert queue.run(Clocked(), 100, findings, None, lambda: len(found) == 2)
+    assert found == [0, 1]
+    assert not queue.run(Clocked(), 100, findings)
+    assert found == [0, 1, 2, 3]
+    assert len(queue) == 2
+
+
+def test_an_error_ends_a_run_and_nothing_is_lost() -> None:
+    queue, found = make_queue(), []
+    queue.after(1, int, ("nothing",))
+    queue.after(2, found.append, (2,))
+    with pytest.raises(ValueError, match="nothing"):
+        queue.run(Clocked(), 9, [])
+    queue.run(Clocked(), 9, [])
+    assert found == [2]
+
+
+@pytest.mark.parametrize("delay", [2**63, -(2**63) - 1, 2**63 - 1])
+def test_times_beyond_64_bits_are_refused(delay: int) -> None:
     queue = make_queue()
-    queue.push(5, 1, nothing, ())
-    assert queue.pop(4) is None
-    assert len(queue) == 1
-    assert queue.pop(5) == (5, 1, nothing, ())
-
-
-@pytest.mark.parametrize("at", [2**63, -(2**63) - 1])
-def test_times_beyond_64_bits_are_refused(at: int) -> None:
+    queue.now = 1
     with pytest.raises(OverflowError):
-        make_queue().push(at, 1, nothing, ())
+        queue.after(delay, print, ())
+    assert len(queue) == 0
 
 
 class Holder:
-    """Holds a queue that holds it."""
+    """Holds a queue, a seat and a line that hold it."""
 
     def __init__(self) -> None:
         self.queue = make_queue()
-        self.queue.push(1, 1, self.call, (self,))
+        self.seat = Seat(self.queue, 0, self.call, self.call)
+        self.seat.receive = self.call
+        ends = (self.call, self, b"", 1, self.seat)
+        self.line = Line(self.queue, LinkRates(), None, *ends, True, 0)
+        self.queue.after(1, self.call, (self,))
+        self.seat.later(1, self.call, (self,))
+        self.seat.set_timer(1, self)
+        self.line.push(b"frame", 1)
 
     def call(self, *_: Any) -> None:
         """Is never called."""
@@ -73,6 +117,118 @@ def test_the_collector_frees_queues_in_circles() -> None:
     holder = weakref.ref(Holder())
     gc.collect()
     assert holder() is None
+
+
+class Machine:
+    """The end of a line, and what happened to it."""
+
+    def __init__(self, queue: EventQueue, log: list[Any], index: int) -> None:
+        self.log, self.index = log, index
+        self.seat = Seat(queue, index, self.fall, self.hold)
+
+    def fall(self, timer: Any, number: int) -> None:
+        self.log.append(("fall", self.index, timer, number))
+
+    def hold(self, call: Any, arguments: tuple[Any, ...]) -> None:
+        assert call == self.call
+        self.log.append(("hold", self.index, arguments))
+
+    def call(self, *arguments: Any) -> None:
+        self.log.append(("call", self.index, arguments))
+
+    def receive(self, source: bytes, frame: bytes) -> None:
+        self.log.append(("receive", self.index, source, frame))
+
+
+@pytest.mark.parametrize("direct", [True, False])
+@pytest.mark.parametrize("seed", range(20))
+def test_machines_and_lines_do_as_a_plain_queue_does(seed: int, direct: bool) -> None:
+    """Everything that may happen between an event's beginning and its end, against lists."""
+    random, digest = Random(seed), Digest()
+    queue, world, log = EventQueue(digest, 10_000), Clocked(), list[Any]()
+    machines = [Machine(queue, log, index) for index in range(3)]
+    lines, plain, generations = [], list[tuple[int, int, Any]](), [0, 0, 0]
+
+    def arrive(*what: Any) -> None:
+        log.append(("arrive", *what))
+
+    for machine in machines:
+        ends = (machine.index, b"%d" % machine.index, 7, machine.seat)
+        lines.append(Line(queue, LinkRates(), None, arrive, *ends, direct, 0))
+    expected: list[Any] = []
+    notes: list[Any] = []
+    for step in range(300):
+        i, at = random.randrange(3), queue.now + random.randrange(1, 20)
+        machine, line, seat = machines[i], lines[i], machines[i].seat
+        kind = random.randrange(8)
+        number = queue.number + 1
+        if kind == 0:
+            assert seat.later(at - queue.now, machine.call, (step,)) == number
+            plain.append((at, number, ("call", i, seat.life, step)))
+        elif kind == 1:
+            assert seat.set_timer(at - queue.now, step) == number
+            plain.append((at, number, ("fall", i, seat.life, step)))
+        elif kind in (2, 3):
+            assert line.push(b"%d" % step, at) == number
+            plain.append((at, number, ("frame", i, generations[i], step)))
+        elif kind == 4:
+            seat.life += 1
+        elif kind == 5:
+            seat.paused = not seat.paused
+        elif kind == 6:
+            seat.receive = None if random.randrange(3) == 0 else machine.receive
+        else:
+            generations[i] += random.randrange(2)
+            line.turn(True, generations[i])
+        under_way = [entry[2][3] for entry in sorted(plain) if entry[2][0] == "frame"]
+        assert queue.frames() == [b"%d" % step for step in under_way]
+        until = queue.now + random.randrange(6)
+        for entry in sorted(plain):
+            if entry[0] > until:
+                break
+            plain.remove(entry)
+            at, number, (what, i, then, step) = entry
+            seat = machines[i].seat
+            if what == "frame":
+                known = (i, then, b"%d" % step, number)
+                if not direct:
+                    expected.append(("arrive", *known))
+                elif then == generations[i] and seat.receive is not None:
+                    if seat.paused:
+                        expected.append(("arrive", *known))
+                    else:
+                        expected.append(("receive", i, b"%d" % i, b"%d" % step))
+                        notes.append((at, FRAME, 7, i, b"%d" % step))
+            elif then == seat.life and what == "fall":
+                expected.append(("fall", i, step, number))
+            elif then == seat.life:
+                expected.append(("hold" if seat.paused else "call", i, (step,)))
+        assert not queue.run(world, until, [])
+        queue.now = until
+        assert log == expected
+    plain_digest = Digest()
+    for note in notes:
+        plain_digest.note(*note)
+    assert digest.finish() == plain_digest.finish()
+    assert {entry[0] for entry in expected} >= {"call", "fall", "hold", "arrive"}
+
+
+def test_a_timer_does_not_fall_at_once() -> None:
+    queue, log, world = make_queue(), list[Any](), Clocked()
+    seat = Machine(queue, log, 0).seat
+    seat.set_timer(-5, "timer")
+    assert queue.next_at() == 1
+    queue.run(world, 0, [])
+    assert log == []
+
+
+def test_a_queue_notes_events_of_its_moment() -> None:
+    digest, plain = Digest(), Digest()
+    queue = EventQueue(digest, 10)
+    queue.now = 77
+    queue.note(3, 1, 2, b"what")
+    plain.note(77, 3, 1, 2, b"what")
+    assert digest.finish() == plain.finish()
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -99,26 +255,77 @@ def test_the_name_of_a_stream_is_its_seed() -> None:
         draws.reseed("-1/\N{SNOWMAN}")
 
 
-def test_a_link_chooses_as_its_streams_do() -> None:
+def test_a_line_chooses_as_its_streams_do() -> None:
     names = ["loss", "corrupt", "double", "delay", "tail"]
-    link = LinkDraws(*(Draws(name) for name in names))
+    queue, rates, random, log = make_queue(10_000), LinkRates(), Random(7), list[Any]()
+    machine = Machine(queue, log, 0)
+    machine.seat.receive = machine.receive
     lost, corrupted, doubled, delayed, tailed = (Draws(name) for name in names)
-    random, rates = Random(7), LinkRates()
-    for _ in range(2000):
+    streams = (Draws("loss"), Draws("corrupt"), Draws("double"), Draws("delay"), Draws("tail"))
+    line = Line(queue, rates, streams, print, None, b"", 1, machine.seat, True, 5000)
+    assert line.carry(b"nobody is connected") == len(queue) == 0
+    line.turn(True, 1)
+    free_at = last_at = 0
+    outcomes = Counter[int]()
+
+    def arrive(size: int) -> int:
+        """Return when a frame arrives that takes as long as is drawn."""
+        nonlocal free_at, last_at
+        delay = line.base_ns + delayed.choose(rates.jitter_ns)
+        if rates.tail and tailed.chance(rates.tail):
+            delay *= rates.tail_factor
+        delay = delay * line.factor + line.penalty_ns
+        at = queue.now + delay
+        if rates.bandwidth:
+            free_at = max(free_at, queue.now) + size * 1_000_000 // rates.bandwidth
+            at = free_at + delay
+        if not rates.reorder:
+            at = last_at = max(at, last_at)
+        return at
+
+    for step in range(2000):
         rates.loss, rates.corrupt = random.choice((0, 200)), random.choice((0, 50))
         rates.duplicate, rates.tail = random.choice((0, 300)), random.choice((0, 100))
         rates.jitter_ns, rates.tail_factor = random.choice((1, 10**9)), 20
-        found = link.carry(rates, 5000)
-        if rates.loss and lost.chance(rates.loss):
+        rates.bandwidth, rates.reorder = random.choice((0, 50)), random.random() < 0.8
+        rates.picky = random.random() < 0.05
+        line.blocked = int(random.random() < 0.05)
+        line.base_ns, line.penalty_ns = random.choice((0, 5000)), random.choice((0, 0, 10**6))
+        line.factor = random.choice((1, 1, 3))
+        frame = b"%d" % step
+        found = line.carry(frame)
+        outcomes[found] += 1
+        expected: list[int] = []
+        if rates.picky or line.blocked:
+            assert found == 2
+        elif rates.loss and lost.chance(rates.loss):
             assert found == -1
-            continue
-        if rates.corrupt and corrupted.chance(rates.corrupt):
+        elif rates.corrupt and corrupted.chance(rates.corrupt):
             assert found == -2
-            continue
-        delay = 5000 + delayed.choose(rates.jitter_ns)
-        if rates.tail and tailed.chance(rates.tail):
-            delay *= 20
-        assert found == 2 * delay + (rates.duplicate > 0 and doubled.chance(rates.duplicate))
+        else:
+            # The delay is drawn before the copy is chosen, and the copy has one of its own.
+            expected = [arrive(len(frame))]
+            assert found == int(rates.duplicate > 0 and doubled.chance(rates.duplicate))
+            expected.extend(arrive(len(frame)) for _ in range(found))
+        assert len(queue) == len(expected)
+        for at in sorted(set(expected)):
+            assert queue.next_at() == at
+            queue.run(Clocked(), at, [])
+        assert log == [("receive", 0, b"", frame)] * len(expected)
+        log.clear()
+    assert set(outcomes) == {-2, -1, 0, 1, 2}
+
+
+def test_a_line_without_streams_leaves_its_choices_to_others() -> None:
+    queue, rates = make_queue(), LinkRates()
+    seat = Machine(queue, [], 0).seat
+    line = Line(queue, rates, None, print, None, b"", 1, seat, True, 10)
+    line.turn(True, 1)
+    assert line.carry(b"frame") == 2
+    rates.bandwidth, rates.reorder, line.factor, line.penalty_ns = 1000, False, 2, 3
+    assert line.arrival(500, 10) == 500_000 + 23
+    assert line.arrival(0, 0) == 500_003 + 20
+    assert len(queue) == 0
 
 
 # ---- the digest
@@ -173,12 +380,8 @@ def test_a_digest_takes_integers_of_64_bits(number: int) -> None:
 
 
 def test_a_queue_gives_nothing_once_its_digest_is_full() -> None:
-    digest = Digest()
-    queue = EventQueue(digest, 2)
+    queue = make_queue(2)
     for number in range(5):
-        queue.push(number, number, nothing, ())
-    for number in range(2):
-        assert queue.pop(9) == (number, number, nothing, ())
-        digest.note(number, 1, 0, 0, b"")
-    assert queue.pop(9) is None
+        queue.after(number, queue.note, (1, number, 0, b""))
+    queue.run(Clocked(), 9, [])
     assert len(queue) == 3

@@ -234,7 +234,7 @@ class Faults:
         if machine.node is None or machine.paused:
             return
         self.world.fault("pause", index)
-        machine.paused = True
+        machine.set_paused(True)
         self.world.after(duration_ns, self.resume, index, machine.life)
 
     def resume(self, index: int, life: int) -> None:

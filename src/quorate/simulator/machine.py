@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
+from quorate._kernel import Seat
 from quorate.base.errors import Corrupt, Unavailable
 from quorate.base.native import mypyc_attr
 from quorate.base.rng import Rng
@@ -102,15 +103,16 @@ class Machine(Port):
         """Twists what a traitor says."""
         self.life = 0
         """Grows with every start and crash; what belongs to an older life never happens."""
+        self.paused = False
+        self.seat = Seat(world.queue, index, self.fall, self.hold)
+        """What the queue has to know of both, and where frames go."""
         # Bound once, since that costs as much as a call.
-        self.on_later, self.on_timer = self.happen, self.fall
         self.on_written, self.on_worked = self.on_sync, self.on_work
         self.clock = Clock()
         self.timers: dict[Timer, tuple[int, Nanoseconds]] = {}
         """The number in the queue of each timer that runs, and when it falls by our own clock."""
         self.lanes: dict[str, Nanoseconds] = {}
         self.rig = Rig(self)
-        self.paused = False
         self.backlog: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         """What came while it was paused."""
         self.slowness = 1
@@ -144,6 +146,13 @@ class Machine(Port):
 
     # ---- life
 
+    def begin_life(self) -> None:
+        """Nothing of the life before goes on."""
+        self.life += 1
+        self.seat.life = self.life
+        self.timers, self.lanes, self.backlog = {}, {}, []
+        self.set_paused(False)
+
     @property
     def is_honest(self) -> bool:
         """Whether what it does can be held against the node: neither its software lies nor its
@@ -156,9 +165,8 @@ class Machine(Port):
         if self.node is not None or self.refused:
             return
         world = self.world
-        self.life += 1
-        self.timers, self.lanes, self.backlog = {}, {}, []
-        self.paused, self.failed, self.excused = False, "", False
+        self.begin_life()
+        self.failed, self.excused = "", False
         world.note(FAULT, self.index, self.life, b"start")
         if self.actor is not None:
             self.actor.before_start()
@@ -185,6 +193,7 @@ class Machine(Port):
             node.decode = world.messages.share(node.decode)
         if engine.records == type(replica).RECORDS:
             node.decode_record = world.decode_record
+        self.seat.receive = node.received
         for hook in world.on_start:
             hook(self, recovered.records)
         node.start(recovered.records)
@@ -248,14 +257,15 @@ class Machine(Port):
         if self.world.trace is not None:
             self.world.trace.on_end(self)
         self.life += 1
+        self.seat.life = self.life
         for hook in self.world.on_down:
             hook(self)
         if self.node is not None:
             self.node.stop()
         self.rig.stop()
-        self.node = self.journal = None
+        self.node = self.journal = self.seat.receive = None
         self.timers, self.lanes, self.backlog = {}, {}, []
-        self.paused = False
+        self.set_paused(False)
         self.crash_at_sync = self.disk.power_until = 0
         self.world.network.part(self)
 
@@ -288,20 +298,17 @@ class Machine(Port):
 
     def later(self, delay_ns: Nanoseconds, call: Callable[..., None], *args: Any) -> None:
         """Make a call after a delay, if this life lasts so long."""
-        world = self.world
-        world.sequence = number = world.sequence + 1
-        world.push(world.now + delay_ns, number, self.on_later, (self.life, call, args))
+        self.seat.later(delay_ns, call, args)
 
-    def happen(self, life: int, call: Callable[..., None], args: tuple[Any, ...]) -> None:
-        if life != self.life:
-            return
-        if self.paused:
-            self.backlog.append((call, args))
-            return
-        call(*args)
+    def hold(self, call: Callable[..., None], args: tuple[Any, ...]) -> None:
+        """Keep for later what comes while the machine is paused."""
+        self.backlog.append((call, args))
+
+    def set_paused(self, paused: bool) -> None:
+        self.paused = self.seat.paused = paused
 
     def resume(self) -> None:
-        self.paused = False
+        self.set_paused(False)
         backlog, self.backlog = self.backlog, []
         for call, args in backlog:
             self.later(0, call, *args)
@@ -334,29 +341,24 @@ class Machine(Port):
 
     def set_timer(self, timer: Timer, delay_ns: Nanoseconds) -> None:
         world, clock = self.world, self.clock
-        world.sequence = number = world.sequence + 1
-        now = world.now
-        self.timers[timer] = (number, self.now() + delay_ns)
+        deadline = self.now() + delay_ns
+        waits = clock.compute_delay(world.now, delay_ns) if clock.drift_ppm else delay_ns
+        self.timers[timer] = (self.seat.set_timer(waits, timer), deadline)
         if world.trace is not None:
             world.trace.on_timer_set(self, timer, delay_ns)
-        if clock.drift_ppm:
-            delay_ns = clock.compute_delay(now, delay_ns)
-        at = now + delay_ns if delay_ns > 0 else now + 1
-        world.push(at, number, self.on_timer, (self.life, timer, number))
 
-    def fall(self, life: int, timer: Timer, number: int) -> None:
+    def fall(self, timer: Timer, number: int) -> None:
         armed = self.timers.get(timer)
-        if life != self.life or armed is None or armed[0] != number:
+        if armed is None or armed[0] != number:
             return
         if self.paused:
-            self.backlog.append((self.fall, (life, timer, number)))
+            self.backlog.append((self.fall, (timer, number)))
             return
         del self.timers[timer]
         node = self.node
         if node is not None:
             world = self.world
-            kind = timer.kind.encode()
-            world.note_event(world.now, TIMER, self.index, timer.height, kind)
+            world.note(TIMER, self.index, timer.height, timer.kind.encode())
             if world.trace is not None:
                 world.trace.on_timer(self, timer, number)
             node.timeout(timer)
@@ -447,7 +449,7 @@ class Machine(Port):
         world = self.world
         self.promises.on_kept()
         last = records[-1] if records else b""
-        world.note_event(world.now, DISK, self.index, len(records), last)
+        world.note(DISK, self.index, len(records), last)
         for hook in world.on_kept:
             hook(self, records)
         if world.trace is not None:

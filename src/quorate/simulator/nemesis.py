@@ -73,8 +73,8 @@ DISK_LIES = (
     "misdirected write",
 )
 """Kinds of fault that nobody can notice in time."""
-STYLED = ("loss", "duplicate", "tail", "corrupt", "jitter_ns")
-"""Rates of links that a style changes."""
+STYLED = ("loss", "duplicate", "tail", "corrupt", "jitter_ns", "reorder", "bandwidth")
+"""What a style changes of links."""
 SIEGE = 12
 """How many times as long as usual an act of a siege is."""
 
@@ -101,10 +101,9 @@ class Nemesis:
         self.membership = Membership(world, budget)
         self.main_script: RoundScript | None = None
         """Of a seed whose style is rounds: the one that lasts."""
-        network = world.network
-        self.plain_rates = {name: getattr(network.rates, name) for name in STYLED}
+        rates = world.network.rates
+        self.plain_rates = {name: getattr(rates, name) for name in STYLED}
         """Of links, before a style changes them."""
-        self.plain_order, self.plain_bandwidth = network.reorder, network.bandwidth
         self.choose_style()
         world.on_down.append(self.on_down)
         if profile.crash and profile.partition:
@@ -136,10 +135,9 @@ class Nemesis:
 
     def turn(self) -> None:
         """Take another style in the middle of a run; acts that are under way end as they would."""
-        network = self.world.network
+        rates = self.world.network.rates
         for name, rate in self.plain_rates.items():
-            setattr(network.rates, name, rate)
-        network.reorder, network.bandwidth = self.plain_order, self.plain_bandwidth
+            setattr(rates, name, rate)
         if self.main_script is not None:
             self.faults.hear_all(self.main_script)
             self.main_script = None
@@ -179,10 +177,10 @@ class Nemesis:
         links.duplicate = scale(links.duplicate, drawn[1])
         links.tail = scale(links.tail, drawn[2])
         links.corrupt = scale(links.corrupt, drawn[3])
-        network.reorder = network.reorder and drawn[4] < 4
+        links.reorder = links.reorder and drawn[4] < 4
         links.jitter_ns = links.jitter_ns * (8, 8, 8, 1, 2, 48)[drawn[5]] // 8
-        if not network.bandwidth and drawn[6] == 5 and profile.partition:
-            network.bandwidth = 50
+        if not links.bandwidth and drawn[6] == 5 and profile.partition:
+            links.bandwidth = 50
 
     def start(self) -> None:
         self.begin_style()

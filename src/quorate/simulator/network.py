@@ -12,7 +12,7 @@ late comes at the last moment that it allows, and connections break only while f
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from quorate._kernel import LinkDraws, LinkRates
+from quorate._kernel import Line, LinkRates
 from quorate.base.native import mypyc_attr
 from quorate.base.types import Address, Nanoseconds
 from quorate.node.contacts import Open
@@ -29,7 +29,9 @@ RECONNECT_NS: Final = SECOND
 """After a connection broke, it is tried again."""
 NO_LIMIT: Final = 1 << 62
 LOST: Final = -1
-"""What a link's choices say of a frame that does not arrive; -2: it arrives changed."""
+CORRUPTED: Final = -2
+DOUBLED: Final = 1
+"""What a line says of a frame; 2: it looks at no rates, since more than those decides."""
 NOTICE_NS: Final = 5 * SECOND
 """After this long without a frame through a cut, a connection breaks."""
 
@@ -44,6 +46,13 @@ class Connection:
         self.links: tuple[Link, ...] = ()
         self.up = False
         self.generation = 0
+
+    def turn(self, up: bool) -> None:
+        """The connection is made, or breaks."""
+        self.up = up
+        self.generation += 1
+        for link in self.links:
+            link.line.turn(up, self.generation)
 
     def is_open(self) -> bool:
         """Whether nothing keeps the ends from meeting."""
@@ -60,20 +69,13 @@ class Link:
     """One direction of a connection."""
 
     __slots__ = (
-        "arrive",
-        "base_ns",
-        "blocked",
         "connection",
         "corrupted",
         "delayed",
         "doubled",
-        "draws",
-        "factor",
-        "free_at",
-        "last_at",
+        "line",
         "lost",
         "lost_in_a_row",
-        "penalty_ns",
         "source",
         "tailed",
         "target",
@@ -82,52 +84,84 @@ class Link:
     )
 
     def __init__(
-        self, world: "World", connection: Connection, source: "Machine", target: "Machine"
+        self,
+        world: "World",
+        connection: Connection,
+        source: "Machine",
+        target: "Machine",
+        rates: LinkRates,
     ) -> None:
         self.world, self.connection = world, connection
         self.source, self.target = source, target
         plan = world.plan
-        self.arrive = world.arrive
         self.timing = world.timing
         self.lost_in_a_row = 0
         row = plan.delays_ns[source.place] if plan.delays_ns else []
-        self.base_ns = row[target.place] if row else plan.base_delay_ns
-        self.blocked = 0
-        """How many cuts lie across it."""
-        self.penalty_ns = 0
-        """What a scheduler adds to every frame."""
-        self.factor = 1
-        """How much slower than usual."""
-        self.free_at = 0
-        self.last_at = 0
+        base_ns = row[target.place] if row else plan.base_delay_ns
         name = f"link {source.index}>{target.index}"
         stream = world.tape.stream
         self.lost, self.doubled = stream(f"{name} loss"), stream(f"{name} double")
         self.delayed, self.tailed = stream(f"{name} delay"), stream(f"{name} tail")
         self.corrupted = stream(f"{name} corrupt")
-        self.draws: LinkDraws | None = None
-        if self.timing is None:
+        is_told = world.trace is not None
+        draws = None
+        if self.timing is None and not is_told:
             streams = [self.lost, self.corrupted, self.doubled, self.delayed, self.tailed]
-            self.draws = world.tape.join(streams)
+            draws = world.tape.join(streams)
+        self.line = Line(
+            world.queue,
+            rates,
+            draws,
+            world.arrive,
+            self,
+            source.address,
+            source.index,
+            target.seat,
+            world.DIRECT and not is_told,
+            base_ns,
+        )
+        """What becomes of most frames, and what decides it."""
+
+    @property
+    def base_ns(self) -> Nanoseconds:
+        return self.line.base_ns
+
+    @property
+    def blocked(self) -> int:
+        """How many cuts lie across it."""
+        return self.line.blocked
+
+    @property
+    def factor(self) -> int:
+        """How much slower than usual."""
+        return self.line.factor
+
+    @property
+    def penalty_ns(self) -> Nanoseconds:
+        """What a scheduler adds to every frame."""
+        return self.line.penalty_ns
+
+    @penalty_ns.setter
+    def penalty_ns(self, penalty_ns: Nanoseconds) -> None:
+        self.line.penalty_ns = penalty_ns
 
     def carry(self, frame: bytes) -> None:
         """Take a frame; it arrives, or does not."""
-        if not self.connection.up:
-            return
-        network, draws = self.world.network, self.draws
-        if draws is None or self.blocked or network.is_picky:
+        outcome = self.line.carry(frame)
+        if outcome:
+            self.attend(frame, outcome)
+
+    def attend(self, frame: bytes, outcome: int) -> None:
+        """See to a frame with which the line is not done."""
+        network = self.world.network
+        if outcome == LOST:
+            network.lose(self, frame)
+        elif outcome == CORRUPTED:
+            self.corrupt(network)
+        elif outcome == DOUBLED:
+            self.world.count("duplicated")
+        else:
             self.carry_with_care(frame, network)
-            return
-        drawn = draws.carry(network.rates, self.base_ns)
-        if drawn < 0:
-            if drawn == LOST:
-                network.lose(self, frame)
-            else:
-                self.corrupt(network)
-            return
-        self.schedule(frame, network, drawn >> 1)
-        if drawn & 1:
-            self.double(frame, network)
 
     def carry_with_care(self, frame: bytes, network: "Network") -> None:
         """Take a frame where more than rates decides what becomes of it, choice by choice."""
@@ -149,7 +183,7 @@ class Link:
         if self.corrupted.chance(rates.corrupt) and self.may_lose():
             self.corrupt(network)
             return
-        self.schedule(frame, network, self.draw_delay(rates))
+        self.schedule(frame, self.draw_delay(rates))
         if self.doubled.chance(rates.duplicate):
             self.double(frame, network)
 
@@ -163,7 +197,7 @@ class Link:
         self.world.count("duplicated")
         if self.world.trace is not None:
             self.world.trace.on_double()
-        self.schedule(frame, network, self.draw_delay(network.rates))
+        self.schedule(frame, self.draw_delay(network.rates))
 
     def draw_delay(self, rates: LinkRates) -> Nanoseconds:
         """Return how late a frame is at the link's usual speed."""
@@ -175,28 +209,18 @@ class Link:
         timing = self.timing
         return timing is None or timing.may_lose(self.world.now, self.lost_in_a_row)
 
-    def schedule(self, frame: bytes, network: "Network", delay: Nanoseconds) -> None:
+    def schedule(self, frame: bytes, delay: Nanoseconds) -> None:
         """Let a frame arrive that is so late at the link's usual speed."""
-        world = self.world
-        delay = delay * self.factor + self.penalty_ns
-        at = world.now + delay
-        if network.bandwidth:
-            self.free_at = max(self.free_at, world.now) + len(frame) * MS // network.bandwidth
-            at = self.free_at + delay
-        if not network.reorder:
-            at = self.last_at = max(at, self.last_at)
+        at = self.line.arrival(len(frame), delay)
         if self.timing is not None:
-            at = min(at, self.timing.compute_deadline(world.now))
+            at = min(at, self.timing.compute_deadline(self.world.now))
         self.push(frame, at)
 
     def push(self, frame: bytes, at: Nanoseconds) -> None:
         """Let a frame arrive at a time."""
-        world = self.world
-        world.sequence = number = world.sequence + 1
-        if world.trace is not None:
-            world.trace.on_send(self, frame, number)
-        arguments = (self, self.connection.generation, frame, number)
-        world.push(at, number, self.arrive, arguments)
+        number = self.line.push(frame, at)
+        if self.world.trace is not None:
+            self.world.trace.on_send(self, frame, number)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -216,13 +240,11 @@ class Network:
         rates.duplicate = profile.duplicate_permille
         rates.tail, rates.tail_factor = profile.tail_permille, profile.tail_factor
         rates.corrupt = profile.corrupt_permille
-        self.reorder, self.bandwidth = profile.reorder, profile.bandwidth_bytes_per_ms
+        rates.reorder, rates.bandwidth = profile.reorder, profile.bandwidth_bytes_per_ms
         self.limit_bytes = NO_LIMIT
         """Larger frames vanish, as on a path whose MTU nobody tells."""
         self.unheard: Callable[[Link, bytes], bool] | None = None
         """A script's say in which frames are lost."""
-        self.is_picky = False
-        """Whether frames are looked at one by one, as both of these ask for."""
         self.connections: dict[tuple[int, int], Connection] = {}
         self.links: dict[tuple[int, int], Link] = {}
         for one in world.machines:
@@ -236,8 +258,8 @@ class Network:
         """Lay the links between two machines."""
         connection = Connection(one, other)
         self.connections[one.index, other.index] = connection
-        there = Link(self.world, connection, one, other)
-        back = Link(self.world, connection, other, one)
+        there = Link(self.world, connection, one, other, self.rates)
+        back = Link(self.world, connection, other, one, self.rates)
         connection.links = (there, back)
         self.links[one.index, other.index], self.links[other.index, one.index] = there, back
         one.routes.setdefault(other.address, []).append(there)
@@ -266,8 +288,7 @@ class Network:
         """Make a connection if nothing is in the way."""
         if connection.up or not connection.is_open():
             return
-        connection.up = True
-        connection.generation += 1
+        connection.turn(True)
         one, other = connection.ends
         self.world.note_connection(connection, True)
         for end, peer in ((one, other), (other, one)):
@@ -277,8 +298,7 @@ class Network:
         """Break a connection; it is tried again later."""
         if not connection.up:
             return
-        connection.up = False
-        connection.generation += 1
+        connection.turn(False)
         one, other = connection.ends
         self.world.note_connection(connection, False)
         for end, peer in ((one, other), (other, one)):
@@ -292,7 +312,7 @@ class Network:
 
     def block(self, link: Link, *, notice: bool = True) -> None:
         """Lay a cut across a link; with `notice` its connection breaks after a while."""
-        link.blocked += 1
+        link.line.blocked += 1
         if self.world.trace is not None:
             self.world.trace.on_cut(link)
         if notice:
@@ -300,7 +320,7 @@ class Network:
 
     def unblock(self, link: Link) -> None:
         if link.blocked:
-            link.blocked -= 1
+            link.line.blocked -= 1
             if self.world.trace is not None:
                 self.world.trace.on_mended(link)
             self.world.after(MS, self.connect, link.connection)
@@ -317,12 +337,13 @@ class Network:
         rates = self.rates
         rates.loss = self.usual_loss
         rates.duplicate = rates.tail = rates.corrupt = 0
-        self.bandwidth = self.world.plan.profile.bandwidth_bytes_per_ms
+        rates.bandwidth = self.world.plan.profile.bandwidth_bytes_per_ms
         self.limit_frames(NO_LIMIT)
         self.hear(None)
         for link in self.links.values():
-            link.blocked = link.penalty_ns = 0
-            link.factor = 1
+            line = link.line
+            line.blocked = line.penalty_ns = 0
+            line.factor = 1
             if self.world.trace is not None:
                 self.world.trace.on_mended(link)
         self.stabilise()
@@ -330,12 +351,12 @@ class Network:
     def limit_frames(self, limit_bytes: int) -> None:
         """Let larger frames vanish from now on."""
         self.limit_bytes = limit_bytes
-        self.is_picky = limit_bytes < NO_LIMIT or self.unheard is not None
+        self.rates.picky = limit_bytes < NO_LIMIT or self.unheard is not None
 
     def hear(self, unheard: Callable[["Link", bytes], bool] | None) -> None:
         """Let somebody have a say in which frames are lost, or nobody any more."""
         self.unheard = unheard
-        self.is_picky = self.limit_bytes < NO_LIMIT or unheard is not None
+        self.rates.picky = self.limit_bytes < NO_LIMIT or unheard is not None
 
     def stabilise(self) -> None:
         """Nothing is in the way of connections any more."""

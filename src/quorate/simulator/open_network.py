@@ -169,8 +169,7 @@ class OpenNetwork(Network):
             self.world.count("connections refused")
             self.refuse(machine, place, problem)
             return
-        connection.up = True
-        connection.generation += 1
+        connection.turn(True)
         self.admitted[connection] = (target, machine.host, target.life)
         self.world.note_connection(connection, True)
         tell(machine, "connected", target.address, Meeting(target.host, place.port, place))
@@ -186,8 +185,7 @@ class OpenNetwork(Network):
         """Break a connection; nodes try again if they want to."""
         if not connection.up:
             return
-        connection.up = False
-        connection.generation += 1
+        connection.turn(False)
         target, host, life = self.admitted.pop(connection)
         if target.node is not None and target.life == life:
             target.node.release(host)
@@ -316,7 +314,7 @@ class Puppets:
         if machine.paused:
             machine.backlog.append((self.arrive, (machine, peer, frame)))
             return
-        self.world.note_event(self.world.now, FRAME, NOBODY, machine.index, frame)
+        self.world.note(FRAME, NOBODY, machine.index, frame)
         machine.node.received(peer, frame)
 
     def hear(self, machine: "Machine", peer: Address, frame: bytes) -> None:

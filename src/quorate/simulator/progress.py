@@ -290,7 +290,7 @@ def take_snapshot(world: "World", machines: list["Machine"]) -> Snapshot:
                 getattr(replica, "valid_value", None) or b"",
             )
         )
-    frames = {args[2] for _, _, call, args in world.queue.entries() if call == world.arrive}
+    frames = set(world.queue.frames())
     return Snapshot(world.now, nodes, sorted({get_kind(world, frame) for frame in frames}))
 
 

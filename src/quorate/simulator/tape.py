@@ -14,11 +14,14 @@ that Python promises never to change for a seed; everything else is integers.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 
-from quorate._kernel import Draws, LinkDraws
+from quorate._kernel import Draws
 from quorate.base.errors import Invalid
 from quorate.base.native import mypyc_attr
 
 __all__ = ["MAX_CHOICES", "Choices", "Stream", "Tape", "strip_zeros"]
+
+LinkDraws = tuple[Draws, Draws, Draws, Draws, Draws]
+"""What a line of the kernel chooses by."""
 
 MAX_CHOICES = 20_000_000
 """On one tape that is read from outside."""
@@ -130,6 +133,11 @@ class Replayed(Choices):
         return value != 0
 
 
+def get_draws(stream: Choices) -> Draws | None:
+    """Return the numbers of a stream that only a seed decides and that nobody keeps."""
+    return stream.draws if type(stream) is Stream else None
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Tape:
     """All streams of one run. `Tape(seed)` draws them, `Tape(0, values)` replays values.
@@ -171,11 +179,13 @@ class Tape:
         return found
 
     def join(self, streams: list[Choices]) -> LinkDraws | None:
-        """Return the streams of a link as one, whose choices are made in one call; None where each
-        of them is replayed or kept.
+        """Return the numbers of a link's five streams, so that its choices are made in one call;
+        None where one of them is replayed or kept.
         """
-        draws = [stream.draws for stream in streams if type(stream) is Stream]
-        return LinkDraws(*draws) if len(draws) == len(streams) else None
+        lost, corrupted, doubled, delayed, tailed = (get_draws(stream) for stream in streams)
+        if not (lost and corrupted and doubled and delayed and tailed):
+            return None
+        return lost, corrupted, doubled, delayed, tailed
 
     def reseed(self, seed: int) -> None:
         """Let every stream go on as that of another seed: what would have happened otherwise."""

@@ -169,7 +169,7 @@ class Tracer:
 
     def settle(self) -> None:
         """Whatever was put into the queue until now was put there by the present event."""
-        new = self.world.sequence + 1 - len(self.origins)
+        new = self.world.queue.number + 1 - len(self.origins)
         if new > 0:
             self.origins += [self.inside] * new
 
@@ -295,7 +295,7 @@ class Tracer:
         number = self.add("arm", machine.index, **name_timer(timer), text=format_ms(delay_ns))
         self.settle()
         if number >= 0:
-            self.origins[self.world.sequence] = number
+            self.origins[self.world.queue.number] = number
 
     def on_timer(self, machine: "Machine", timer: Timer, number: int) -> None:
         cause = self.origins[number]

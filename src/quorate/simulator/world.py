@@ -56,6 +56,8 @@ class World:
     """Everything of one run. Make it, `start` it, `run` it."""
 
     MACHINE: ClassVar[type[Machine]] = Machine
+    DIRECT: ClassVar[bool] = True
+    """Whether frames may come to their nodes without a call of `arrive`."""
 
     def __init__(self, plan: Plan, tape: Tape, trace: Tracer | None = None) -> None:
         self.plan, self.tape, self.trace = plan, tape, trace
@@ -71,10 +73,9 @@ class World:
         self.excuse: Callable[[Height, Address], bool] | None = None
         """Asked whether two final blocks of a height are nobody's fault; sets `beyond`."""
         self.digest = Digest()
-        self.note_event = self.digest.note
         self.queue = EventQueue(self.digest, plan.max_events)
-        self.push = self.queue.push
-        self.sequence = 0
+        self.note = self.queue.note
+        """Makes an event part of the digest: kind, machine, another one or a number, contents."""
         self.counters: dict[str, int] = {}
         self.sometimes: dict[str, int] = {}
         self.findings: list[Finding] = []
@@ -189,33 +190,22 @@ class World:
 
     def after(self, delay_ns: Nanoseconds, call: Callable[..., None], *args: Any) -> None:
         """Make a call after a delay."""
-        self.sequence = number = self.sequence + 1
-        self.push(self.now + delay_ns, number, call, args)
+        self.queue.after(delay_ns, call, args)
 
     def run(self, until_ns: Nanoseconds, done: Callable[[], bool] | None = None) -> bool:
         """Let time pass until then, or until `done`; return whether it became so.
 
         Ends early when there is something to report, or when the run has had all its events.
         """
-        pop, findings, trace = self.queue.pop, self.findings, self.trace
-        while not findings:
-            event = pop(until_ns)
-            if event is None:
-                if self.is_exhausted():
-                    return False
-                break
-            self.now, number, call, args = event
-            if trace is not None:
-                trace.on_next(number)
-            call(*args)
-            if done is not None and done():
-                return True
-        if not findings:
-            self.now = until_ns
+        on_next = None if self.trace is None else self.trace.on_next
+        if self.queue.run(self, until_ns, self.findings, on_next, done):
+            return True
+        if not self.findings and not self.is_exhausted():
+            self.now = self.queue.now = until_ns
         return False
 
     def arrive(self, link: Link, generation: int, frame: bytes, number: int) -> None:
-        """A frame comes to the end of its link."""
+        """A frame comes to the end of its link, where the queue does not give it to the node."""
         machine = link.target
         node = machine.node
         if node is None or link.connection.generation != generation:
@@ -226,16 +216,12 @@ class World:
             machine.backlog.append((self.arrive, (link, generation, frame, number)))
             return
         source = link.source
-        self.note_event(self.now, FRAME, source.index, machine.index, frame)
+        self.note(FRAME, source.index, machine.index, frame)
         if self.trace is not None:
             self.trace.on_receive(link, frame, number)
         node.received(source.address, frame)
 
     # ---- what happened
-
-    def note(self, kind: int, machine: int, other: int, blob: bytes) -> None:
-        """Make an event part of the digest."""
-        self.note_event(self.now, kind, machine, other, blob)
 
     def note_connection(self, connection: Connection, up: bool) -> None:
         one, other = connection.ends

@@ -85,6 +85,7 @@ class MeteredWorld(World):
     """A world with a model of costs."""
 
     MACHINE = MeteredMachine
+    DIRECT = False
 
     def __init__(self, model: Model, *arguments: Any) -> None:
         self.model = model

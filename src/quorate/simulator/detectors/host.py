@@ -104,8 +104,8 @@ class Station:
         machine = self.machine
         world, clock = machine.world, machine.clock
         delay = clock.compute_delay(world.now, delay_ns)
-        machine.later(max(delay, 1), self.on_timer, timer, world.sequence + 1)
-        self.timers[timer] = (world.sequence, clock.now(world.now) + delay_ns)
+        machine.later(max(delay, 1), self.on_timer, timer, world.queue.number + 1)
+        self.timers[timer] = (world.queue.number, clock.now(world.now) + delay_ns)
 
     def on_drift(self) -> None:
         """The machine's clock has another rate: so have the timers that run."""
