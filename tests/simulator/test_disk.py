@@ -295,6 +295,54 @@ def test_errors_come_at_their_rates_too() -> None:
     assert 200 < failed < 400
 
 
+@pytest.mark.parametrize("seed", range(30))
+def test_platter_that_is_shared_with_the_cache_is_as_good_as_one_of_its_own(seed: int) -> None:
+    """One disk copies everything at every step, the other only where the two differ."""
+    shared, own = Notes(), Notes()
+    rates = {"sync error": 30, "lost sync": 30, "misdirected write": 20, "append error": 20}
+
+    def make(notes: Notes) -> SimulatedDisk:
+        return SimulatedDisk(Stream(seed, "tear"), Stream(seed, "errors"), notes, rates=rates)
+
+    disks = make(shared), make(own)
+    steps = Stream(seed, "steps")
+    for number in range(250):
+        step, name = steps.choose(12), "ab"[steps.choose(2)]
+        shape = SHAPES[steps.choose(len(SHAPES))]
+        data = bytes([number]) * steps.choose(700)
+        found = []
+        for disk in disks:
+            try:
+                if step < 5:
+                    disk.append(name, data)
+                elif step < 8:
+                    disk.sync(name)
+                elif step == 8:
+                    disk.crash(shape)
+                elif step == 9:
+                    disk.open()
+                elif step == 10:
+                    disk.rot()
+                else:
+                    disk.remove(name)
+            except OSError as error:
+                found.append(error.errno)
+            for file in disks[1].files.values():
+                # Asked for, it is copied.
+                assert file.platter is file.own
+        assert found[:1] == found[1:]
+        assert shared == own
+        held = [
+            {
+                n: (bytes(f.cache), bytes(f.copy().platter), f.size, f.dirty)
+                for n, f in d.files.items()
+            }
+            for d in disks
+        ]
+        assert held[0] == held[1]
+    assert shared.kinds
+
+
 def test_unknown_fault_is_refused() -> None:
     with pytest.raises(Invalid, match="disk fault 'fire': expected one of append error"):
         make_disk()[0].script("fire")

@@ -109,11 +109,12 @@ class Pace:
 class File:
     """One file, in the cache and on the platter."""
 
-    __slots__ = ("cache", "dirty", "platter", "settled", "starts")
+    __slots__ = ("cache", "dirty", "own", "settled", "starts")
 
     def __init__(self) -> None:
         self.cache = bytearray()
-        self.platter = bytearray()
+        self.own: bytearray | None = None
+        """The platter, once it holds or may hold anything else than what is clean in the cache."""
         self.dirty = 0
         """What is in the cache from here on has yet to be written."""
         self.settled = 0
@@ -121,9 +122,24 @@ class File:
         self.starts: deque[int] = deque(maxlen=MAX_STARTS)
         """Where recent appends began."""
 
+    @property
+    def platter(self) -> bytearray:
+        """What the disk holds, to be read and changed."""
+        own = self.own
+        if own is None:
+            own = self.own = self.cache[: self.dirty]
+        return own
+
+    @property
+    def size(self) -> int:
+        """How many bytes the disk holds."""
+        return self.dirty if self.own is None else len(self.own)
+
     def copy(self) -> "File":
         other = File()
-        other.cache[:], other.platter[:] = self.cache, self.platter
+        other.cache[:] = self.cache
+        if self.own is not None:
+            other.own = bytearray(self.own)
         other.dirty, other.settled = self.dirty, self.settled
         other.starts.extend(self.starts)
         return other
@@ -321,9 +337,9 @@ class SimulatedDisk:
     def drop_cache(self) -> None:
         """Let the next reader see the platter, wherever nothing is dirty."""
         for name, file in self.files.items():
-            if file.platter == file.cache:
+            if file.own is None or file.own == file.cache:
                 continue
-            clean = file.platter[: file.dirty].ljust(file.dirty, b"\0")
+            clean = file.own[: file.dirty].ljust(file.dirty, b"\0")
             if clean != file.cache[: file.dirty]:
                 file.cache[: file.dirty] = clean
                 self.on_fault("dropped cache", name)
@@ -360,12 +376,16 @@ class SimulatedDisk:
         new = bytes(file.cache[file.dirty :])
         if new:
             left = tear.apply(file.dirty, new)
+            if left == new and file.own is None:
+                file.dirty = len(file.cache)
+                return
             put(file, left)
             if left != new:
                 self.stale = bytes(file.cache)
                 words = f"{tear.shape} of {len(new)} bytes at {file.dirty}"
                 self.on_fault("torn write", f"{name}: {words}")
-        file.cache = bytearray(file.platter)
+        if file.own is not None:
+            file.cache, file.own = file.own, None
         file.dirty = len(file.cache)
 
     # ---- faults
@@ -390,15 +410,15 @@ class SimulatedDisk:
         Return whether there was a byte. It shows when the cache is dropped.
         """
         if not name:
-            names = [n for n, file in sorted(self.files.items()) if file.platter]
+            names = [n for n, file in sorted(self.files.items()) if file.size]
             if not names:
                 return False
             name = names[self.errors.choose(len(names))]
         file = self.get(name)
         if offset < 0:
-            if not file.platter:
+            if not file.size:
                 return False
-            offset = self.errors.choose(len(file.platter))
+            offset = self.errors.choose(file.size)
         file.platter[offset] ^= 1 << self.errors.choose(8)
         late = offset >= file.settled
         self.on_fault("bit rot at the end" if late else "bit rot", f"{name}: byte {offset}")
@@ -469,10 +489,11 @@ class SimulatedDisk:
             return False
         victim, offset = place
         target = self.files[victim]
-        file.platter[:] = file.platter.ljust(file.dirty, b"\0")
-        file.platter += get_block(self.stale, file.dirty, len(data))
+        platter = file.platter
+        platter[:] = platter.ljust(file.dirty, b"\0")
+        platter += get_block(self.stale, file.dirty, len(data))
         # Only what blocks of the file there are: it is no longer for it.
-        fitting = data[: max(len(target.platter) - offset, 0)]
+        fitting = data[: max(target.size - offset, 0)]
         target.platter[offset : offset + len(fitting)] = fitting
         file.settled, file.dirty = file.dirty, len(file.cache)
         self.on_fault(
@@ -502,7 +523,7 @@ class SimulatedDisk:
             return name, offset
         names = sorted(self.files)
         name = names[self.errors.choose(len(names))]
-        sectors = len(self.files[name].platter) // SECTOR_BYTES + 1
+        sectors = self.files[name].size // SECTOR_BYTES + 1
         return name, self.errors.choose(sectors) * SECTOR_BYTES
 
     # ---- looking
@@ -615,9 +636,11 @@ def get_block(stale: bytes, offset: int, size: int) -> bytes:
 
 def put(file: File, left: bytes) -> None:
     """Write what is left of dirty bytes to their place on the platter."""
+    # Even if nothing is left, it is no longer what is in the cache.
+    platter = file.platter
     if left:
-        file.platter[:] = file.platter.ljust(file.dirty, b"\0")
-        file.platter += left
+        platter[:] = platter.ljust(file.dirty, b"\0")
+        platter += left
 
 
 def write_back(file: File) -> None:
@@ -625,14 +648,17 @@ def write_back(file: File) -> None:
     start = file.dirty
     if start == len(file.cache):
         return
-    if len(file.platter) == start:
-        file.platter += file.cache[start:] if start else file.cache
-    else:
-        # An earlier sync failed and left a hole; the sector that is dirty again is written whole.
-        first = start // SECTOR_BYTES * SECTOR_BYTES
-        del file.platter[first:]
-        file.platter[:] = file.platter.ljust(first, b"\0")
-        file.platter += file.cache[first:]
+    own = file.own
+    # Where the platter holds what is clean in the cache, nothing has to be copied.
+    if own is not None:
+        first = start
+        if len(own) != start:
+            # An earlier sync failed and left a hole; the sector that is dirty again is written
+            # whole.
+            first = start // SECTOR_BYTES * SECTOR_BYTES
+            del own[first:]
+            own[:] = own.ljust(first, b"\0")
+        own += file.cache[first:]
     file.settled, file.dirty = start, len(file.cache)
 
 

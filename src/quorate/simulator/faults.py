@@ -198,11 +198,11 @@ class Faults:
 
     def rot_disk(self, budget: Budget, machine: "Machine", *, late: bool) -> bool:
         """Flip a bit of what a journal keeps: of what was written last, or of what came before."""
-        files = [(name, file) for name, file in sorted(machine.disk.files.items()) if file.platter]
+        files = [(name, file) for name, file in sorted(machine.disk.files.items()) if file.size]
         if not files or not budget.stop(machine.address, "bit rot"):
             return False
         name, file = files[-1]
-        first, end = (file.settled, len(file.platter)) if late else (0, file.settled)
+        first, end = (file.settled, file.size) if late else (0, file.settled)
         if first >= end or (late and not budget.lie(machine.address, "bit rot at the end")):
             return False
         return machine.disk.rot(name, first + machine.disk.errors.choose(end - first))
