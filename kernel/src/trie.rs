@@ -166,11 +166,11 @@ impl NodeSource {
         branch.take_children(u16::MAX, &mut children)?;
         let (mut missing, mut next) = (branch.missing(), branch.earlier());
         let mut changes = 0;
-        while let Some(earlier) = next {
+        while missing != 0 {
+            let Some(earlier) = next.filter(|_| changes < MAX_CHANGES) else {
+                return Err(Error::corrupt(format!("trie: a branch whose children {missing:#x} are nowhere")));
+            };
             changes += 1;
-            if changes > MAX_CHANGES {
-                return Err(Error::corrupt("trie: a branch that refers to too many others"));
-            }
             match Node::read(&self.node(earlier)?)? {
                 Node::Branch(branch) => {
                     missing &= !branch.take_children(missing, &mut children)?;
@@ -178,9 +178,6 @@ impl NodeSource {
                 }
                 _ => return Err(no_branch(earlier)),
             }
-        }
-        if missing != 0 {
-            return Err(Error::corrupt(format!("trie: a branch whose children {missing:#x} are nowhere")));
         }
         Ok((children, changes))
     }

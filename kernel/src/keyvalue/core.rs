@@ -186,11 +186,20 @@ impl Core {
 
     /// Begin to execute over `parent`.
     pub fn begin(&self, parent: &B256, payloads: &[Bytes], direct: bool) -> Result<Run> {
+        self.begin_with(parent, payloads, direct, |root| self.take_live(root))
+    }
+
+    fn begin_with(
+        &self,
+        parent: &B256,
+        payloads: &[Bytes],
+        direct: bool,
+        live: impl FnOnce(Root) -> Live,
+    ) -> Result<Run> {
         let parsed = payloads.iter().map(Payload::parse_shared).collect::<Result<Vec<_>>>()?;
         let (branch, source) = self.state_at(parent)?;
         let Header { height, timestamp_ms, revision, .. } = branch.header;
-        let live = self.take_live(branch.root);
-        Ok(Run::new(live, source, branch.root, height + 1, timestamp_ms, revision, parsed, direct))
+        Ok(Run::new(live(branch.root), source, branch.root, height + 1, timestamp_ms, revision, parsed, direct))
     }
 
     /// What is in memory of the state with this root; it comes back with the block that is executed over it.
@@ -207,7 +216,8 @@ impl Core {
         let unknown = || Error::unavailable(format!("height {height}: not final here"));
         let (_, _, payloads) = self.decision(height)?.ok_or_else(unknown)?;
         let parent = self.by_height(height.saturating_sub(1))?.ok_or_else(unknown)?;
-        self.begin(&parent.hash, &payloads, direct)
+        // What comes of it is not kept, so that what is in memory stays with those who go on.
+        self.begin_with(&parent.hash, &payloads, direct, Live::new)
     }
 
     /// Keep what a run led to as an executed block.
