@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import serialization
 from OpenSSL import SSL
 
 from quorate.base.types import Address
-from quorate.runtime.link import Hello, Link
+from quorate.runtime.link import Hello, Link, Outbox
 from quorate.runtime.strangers import tune
 from quorate.runtime.tls import TlsIdentity, create_certificate
 
@@ -39,6 +39,7 @@ class Counter:
     def __init__(self) -> None:
         self.left = 0
         self.sender: Sender | None = None
+        self.outbox = Outbox()
         self.ready, self.done = asyncio.Event(), asyncio.Event()
 
     def on_identified(self, link: Link, fingerprint: bytes | None) -> Address | None:

@@ -21,8 +21,12 @@ class Events:
     def __init__(self) -> None:
         self.failures: list[str] = []
         self.lines: list[tuple[str, str, dict[str, Any]]] = []
+        self.flushes = 0
 
     def send(self, peer: Address, frame: bytes) -> None: ...
+    def flush(self) -> None:
+        self.flushes += 1
+
     def committed(self, height: Height) -> None: ...
     def adopted(self, height: Height) -> None: ...
     def admitted(self, hashes: list[Hash]) -> None: ...
@@ -134,6 +138,26 @@ def test_call_that_raises_stops_the_node_once_with_one_line() -> None:
         await until(lambda: host.get_backlog()["execute"] == 0, "both calls")
         assert events.failures == ["execute: ValueError: height 7: impossible"]
         assert called == []
+
+    in_world(main)
+
+
+def test_what_an_input_led_to_may_leave_when_it_is_handled() -> None:
+    async def main(host: Host, journal: FakeJournal, events: Events, node: FakeNode) -> None:
+        said: list[str] = []
+
+        async def expect(flushes: int, what: str) -> None:
+            await until(lambda: events.flushes == flushes, what)
+
+        host.set_timer(Timer("a", 1), 0)
+        await expect(1, "a timer")
+        host.work("commit", lambda: None, lambda _: said.append(f"done {events.flushes}"))
+        await expect(2, "a call on a lane")
+        host.append([b"x"], lambda: said.append(f"kept {events.flushes}"))
+        await expect(3, "a sync")
+        host.cut([b"y"], lambda: said.append(f"cut {events.flushes}"))
+        await expect(4, "a cut")
+        assert said == ["done 1", "kept 2", "cut 3"]
 
     in_world(main)
 

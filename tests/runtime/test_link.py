@@ -11,7 +11,7 @@ from OpenSSL import SSL
 from quorate._kernel import TlsKeys, TlsLink
 from quorate.base.errors import Invalid
 from quorate.base.types import Address
-from quorate.runtime.link import HELLO_BYTES, WRITE_HIGH_BYTES, Hello, Link
+from quorate.runtime.link import HELLO_BYTES, WRITE_HIGH_BYTES, Hello, Link, Outbox
 from quorate.runtime.tls import TlsIdentity, create_certificate
 from runtime.openssl import OpenSslEnd
 
@@ -45,6 +45,7 @@ class Owner:
         self.fingerprint: bytes | None = None
         self.frames: list[bytes] = []
         self.reason = ""
+        self.outbox = Outbox()
 
     def on_identified(self, link: Link, fingerprint: bytes | None) -> Address | None:
         self.fingerprint = fingerprint
@@ -373,6 +374,30 @@ def test_frames_of_one_turn_leave_in_one_write() -> None:
         assert len(writes[0]) == sum(4 + len(b"%d" % n) for n in range(50)) + 22
         second.link.data_received(writes[0])
         assert len(second.owner.frames) == 50
+
+    asyncio.run(run())
+
+
+def test_what_an_input_led_to_leaves_with_it_and_together() -> None:
+    async def run() -> None:
+        first, second = await make_pair()
+        first.link.send(b"question")
+        first.owner.outbox.flush()
+        writes: list[bytes] = []
+        second.wire.write = writes.append  # type: ignore[method-assign]
+
+        def answer(link: Link, frame: bytes) -> None:
+            link.send(b"answer to " + frame)
+            link.send(b"and more")
+
+        second.owner.on_frame = answer  # type: ignore[method-assign]
+        second.link.data_received(first.take_written())
+        # Still in the same turn.
+        assert len(writes) == 1
+        await asyncio.sleep(0)
+        assert len(writes) == 1
+        first.link.data_received(writes[0])
+        assert first.owner.frames == [b"answer to question", b"and more"]
 
     asyncio.run(run())
 

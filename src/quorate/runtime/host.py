@@ -43,6 +43,10 @@ class HostEvents(Protocol):
     """What the node tells the process around it."""
 
     def send(self, peer: Address, frame: bytes) -> None: ...
+    def flush(self) -> None:
+        """An input or a result was handled: what was said meanwhile may leave."""
+        ...
+
     def committed(self, height: Height) -> None: ...
     def adopted(self, height: Height) -> None: ...
     def admitted(self, hashes: list[Hash]) -> None: ...
@@ -76,9 +80,12 @@ class Host(Port):
         """Of all syncs since the start, for metrics."""
         self._timers: dict[Timer, asyncio.TimerHandle | asyncio.Handle] = {}
         self._lanes = {
-            name: Lane(name, self.loop, self.on_error, short=name in SHORT_LANES) for name in LANES
+            name: Lane(
+                name, self.loop, self.on_error, after=events.flush, short=name in SHORT_LANES
+            )
+            for name in LANES
         }
-        self._journal_lane = Lane("journal", self.loop, self.on_error)
+        self._journal_lane = Lane("journal", self.loop, self.on_error, after=events.flush)
         self.sealer = Sealer(
             self.loop, self.on_error, threads=mining_threads, hashes_per_second=hashes_per_second
         )
@@ -120,6 +127,7 @@ class Host(Port):
         self._timers.pop(timer, None)
         if self.node is not None and not self._closed:
             self.node.timeout(timer)
+            self.events.flush()
 
     def append(self, records: list[bytes], done: Callable[[], None]) -> None:
         self._keep(lambda: self.journal.append(records), done)
@@ -141,6 +149,7 @@ class Host(Port):
             self.on_error("journal", error)
         else:
             self._kept(spent, done)
+            self.events.flush()
 
     def _kept(self, spent: Nanoseconds, done: Callable[[], None]) -> None:
         self._count_sync(spent)

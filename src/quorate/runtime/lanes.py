@@ -29,6 +29,7 @@ class Lane:
     """One worker thread. What it returns reaches the loop in the order of the calls."""
 
     __slots__ = (
+        "_after",
         "_closed",
         "_here",
         "_loop",
@@ -47,13 +48,16 @@ class Lane:
         loop: asyncio.AbstractEventLoop,
         on_error: Callable[[str, BaseException], None],
         *,
+        after: Callable[[], None],
         short: bool = False,
     ) -> None:
         """`on_error(lane, error)` is told on the loop when a call raises; its `done` is not.
 
+        `after` is called after each `done`.
         `short`: calls that wait for nothing but the processor may be made on the loop.
         """
         self.name, self._loop, self._on_error = name, loop, on_error
+        self._after = after
         self._short, self._closed = short, False
         self._usual_ns = 2.0 * SHORT_NS
         """How long recent calls took, a moving average; the first ones go to the thread."""
@@ -126,6 +130,7 @@ class Lane:
         # One outlier must not move it for long.
         self._usual_ns += (min(spent_ns, 16 * SHORT_NS) - self._usual_ns) / WEIGHT
         done(result)
+        self._after()
 
     def _raised(self, error: BaseException) -> None:
         self.waiting -= 1

@@ -24,7 +24,7 @@ from quorate._kernel import TlsLink
 from quorate.base.types import Address, Hash
 from quorate.runtime.tls import TlsIdentity
 
-__all__ = ["Hello", "Link", "LinkOwner"]
+__all__ = ["Hello", "Link", "LinkOwner", "Outbox"]
 
 HELLO_MAGIC = b"quorate\x01"
 HELLO_BYTES = len(HELLO_MAGIC) + 8 + 32
@@ -55,8 +55,42 @@ class Hello(Struct, frozen=True):
         return Hello(frame[start : start + 8], frame[start + 8 :])
 
 
+class Outbox:
+    """The links of one node that have something to send.
+
+    What a node says while it handles an input leaves when that is done, together; `flush` is called
+    then. The end of the turn would be later by whatever else waits in it, such as the answers and
+    the requests of all clients; it comes in anyway, for what is said at other times.
+    """
+
+    __slots__ = ("_links", "_loop", "_scheduled")
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._links: list[Link] = []
+        self._scheduled = False
+
+    def add(self, link: "Link") -> None:
+        self._links.append(link)
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._end_turn)
+
+    def flush(self) -> None:
+        if self._links:
+            links, self._links = self._links, []
+            for link in links:
+                link.flush()
+
+    def _end_turn(self) -> None:
+        self._scheduled = False
+        self.flush()
+
+
 class LinkOwner(Protocol):
     """What a link tells; all calls come from the event loop."""
+
+    outbox: Outbox
 
     def on_identified(self, link: "Link", fingerprint: bytes | None) -> Address | None:
         """The TLS handshake is done; return whose certificate it is, None to refuse."""
@@ -175,6 +209,7 @@ class Link(asyncio.Protocol):
                 self._on_hello(frame)
         if trouble is not None:
             self.close(trouble)
+        self._owner.outbox.flush()
 
     def connection_lost(self, error: Exception | None) -> None:
         self.close(f"connection lost: {error}" if error else "closed by the peer")
@@ -184,7 +219,7 @@ class Link(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._paused = False
-        self._flush()
+        self.flush()
 
     # ---- from the handshake to the hello
 
@@ -209,7 +244,7 @@ class Link(asyncio.Protocol):
     # ---- sending
 
     def send(self, frame: bytes) -> bool:
-        """Queue a frame for the end of this turn; False if it was dropped."""
+        """Queue a frame for the next flush; False if it was dropped."""
         if self.state != "up":
             return False
         size = len(frame) + HEAD_BYTES
@@ -220,7 +255,7 @@ class Link(asyncio.Protocol):
         self.queued_bytes += size
         if not self._flushing and not self._paused:
             self._flushing = True
-            self._loop.call_soon(self._flush)
+            self._owner.outbox.add(self)
         return True
 
     def ping(self) -> None:
@@ -228,7 +263,8 @@ class Link(asyncio.Protocol):
         if self.state == "up" and not self._queue and not self._paused:
             self._seal([PING])
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send what waits, as far as the socket takes it."""
         self._flushing = False
         queue = self._queue
         while queue and not self._paused and not self._closed:

@@ -18,7 +18,7 @@ from quorate.base.types import Address, Hash
 from quorate.node.contacts import Bootnode, Meeting
 from quorate.node.places import Place, format_host, parse_host
 from quorate.runtime.config import BootnodePlace, Peers
-from quorate.runtime.link import Hello, Link
+from quorate.runtime.link import Hello, Link, Outbox
 from quorate.runtime.strangers import Dropped, Strangers, Traffic, is_better, keep_alive, tune
 from quorate.runtime.tls import TlsIdentity
 
@@ -75,6 +75,7 @@ class OpenTransport:
         self._sweeper: asyncio.TimerHandle | None = None
         self._stopped = False
         self._loop = asyncio.get_running_loop()
+        self.outbox = Outbox()
 
     # ---- life
 
@@ -98,8 +99,7 @@ class OpenTransport:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        # One turn for the frames that are still queued.
-        await asyncio.sleep(0)
+        self.outbox.flush()
         for link in [*self.strangers, *self.links.values()]:
             link.close("this node stops")
 

@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from quorate.base.types import Address, Hash
 from quorate.runtime.config import Peers
-from quorate.runtime.link import Hello, Link
+from quorate.runtime.link import Hello, Link, Outbox
 from quorate.runtime.strangers import Dropped, Strangers, Traffic, is_better, keep_alive, tune
 from quorate.runtime.tls import TlsIdentity
 
@@ -92,6 +92,7 @@ class Transport:
         self._sweeper: asyncio.TimerHandle | None = None
         self._stopped = False
         self._loop = asyncio.get_running_loop()
+        self.outbox = Outbox()
 
     # ---- life
 
@@ -121,8 +122,7 @@ class Transport:
                 dialler.task.cancel()
                 tasks.append(dialler.task)
         await asyncio.gather(*tasks, return_exceptions=True)
-        # One turn for the frames that are still queued.
-        await asyncio.sleep(0)
+        self.outbox.flush()
         for link in [*self._strangers, *self.links.values()]:
             link.close("this validator stops")
 

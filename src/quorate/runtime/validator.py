@@ -368,6 +368,9 @@ class Validator:
     def send(self, peer: Address, frame: bytes) -> None:
         self.transport.send(peer, frame)
 
+    def flush(self) -> None:
+        self.transport.outbox.flush()
+
     def committed(self, height: Height) -> None:
         self.ipc.tell_committed(height)
 
