@@ -17,7 +17,7 @@ durable, a call of the application, a final height, a fault. Time is processor t
 `--runs` runs of the same seeds, without garbage collection as in campaigns. As a yardstick for the
 machine, the time of an event is also given in pops and pushes of a heap of a thousand entries.
 
-    python benchmarks/simulator.py [--seconds 120] [--runs 3] [--seeds 4] [--branches 16]
+    python benchmarks/simulator.py [--seconds 120] [--runs 3] [--seeds 4] [--branches 32]
 
 Takes what `quorate compile` made, if it is of these sources; `QUORATE_COMPILED=0` does without. The
 cost of parts is shown without only, since compiled functions cannot be told apart by a sampler of
@@ -227,7 +227,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=120, help="virtual, of each long run")
     parser.add_argument("--runs", type=int, default=3, help="of each seed; the best one counts")
     parser.add_argument("--seeds", type=int, default=4)
-    parser.add_argument("--branches", type=int, default=16, help="that share a beginning")
+    parser.add_argument("--branches", type=int, default=32, help="that share a beginning")
     asked = parser.parse_args()
     # As workers of campaigns do: one processor, and no threads that a fork would lose.
     keep_to_this_thread()

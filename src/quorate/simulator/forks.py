@@ -46,8 +46,8 @@ SHAPES: dict[int, tuple[tuple[int, int], ...]] = {
     4: ((600, 2), (800, 2)),
     8: ((500, 2), (700, 2), (850, 2)),
     16: ((500, 2), (700, 2), (850, 4)),
-    32: ((400, 2), (600, 2), (750, 2), (875, 4)),
-    64: ((400, 2), (600, 2), (750, 4), (875, 4)),
+    32: ((600, 2), (800, 2), (920, 8)),
+    64: ((600, 2), (800, 4), (920, 8)),
 }
 """By number of branches: when a family's runs part, in permille of the time of faults, and in how
 many ways. Early forks make futures different, late ones cheap.
