@@ -14,7 +14,7 @@ pub const FRAME: i64 = 1;
 
 fn put_int(out: &mut Vec<u8>, value: i64) {
     match value {
-        0..=0x7f | -0x20..=-1 => out.push(value as u8),
+        -0x20..=0x7f => out.push(value as u8),
         0x80..=0xff => out.extend_from_slice(&[0xcc, value as u8]),
         0x100..=0xffff => put_word(out, 0xcd, &(value as u16).to_be_bytes()),
         0x1_0000..=0xffff_ffff => put_word(out, 0xce, &(value as u32).to_be_bytes()),
