@@ -43,7 +43,7 @@ SHOWN_LINES = 30
 @option("--list", "listing", is_flag=True, help="Only say which modules are compiled.")
 def compile_(jobs: int | None, force: bool, listing: bool) -> None:
     """Compile the node, the engines and the simulator: simulated runs take little more than half
-    the time, and validators spend a fifth less on a block.
+    the time, and a validator spends up to a quarter less on a block.
 
     Everything works without. What is compiled behaves exactly as its sources do, which is checked
     at the end, and is used by `sim`, `replay`, `shrink` and the like, and by validators that start
