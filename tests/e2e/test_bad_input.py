@@ -150,7 +150,8 @@ def test_damaged_journal_record_stops_with_a_clear_error(stage: Stage) -> None:
         stage.pay(0, account_at(0))
     stage.do("kill", "2")
     journal = find_journal(stage, 2)
-    content = bytearray(journal.read_bytes())
+    # Behind the records there may be room for more.
+    content = bytearray(journal.read_bytes().rstrip(b"\0"))
     content[len(content) // 3] ^= 0x40
     journal.write_bytes(content)
     code, line = run_validator(stage, 2)

@@ -154,6 +154,29 @@ def test_acknowledged_results_are_forgotten_and_still_not_repeated() -> None:
     assert chain.ledger.add([first])[0][1] == "already known"
 
 
+def test_what_no_block_can_execute_any_more_does_not_wait() -> None:
+    """The clock of one that proposes was ahead: the chain's time is that from then on."""
+    chain = Chain()
+    ledger, deadline = chain.ledger, NOW + 5000
+    done = chain.number(op.make_put(b"x", b"1"), deadline=deadline)
+    chain.block(done)
+    waiting = chain.number(op.make_put(b"y", b"1"), BOB, deadline=deadline)
+    in_time = chain.number(op.make_put(b"z", b"1"), b"c" * 16, deadline=NOW + 10_000)
+    assert [reason for _, reason in ledger.add([waiting, in_time])] == [None, None]
+    # What others decided, without either of the two.
+    last = ledger.get_block(ledger.store.final())
+    chain.now = NOW + 6000
+    chain.play(compose(last.hash, chain.now, ME, rlp.encode_list([])))
+    assert ledger.counts()[0] == 2
+    ledger.settle()
+    assert ledger.waiting(9) == [in_time]
+    assert ledger.has_work(1 << 20)
+    # The result of what was executed stays known, and nothing late is taken up again.
+    reasons = [reason for _, reason in ledger.add([done, waiting])]
+    assert reasons == ["already known", "its deadline has passed"]
+    assert ledger.counts()[0] == 1
+
+
 def test_too_many_unanswered_operations_and_deadlines_are_refused() -> None:
     chain = Chain()
     far = chain.number(op.make_put(b"x", b"1"), sequence=op.WINDOW + 1, acknowledged=0)

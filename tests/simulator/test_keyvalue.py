@@ -3,6 +3,7 @@
 import pytest
 
 from quorate.base.types import Height
+from quorate.cli.simulated import Setup, build_plan
 from quorate.node.reads import Reads
 from quorate.simulator.keyvalue import REGISTERS
 from quorate.simulator.plan import Plan
@@ -25,6 +26,13 @@ def test_clients_of_registers_are_told_what_an_order_explains(engine: str) -> No
         assert outcome.verdict == "true", outcome.findings
         witnessed |= set(outcome.sometimes)
     assert {"answered", "numbered operation sent again", "comparison succeeded"} <= witnessed
+
+
+def test_clocks_go_astray_by_less_than_operations_may_wait() -> None:
+    """Seed 7007: a leader's clock was an hour ahead for a while, and with it the time of blocks."""
+    outcome = run(build_plan(Setup(engine="raft", application="keyvalue"), 7007))
+    assert outcome.verdict == "true", outcome.findings
+    assert outcome.sometimes["linearizable read"]
 
 
 def test_reads_without_asking_the_engine_are_found(monkeypatch: pytest.MonkeyPatch) -> None:

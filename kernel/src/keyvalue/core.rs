@@ -11,7 +11,7 @@ use crate::keyvalue::item::{Client, Head, Identity, MAX_ITEM_BYTES};
 use crate::keyvalue::pool::Pool;
 use crate::keyvalue::portable::{Loading, batch_install};
 use crate::keyvalue::records::{batch_block, durable_height, height_of, load_tree, open_store, read_head};
-use crate::keyvalue::run::{Live, Outcome, Run, find};
+use crate::keyvalue::run::{LATE, Live, Outcome, Run, find};
 use crate::keyvalue::state::{Answer, Entry, Header, Session, place_of};
 use crate::keyvalue::tree::{Branch, Cause, Final, Tree};
 use crate::payload::Payload;
@@ -306,10 +306,20 @@ impl Core {
         tree.adopted.unwrap_or(tree.tip().1)
     }
 
-    /// Let the pool follow what readers see; what waits again because its block was abandoned.
-    pub fn settle(&self) -> Vec<Identity> {
+    /// The time of the last final block: later ones are later.
+    fn final_time_ms(&self) -> Result<u64> {
+        let height = self.tree.read().tip().0;
+        Ok(self.final_at(height)?.header.timestamp_ms)
+    }
+
+    /// Let the pool follow what readers see, without what no block can execute any more; what waits again because its
+    /// block was abandoned.
+    pub fn settle(&self) -> Result<Vec<Identity>> {
         let included = self.included(&self.shown());
-        self.pool.lock().settle(included)
+        let time_ms = self.final_time_ms()?;
+        let mut pool = self.pool.lock();
+        pool.forget_late(time_ms);
+        Ok(pool.settle(included))
     }
 
     /// The body of a payload over `parent`.
@@ -318,9 +328,9 @@ impl Core {
         self.pool.lock().take(&included, max_bytes, now_ms)
     }
 
-    /// Admit items, unless the state after the latest block knows them.
+    /// Admit items, unless the state after the latest block knows them, or no block can execute them any more.
     pub fn admit(&self, raws: Vec<Bytes>) -> Result<Vec<(Identity, Option<String>)>> {
-        let shown = self.shown();
+        let (shown, time_ms) = (self.shown(), self.final_time_ms()?);
         // Clients that were heard lately are in memory, if no block is being executed right now.
         let newest = self.newest.lock();
         let live = newest.as_ref().filter(|(hash, _, _)| *hash == shown).map(|(_, _, live)| live);
@@ -344,7 +354,11 @@ impl Core {
             read.insert(head.client, session);
             Ok(reason)
         };
-        self.pool.lock().add(raws, &mut refuse)
+        // What was executed is answered by its result, however late it comes again.
+        let mut refuse_late = |head: &Head| -> Result<Option<&'static str>> {
+            Ok(refuse(head)?.or((head.deadline_ms < time_ms).then_some(LATE)))
+        };
+        self.pool.lock().add(raws, &mut refuse_late)
     }
 
     /// Write all final blocks in one durable transaction; the durable height.

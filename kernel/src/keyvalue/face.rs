@@ -315,7 +315,7 @@ impl KeyValue {
     /// Follow the latest block; identities of what waits again.
     fn settle<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyBytes>>> {
         let core = self.core()?;
-        Ok(identities(py, &detached(py, || Ok(core.settle()))?))
+        Ok(identities(py, &detached(py, || core.settle())?))
     }
     fn ready(&self) -> PyResult<bool> {
         Ok(self.core()?.pool.lock().is_ready())

@@ -143,16 +143,17 @@ impl Pool {
         self.unseen().take(limit).map(|waiting| waiting.raw.clone()).collect()
     }
 
+    /// Drop what is too late for any block from this time on.
+    pub fn forget_late(&mut self, now_ms: u64) {
+        let waiting = self.waiting.iter().flatten();
+        let late: Vec<Identity> =
+            waiting.filter(|waiting| waiting.deadline_ms < now_ms).map(|waiting| waiting.identity).collect();
+        self.remove(late.iter());
+    }
+
     /// The body of a payload whose parent holds `included`; what is too late for any block is dropped.
     pub fn take(&mut self, included: &HashSet<Identity>, max_bytes: usize, now_ms: u64) -> Vec<u8> {
-        let late: Vec<Identity> = self
-            .waiting
-            .iter()
-            .flatten()
-            .filter(|waiting| waiting.deadline_ms < now_ms)
-            .map(|waiting| waiting.identity)
-            .collect();
-        self.remove(late.iter());
+        self.forget_late(now_ms);
         let mut taken: Vec<&[u8]> = Vec::new();
         let mut left = max_bytes.saturating_sub(9);
         for waiting in self.waiting.iter().flatten().filter(|waiting| !included.contains(&waiting.identity)) {
@@ -226,8 +227,12 @@ mod tests {
         let two = pool.take(&HashSet::default(), 2 * 46 + 9, 1001);
         assert_eq!(two, body(8..=9));
         assert_eq!(pool.counts().0, 2);
+        pool.forget_late(1001);
+        assert_eq!(pool.counts().0, 2);
         let included = HashSet::from_iter([identity_of(&operation(8))]);
         assert_eq!(pool.take(&included, 1 << 20, 0), body(9..=9));
+        pool.forget_late(1002);
+        assert_eq!(pool.list(9), [operation(9)]);
         let malformed = pool.add(vec![Bytes::from_static(&[1; 40])], &mut |_| Ok(None)).unwrap();
         assert_eq!(malformed[0].0, [1; 24]);
         assert!(malformed[0].1.as_ref().is_some_and(|reason| reason.contains("40 bytes")));

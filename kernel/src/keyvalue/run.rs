@@ -22,6 +22,8 @@ use alloy_primitives::map::{
 };
 use alloy_primitives::{B256, Bytes};
 
+/// Why an operation is not executed, or not even admitted.
+pub const LATE: &str = "its deadline has passed";
 /// How far ahead of its block's time an operation's deadline may lie.
 pub const HORIZON_MS: u64 = 610_000;
 /// A client that is heard again is listed anew after this long.
@@ -209,7 +211,7 @@ impl Run {
 
     fn admit(&mut self, item: &Item) -> Result<Option<&'static str>> {
         if item.deadline_ms < self.timestamp_ms {
-            return Ok(Some("its deadline has passed"));
+            return Ok(Some(LATE));
         }
         if item.deadline_ms > self.timestamp_ms + HORIZON_MS {
             return Ok(Some("its deadline is too far away"));

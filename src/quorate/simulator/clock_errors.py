@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 
 from msgspec import Struct
 
-from quorate.base.types import Nanoseconds
+from quorate.base.types import Milliseconds, Nanoseconds
 from quorate.simulator.tape import Choices
 
 __all__ = [
@@ -135,7 +135,7 @@ def compute_sine(amplitude: int, phase: int, period: int) -> int:
 
 DRIFTS_PPM = (0, 50, -50, 1_000, -1_000, 20_000, -20_000, 300_000, -300_000)
 """From quartz (50) over a bad oscillator to a virtual machine that is robbed of its processor."""
-SIZES_MS = (1, 20, 500, 3_000, 60_000, 3_600_000)
+SIZES_MS: Final = (1, 20, 500, 3_000, 60_000, 3_600_000)
 
 
 def choose_drift(stream: Choices) -> int:
@@ -143,12 +143,16 @@ def choose_drift(stream: Choices) -> int:
     return DRIFTS_PPM[stream.choose(len(DRIFTS_PPM))]
 
 
-def choose_error(stream: Choices, t: Nanoseconds) -> ClockError | None:
-    """Return something that goes wrong with a wall clock at `t`; the first choice is nothing."""
+def choose_error(
+    stream: Choices, t: Nanoseconds, most_ms: Milliseconds = SIZES_MS[-1]
+) -> ClockError | None:
+    """Return something that goes wrong with a wall clock at `t`, by at most so much; the first
+    choice is nothing.
+    """
     kind = stream.choose(9)
     if not kind:
         return None
-    size = SIZES_MS[stream.choose(len(SIZES_MS))] * MS
+    size = min(SIZES_MS[stream.choose(len(SIZES_MS))], most_ms) * MS
     if kind == 1:
         return Step(t, size)
     if kind == 2:

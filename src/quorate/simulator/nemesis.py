@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from quorate.base.types import Nanoseconds
 from quorate.consensus import ENGINES
+from quorate.ledger.keyvalue import ETHEREUM
 from quorate.simulator.budget import Budget
-from quorate.simulator.clock_errors import choose_drift, choose_error
+from quorate.simulator.clock_errors import SIZES_MS, choose_drift, choose_error
 from quorate.simulator.displace import Displacement
 from quorate.simulator.faults import Faults
 from quorate.simulator.knobs import choose_node_settings
@@ -52,6 +53,10 @@ ACTS = (
     "membership",
     "upgrade",
 )
+MOST_WRONG_MS = 60_000
+"""How far a wall clock goes astray where operations have deadlines. Who proposes takes the time of
+blocks with it, and what is then too late is refused until the clocks of all are there.
+"""
 STYLES = ("uniform", "swarm", "swarm", "swarm", "roles", "rounds", "rounds", "storm")
 """As often as they stand here; the siege comes in place of any of them."""
 DISK_ERRORS = (
@@ -104,6 +109,8 @@ class Nemesis:
         rates = world.network.rates
         self.plain_rates = {name: getattr(rates, name) for name in STYLED}
         """Of links, before a style changes them."""
+        has_deadlines = world.plan.application not in ("opaque", ETHEREUM)
+        self.most_wrong_ms = MOST_WRONG_MS if has_deadlines else SIZES_MS[-1]
         self.choose_style()
         world.on_down.append(self.on_down)
         if profile.crash and profile.partition:
@@ -273,7 +280,7 @@ class Nemesis:
         if kind == 1:
             self.faults.drift(who, choose_drift(self.clock_kind))
             return
-        error = choose_error(self.clock_kind, self.world.now) if kind else None
+        error = choose_error(self.clock_kind, self.world.now, self.most_wrong_ms) if kind else None
         if not self.budget.mistime(self.world.machines[who].address, "clock"):
             return
         if error is None:
