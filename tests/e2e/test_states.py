@@ -37,6 +37,15 @@ def get_failure(stage: Stage, index: int, method: str, *parameters: Any) -> int:
     return int(re.search(r"'code': (-?\d+)", str(error.value))[1])  # type: ignore[index]
 
 
+def is_pruned(stage: Stage, index: int, height: int) -> bool:
+    """Whether a validator does not hold the block of a height any more."""
+    try:
+        stage.call(index, "eth_getBlockByNumber", hex(height), False)
+    except AssertionError as error:
+        return "4444" in str(error)
+    return False
+
+
 def read_state(stage: Stage, index: int, height: int) -> tuple[Any, ...]:
     """Return what a validator says of the state after a block."""
     block, at = stage.call(index, "eth_getBlockByNumber", hex(height), False), hex(height)
@@ -69,6 +78,7 @@ def test_a_member_comes_back_to_a_network_that_has_pruned(stage: Stage) -> None:
     first = stage.height(0)
     stage.pay(1, sender)
     poll(lambda: stage.height(0) > first + BEHIND, "the others go on")
+    poll(lambda: all(is_pruned(stage, i, first + 2) for i in (0, 1, 2)), "what it lacks is gone")
     stage.do("start", "3")
     poll(lambda: stage.height(3) >= first + BEHIND, "the last one is as far")
     check_taken(stage, old)
