@@ -37,13 +37,12 @@ def get_failure(stage: Stage, index: int, method: str, *parameters: Any) -> int:
     return int(re.search(r"'code': (-?\d+)", str(error.value))[1])  # type: ignore[index]
 
 
-def is_pruned(stage: Stage, index: int, height: int) -> bool:
-    """Whether a validator does not hold the block of a height any more."""
+def is_gone(stage: Stage, index: int, height: int) -> bool:
+    """Whether a validator does not hold the block of a height any more, or never did."""
     try:
-        stage.call(index, "eth_getBlockByNumber", hex(height), False)
+        return stage.call(index, "eth_getBlockByNumber", hex(height), False) is None
     except AssertionError as error:
         return "4444" in str(error)
-    return False
 
 
 def read_state(stage: Stage, index: int, height: int) -> tuple[Any, ...]:
@@ -75,10 +74,12 @@ def test_a_member_comes_back_to_a_network_that_has_pruned(stage: Stage) -> None:
     settle(stage, keep, {"kept_entries": 8})
     stage.up()
     stage.do("kill", "3")
-    first = stage.height(0)
+    others = (0, 1, 2)
+    # On a busy machine one of them may itself be behind just now.
+    first = max(stage.height(i) for i in others)
     stage.pay(1, sender)
-    poll(lambda: stage.height(0) > first + BEHIND, "the others go on")
-    poll(lambda: all(is_pruned(stage, i, first + 2) for i in (0, 1, 2)), "what it lacks is gone")
+    poll(lambda: min(stage.height(i) for i in others) > first + BEHIND, "the others go on")
+    poll(lambda: all(is_gone(stage, i, first + 2) for i in others), "what it lacks is gone")
     stage.do("start", "3")
     poll(lambda: stage.height(3) >= first + BEHIND, "the last one is as far")
     check_taken(stage, old)
