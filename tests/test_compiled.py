@@ -152,6 +152,18 @@ def test_all_modules_or_none(tmp_path: Path, sources: compiled.Sources) -> None:
     assert said.startswith("False interpreted")
 
 
+def test_build_that_others_could_write_to_is_none(tmp_path: Path) -> None:
+    folder = tmp_path / "quorate" / "compiled" / "ab"
+    folder.mkdir(parents=True)
+    (folder / compiled.COMPLETE).touch()
+    code = "from quorate import compiled as c; print(c.find('ab') is not None)"
+    found = []
+    for mode in (0o700, 0o755, 0o775, 0o707):
+        folder.chmod(mode)
+        found.append(run_python(code, XDG_CACHE_HOME=str(tmp_path)))
+    assert found == ["True", "True", "False", "False"]
+
+
 DIGESTS = """
 import json, sys
 from quorate import compiled

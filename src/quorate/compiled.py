@@ -83,9 +83,17 @@ def get_cache() -> Path:
 
 
 def find(key: str) -> Path | None:
-    """Return the folder of the finished build of this name."""
+    """Return the folder of the finished build of this name.
+
+    One that somebody else owns or could write to is none: what lies there would run with the keys
+    of a validator.
+    """
     folder = get_cache() / key
-    return folder if (folder / COMPLETE).exists() else None
+    if not (folder / COMPLETE).exists():
+        return None
+    facts = folder.stat()
+    is_ours = facts.st_uid in (0, os.geteuid()) and not facts.st_mode & 0o022
+    return folder if is_ours else None
 
 
 # ---- taking it

@@ -156,6 +156,8 @@ class Build:
                     self.carry_out_in(folder, steps)
                 (folder / "lib" / compiled.COMPLETE).touch()
                 shutil.rmtree(cache / key, ignore_errors=True)
+                # Nobody else may put anything there, whatever the umask says.
+                (folder / "lib").chmod(0o700)
                 (folder / "lib").rename(cache / key)
         except OSError as error:
             fail(f"{error.filename or cache}: {error.strerror}")
