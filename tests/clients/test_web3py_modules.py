@@ -10,8 +10,10 @@ a block, and the chain id of geth's fixture, which is that of these networks. Th
 """
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -46,6 +48,8 @@ ACCOUNT = account_at(0)
 
 
 GETH_CHAIN_ID = 131277322940537
+GENEROUS = 10**10
+"""A gas price in wei above the base fee of these blocks."""
 UNLOCKED = "asks the node to sign: nodes hold no users' keys"
 RACES = "changes a transaction before it is in a block, which is a race against the next block"
 SIGNER = "the middleware that signs here fails in it, before anything reaches the node"
@@ -202,6 +206,34 @@ def fresh(form: str, request: pytest.FixtureRequest, omitted: None) -> None:
     while w3.eth.block_number == height:
         assert time.monotonic() < deadline, "no block comes"
         time.sleep(0.005)
+
+
+@pytest.fixture(autouse=True)
+def busy(form: str, request: pytest.FixtureRequest, omitted: None) -> Iterator[None]:
+    """Fill blocks while a test waits for a `latest` that has a transaction: it sends one, and is
+    the latest block for a tenth of a second only.
+    """
+    if form == "dev" or "raw_transaction_by_block" not in request.node.name:
+        yield
+        return
+    request.getfixturevalue("chain")
+    network: Endpoint = request.getfixturevalue("network")
+    w3 = Web3(Web3.HTTPProvider(network.http[-1], request_kwargs={"timeout": 30}))
+    sender, done = account_at(1), threading.Event()
+
+    def send() -> None:
+        nonce = w3.eth.get_transaction_count(sender.address)
+        while not done.wait(0.05):
+            transfer = {"to": sender.address, "value": 1, "gas": 21_000, "gasPrice": GENEROUS}
+            signed = sender.sign_transaction(transfer | {"nonce": nonce, "chainId": GETH_CHAIN_ID})
+            w3.eth.send_raw_transaction(signed.raw_transaction)
+            nonce += 1
+
+    with ThreadPoolExecutor(1) as pool:
+        sending = pool.submit(send)
+        yield
+        done.set()
+        sending.result(timeout=30)
 
 
 # ---- what is asked, and by whom
