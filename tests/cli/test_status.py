@@ -27,8 +27,9 @@ VALIDATORS = [make_validator(i) for i in range(4)]
 MEMBERS = [Member(v.identity, 1) for v in VALIDATORS]
 
 
-def make_local(folder: str = ".quorate") -> Local:
-    return Local(Path(folder), Network(name="t", chain_id=1, dev=True, validators=VALIDATORS))
+def make_local(folder: str = ".quorate", engine: str = "tendermint") -> Local:
+    network = Network(name="t", chain_id=1, dev=True, validators=VALIDATORS, engine=engine)
+    return Local(Path(folder), network)
 
 
 def make_status(index: int, why: str = "idle: nothing to agree on", **changes: Any) -> NodeStatus:
@@ -93,6 +94,17 @@ def test_voting_power_counts_and_not_heads() -> None:
     assert status.explain(make_local(), see(0, 1, validators=members))["needed"] == 7
     assert status.explain(make_local(), see(0, validators=members))["quorum"]
     assert not status.explain(make_local(), see(1, 2, 3, validators=members))["quorum"]
+
+
+def test_raft_needs_more_than_half_of_the_power() -> None:
+    members = [Member(v.identity, 1) for v in VALIDATORS[:3]]
+    two = status.explain(make_local(engine="raft"), see(0, 1, validators=members))
+    assert two["quorum"]
+    assert "2 of 3 votes are here, a decision needs 2." in two["lines"][0]
+    one = status.explain(make_local(engine="raft"), see(0, validators=members))
+    assert not one["quorum"]
+    assert "1 of 3 votes are here, a decision needs 2." in one["lines"][0]
+    assert status.explain(make_local(engine="raft"), see(0, 1, 2))["needed"] == 3
 
 
 def test_validator_that_runs_and_does_not_answer_is_silent() -> None:

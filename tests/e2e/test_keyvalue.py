@@ -60,6 +60,11 @@ def test_both_ports_tell_the_same_and_survive_a_dead_leader(three: Stage) -> Non
         ("GET", "nowhere", 404),
         ("POST", "call", 422),
         ("GET", "watch?from=x&key=a", 400),
+        # Whoever misspells a condition must not be taken to have made none.
+        ("PUT", "kv/greeting?if_revison=0", 400),
+        ("DELETE", "kv/greeting?revision=1", 400),
+        ("GET", "kv/greeting?stale=perhaps", 400),
+        ("GET", "status?verbose", 400),
     ):
         status, body = ask(three, 0, method, path, b"" if method != "GET" else None)
         assert (status, list(body)) == (code, ["error"]), path

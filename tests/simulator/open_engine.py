@@ -31,6 +31,7 @@ ENGINE = Engine(
     proves=False,
     byzantine=False,
     quorum="the first member",
+    share=(0, 1),
     caution="",
     get_signers=lambda data: [],
     open=True,

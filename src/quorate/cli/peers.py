@@ -53,7 +53,7 @@ def peers(ctx: click.Context, folder: Path, which: str, output: str) -> None:
         emit(json.dumps({"peers": rows, "bans": bans}, indent=2))
         return
     keys = ["node", "peer", "at", "direction", "connected", "height", "points", "up_s"]
-    headers = ["node", "peer", "at", "direction", "connected", "height", "points", "up"]
+    headers = ["node", "peer", "at", "direction", "connected", "final", "points", "up"]
     emit_table(headers, [[show(row[key]) for key in keys] for row in rows])
     for ban in bans:
         emit(f"{ban['node']} has banned {ban['who']} for {ban['ends_in_s']} s: {ban['reason']}")

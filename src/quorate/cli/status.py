@@ -15,6 +15,7 @@ from quorate.cli.options import folder_option, format_option
 from quorate.cli.output import DEV_WARNING, emit, emit_table, get_program, say, warn_of_engine
 from quorate.consensus import ENGINES
 from quorate.consensus.pow_difficulty import compute_reversal_probability, format_rate
+from quorate.ledger.keyvalue import ETHEREUM
 
 DURATION = re.compile(r"\b[0-9.]+ (ms|s|min)\b")
 EXIT_DEGRADED = 1
@@ -42,6 +43,7 @@ def status(folder: Path, output: str) -> int:
         facts = {
             "network": network.name,
             "engine": network.engine,
+            "caution": ENGINES[network.engine].caution,
             "development": is_development(local),
             "validators": rows,
         }
@@ -50,7 +52,7 @@ def status(folder: Path, output: str) -> int:
         warn_of_engine(local.network.engine)
         if is_development(local):
             say(DEV_WARNING)
-        show_table(rows)
+        show_table(rows, local.network.application)
         for line in describe_work(seen):
             emit(line)
         for observation in seen:
@@ -142,7 +144,7 @@ def describe(local: Local, observation: Observation, best: int) -> dict[str, Any
     }
 
 
-def show_table(rows: list[dict[str, Any]]) -> None:
+def show_table(rows: list[dict[str, Any]], application: str) -> None:
     headers = ["validator", "state", "height", "round", "step", "peers", "pool", "lag", "pid"]
     cells = []
     for row in rows:
@@ -155,7 +157,8 @@ def show_table(rows: list[dict[str, Any]]) -> None:
         texts.append("-" if memory is None else f"{memory / (1 << 20):.0f} MiB")
         texts.append(row["rpc"])
         cells.append(texts)
-    emit_table([*headers, "memory", "JSON-RPC"], cells)
+    port = "JSON-RPC" if application == ETHEREUM else "clients"
+    emit_table([*headers, "memory", port], cells)
 
 
 def show(value: object) -> str:
@@ -188,11 +191,12 @@ def why_stalled(folder: Path, output: str) -> int:
 
 def explain(local: Local, seen: list[Observation]) -> dict[str, Any]:
     """Return the answer: `quorum` (whether enough run), `absent` (names), `lines` (in words)."""
-    if ENGINES[local.network.engine].open:
+    engine = ENGINES[local.network.engine]
+    if engine.open:
         return explain_open(local, seen)
     powers = {member.address: member.power for member in local.get_members(seen)}
     total = sum(powers.values())
-    needed = total * 2 // 3 + 1
+    needed = engine.compute_needed(total)
     strangers = find_strangers(seen, powers)
     here = {o.validator.identity for o in seen if o.status is not None} - set(strangers)
     present = sum(power for address, power in powers.items() if address in here)

@@ -34,12 +34,19 @@ class Engine(Struct, frozen=True):
     """Whether it tolerates members that lie; if not, only crashes."""
     quorum: str
     """What must be left to go on, in words."""
+    share: tuple[int, int]
+    """More than this share of the voting power decides, as numerator and denominator."""
     caution: str
     """What an operator has to know before relying on it, one line; empty: nothing beyond that."""
     get_signers: Callable[[bytes], list[Address]]
     """Who stands for a certificate, as far as it says. Raises Invalid."""
     open: bool = False
     """Whether members join without asking: anybody may take part, and tips move sideways."""
+
+    def compute_needed(self, total: int) -> int:
+        """Return the least voting power of a quorum, of so much in all."""
+        numerator, denominator = self.share
+        return total * numerator // denominator + 1
 
 
 ENGINES: dict[str, Engine] = {
@@ -54,6 +61,7 @@ ENGINES: dict[str, Engine] = {
         proves=True,
         byzantine=True,
         quorum="more than two thirds of the voting power",
+        share=(2, 3),
         caution="",
         get_signers=lambda data: [who for who, _ in decode_certificate(data).signatures],
     ),
@@ -68,6 +76,7 @@ ENGINES: dict[str, Engine] = {
         proves=False,
         byzantine=False,
         quorum="more than half of the voting power",
+        share=(1, 2),
         caution="raft: the members trust each other; one that lies can rewrite what all hold, and "
         "nothing convinces a stranger",
         get_signers=lambda data: raft_types.decode_certificate(data).holders,
@@ -83,6 +92,7 @@ ENGINES: dict[str, Engine] = {
         proves=False,
         byzantine=True,
         quorum="one who mines",
+        share=(0, 1),
         caution="pow: whoever has more hash power than all miners together can rewrite this chain; "
         "below 1 TH/s that is anyone, with machines rented for minutes",
         get_signers=lambda data: [pow_headers.decode_certificate(data).header.proposer],

@@ -79,8 +79,12 @@ CODES = {
     503: "unavailable",
     504: "unknown_outcome",
 }
-NO_PATH = Failure(404, "no such path; see /v1/kv/KEY, /v1/cas, /v1/watch, /v1/status")
+NO_PATH = Failure(
+    404,
+    "no such path, expected /v1/kv/KEY, /v1/cas, /v1/call, /v1/watch, /v1/proof/KEY or /v1/status",
+)
 REQUEST_HEADER = b"quorate-request"
+FLAGS = {"": True, "1": True, "true": True, "0": False, "false": False}
 Show: TypeAlias = Callable[[Result], bytes | Response]
 
 
@@ -193,14 +197,20 @@ class HttpConnection(HttpProtocol):
         if path.startswith(b"/v1/kv/"):
             key = check_key(unquote_to_bytes(path[7:]))
             if method == b"PUT":
+                expect_of(query, "if_revision")
                 self.change(slot, make_conditional(key, body, query), show_revision)
             elif method == b"GET" or method == b"HEAD":
+                expect_of(query, "stale", "raw")
                 self.read(slot, key, query)
             elif method == b"DELETE":
+                expect_of(query, "if_revision")
                 self.change(slot, make_conditional(key, None, query), show_revision)
             else:
                 raise wrong_method(method, "PUT, GET or DELETE")
-        elif path == b"/v1/cas":
+            return
+        if path != b"/v1/watch":
+            expect_of(query)
+        if path == b"/v1/cas":
             expect(method, b"POST")
             self.change(slot, read_compare(body), show_comparison)
         elif path == b"/v1/call":
@@ -235,7 +245,7 @@ class HttpConnection(HttpProtocol):
             self.service.submit(read_number(numbered, action), done)
 
     def read(self, slot: Slot, key: bytes, query: dict[str, str]) -> None:
-        raw = "raw" in query
+        raw = read_flag(query, "raw")
 
         def show(failure: Failure | None) -> None:
             if failure is not None:
@@ -250,12 +260,13 @@ class HttpConnection(HttpProtocol):
                 shown = describe(key, entry)
                 self.settle(slot, as_json({**shown, "height": height, "revision": revision}))
 
-        if "stale" in query:
+        if read_flag(query, "stale"):
             show(None)
         else:
             self.service.read(show)
 
     def watch(self, slot: Slot, query: dict[str, str]) -> None:
+        expect_of(query, "key", "prefix", "from")
         if ("key" in query) == ("prefix" in query):
             raise Failure(400, "watch: expected either key=... or prefix=...")
         if len(self.slots) > 1:
@@ -342,6 +353,24 @@ def read_integer(query: dict[str, str], name: str, default: int) -> int:
     return int(text)
 
 
+def read_flag(query: dict[str, str], name: str) -> bool:
+    """Whether something is asked for: by its name alone, or by a word for yes."""
+    if name not in query:
+        return False
+    text = query[name]
+    if text not in FLAGS:
+        raise Failure(400, f"{name}: found {text[:32]!r}, expected nothing, 1 or 0")
+    return FLAGS[text]
+
+
+def expect_of(query: dict[str, str], *names: str) -> None:
+    """Refuse parameters that mean nothing here: a condition with a slip in its name is none."""
+    for name in query:
+        if name not in names:
+            wanted = f"expected {' or '.join(names)}" if names else "expected none here"
+            raise Failure(400, f"parameter {name[:32]!r}: {wanted}")
+
+
 def make_conditional(key: bytes, value: bytes | None, query: dict[str, str]) -> Action:
     if "if_revision" in query:
         return make_compare(key, value, revision=read_integer(query, "if_revision", 0))
@@ -355,6 +384,8 @@ def read_compare(body: bytes) -> Action:
         raise Failure(400, f"body: {error}") from None
     value = read_bytes(asked.value, asked.value_base64, "value")
     expected = read_bytes(asked.expected, asked.expected_base64, "expected")
+    if (expected is None) == (asked.revision is None):
+        raise Failure(400, "body: expected either `expected` or `revision` (0: the key is absent)")
     return make_compare(asked.key.encode(), value, revision=asked.revision, expected=expected)
 
 
