@@ -18,12 +18,14 @@ from quorate.base.errors import Invalid, Unavailable
 from quorate.ledger.operations import (
     CONFLICT,
     DONE,
+    MAX_KEY_BYTES,
     MISSING,
     NOTHING,
     REFUSED,
     WINDOW,
     Action,
     Entry,
+    check_key,
     encode,
     make_call,
     make_compare,
@@ -35,12 +37,17 @@ __all__ = ["Change", "Comparison", "KeyValueClient", "Refusal"]
 
 PREAMBLE = b"\x00qkv1\n"
 MAX_FRAME_BYTES = 64 << 20
+"""Of an answer."""
+MAX_REQUEST_BYTES = 1 << 18
+"""A node ends the connection, and all that is under way on it, for more."""
 CONNECT_S = 3.0
 ATTEMPT_S = 5.0
 """Without an answer for so long, an operation is sent again elsewhere."""
 TIMEOUT_S = 60.0
 """Of an operation as a whole; its deadline makes sure that nothing happens to it later."""
 PAUSE_S = 0.05
+SILENCE_S = 5.0
+"""Without an event for so long, a watch asks whether its node is there at all."""
 AGAIN = (503, 504)
 """Statuses after which the same is worth sending again."""
 MAX_EVENTS = 10_000
@@ -102,8 +109,10 @@ class Connection(asyncio.Protocol):
         """Send a request; its number and the future of (status, result)."""
         if self.transport is None:
             raise Lost
+        body = _ENCODER.encode((self.number + 1, kind, *arguments))
+        if len(body) > MAX_REQUEST_BYTES:
+            raise Invalid(f"request: {len(body)} bytes, expected at most {MAX_REQUEST_BYTES}")
         self.number += 1
-        body = _ENCODER.encode((self.number, kind, *arguments))
         loop = asyncio.get_running_loop()
         if not self.out:
             loop.call_soon(self.flush)
@@ -111,6 +120,26 @@ class Connection(asyncio.Protocol):
         future: asyncio.Future[Any] = loop.create_future()
         self.waiting[self.number] = future
         return self.number, future
+
+    async def wait_for_events(
+        self, queue: "asyncio.Queue[list[Any] | Exception]"
+    ) -> list[Any] | Exception:
+        """Return what a watch is told next; a node that does not even answer in time is lost."""
+        while True:
+            try:
+                return await asyncio.wait_for(queue.get(), SILENCE_S)
+            except TimeoutError:
+                _, future = self.request(2, [], False)
+                try:
+                    await asyncio.wait_for(future, ATTEMPT_S)
+                except TimeoutError:
+                    return Lost("a node that does not answer any more")
+
+    def end_watch(self, number: int) -> None:
+        """Tell the node that nobody reads these events any more, unless it has ended them."""
+        if self.watches.pop(number, None) is not None and self.transport is not None:
+            _, future = self.request(4, number)
+            future.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     def flush(self) -> None:
         out, self.out = self.out, []
@@ -152,6 +181,13 @@ class Connection(asyncio.Protocol):
         text = "events were not read in time" if status == -1 else str(result)
         queue.put_nowait(Refusal(text))
         del self.watches[number]
+
+
+def expect_bytes(key: bytes) -> bytes:
+    """Return a key. Raises TypeError for text: how it becomes bytes is the caller's choice."""
+    if not isinstance(key, bytes):
+        raise TypeError(f"key: found {type(key).__name__}, expected bytes")
+    return key
 
 
 class KeyValueClient:
@@ -242,12 +278,14 @@ class KeyValueClient:
         self, keys: Sequence[bytes], *, stale: bool = False
     ) -> tuple[int, int, list[Entry | None]]:
         """Return height, revision and the entries of keys, all of one moment."""
+        for key in keys:
+            check_key(expect_bytes(key))
         height, revision, entries = await self.ask(2, list(keys), not stale)
         return height, revision, [None if e is None else Entry(*e) for e in entries]
 
     async def prove(self, key: bytes) -> dict[str, Any]:
         """Return an entry with its proof, for `quorate.light.keyvalue.verify_entry`."""
-        proof: dict[str, Any] = await self.ask(5, key)
+        proof: dict[str, Any] = await self.ask(5, check_key(expect_bytes(key)))
         return proof
 
     async def watch(
@@ -256,31 +294,45 @@ class KeyValueClient:
         """Yield changes of a key (or of all that begin with it) from a revision on, 0: from now.
 
         Goes on at another node when a connection is lost, without a gap. Raises Refusal where the
-        history is gone.
+        history is gone, Unavailable where no node answers for as long as a request may take.
         """
-        while True:
-            connection = await self.connect()
-            queue: asyncio.Queue[list[Any] | Exception] = asyncio.Queue()
+        if len(expect_bytes(key)) > MAX_KEY_BYTES:
+            raise Invalid(f"key: {len(key)} bytes, expected at most {MAX_KEY_BYTES}")
+        heard, reason = time.monotonic(), "no node answers"
+        while time.monotonic() < heard + self.timeout_s:
+            connection, number = None, 0
             try:
+                connection = await self.connect()
+                queue: asyncio.Queue[list[Any] | Exception] = asyncio.Queue()
                 number, future = connection.request(3, key, prefix, revision)
                 connection.watches[number] = queue
-                status, result = await future
-                if status not in (0, *AGAIN):
+                status, result = await asyncio.wait_for(future, ATTEMPT_S)
+                if status in AGAIN:
+                    reason = str(result)
+                    await asyncio.sleep(PAUSE_S)
+                    continue
+                if status != 0:
                     raise Refusal(str(result))
                 if not revision:
                     # What comes from now on is not to be missed if the connection is lost.
                     revision = (await self.get_many([], stale=True))[1] + 1
                 while True:
-                    found = await queue.get()
+                    found = await connection.wait_for_events(queue)
                     if isinstance(found, Exception):
+                        heard = time.monotonic()
                         raise found
                     for name, at, entry in found:
                         yield Change(name, at, None if entry is None else Entry(*entry))
                         revision = at + 1
-            except Lost:
-                await self.forget(connection)
+            except (Lost, OSError, TimeoutError) as error:
+                reason = str(error) or reason
+                if connection is not None:
+                    await self.forget(connection)
+                await asyncio.sleep(PAUSE_S)
             finally:
-                connection.watches.pop(number, None)
+                if connection is not None:
+                    connection.end_watch(number)
+        raise Unavailable(f"no answer within {self.timeout_s:g} s: {reason}")
 
     async def ask(self, kind: int, *arguments: Any) -> Any:
         """Send a request until it is answered. Raises Refusal, Unavailable."""

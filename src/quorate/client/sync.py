@@ -64,13 +64,20 @@ class SyncClient:
 
     def watch(self, key: bytes, *, prefix: bool = False, revision: int = 0) -> Iterator[Change]:
         changes = self._client.watch(key, prefix=prefix, revision=revision)
-        while True:
-            # Not StopAsyncIteration: a watch ends by an error alone.
-            yield self._run(anext_of(changes))
+        try:
+            while True:
+                # Not StopAsyncIteration: a watch ends by an error alone.
+                yield self._run(anext_of(changes))
+        finally:
+            self._run(close(changes))
 
 
 async def make(addresses: Sequence[tuple[str, int]], timeout_s: float) -> KeyValueClient:
     return KeyValueClient(addresses, timeout_s=timeout_s)
+
+
+async def close(changes: Any) -> None:
+    await changes.aclose()
 
 
 async def anext_of(changes: Any) -> Change:
