@@ -62,11 +62,17 @@ def integer(number: int) -> bytes:
 
 
 def transaction(
-    key: bytes, nonce: int, to: bytes, value: int = 1, data: bytes = b"", gas: int = 100_000
+    key: bytes,
+    nonce: int,
+    to: bytes,
+    value: int = 1,
+    data: bytes = b"",
+    gas: int = 100_000,
+    tip: int = 1,
 ) -> bytes:
     """Return a signed EIP-1559 transaction."""
     fields: list[object] = [
-        *map(integer, (CHAIN_ID, nonce, 1, 4 * 10**9, gas)),
+        *map(integer, (CHAIN_ID, nonce, tip, 4 * 10**9, gas)),
         to,
         integer(value),
         data,

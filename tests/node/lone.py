@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+from quorate.base.rng import Rng
 from quorate.base.types import Address, Hash, Height, Member, Nanoseconds
 from quorate.consensus.replica import (
     Base,
@@ -11,6 +12,7 @@ from quorate.consensus.replica import (
     Checkpoint,
     Decision,
     Deliver,
+    Keys,
     Message,
     Persist,
     Record,
@@ -100,3 +102,7 @@ class Lone(Replica):
         return message.height - 1 if isinstance(message, Decision) else -1
 
     HANDLERS: ClassVar[dict[type[Message], Any]] = {Decision: on_decision}
+
+
+def make_lone(keys: Keys, chain: Hash) -> Replica:
+    return Lone(keys, chain, Rng(1))

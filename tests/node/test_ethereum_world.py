@@ -1,12 +1,14 @@
 """The small world with the real ledger: transfers become final, and crashes lose only time."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 
 from kernel.chain import ACCOUNTS, CHAIN_ID, KEYS, transaction
+from node.lone import make_lone
 from node.world import Machine, World, make_address
-from quorate._kernel import Ledger, Pool
+from quorate._kernel import Ledger, Pool, address
 from quorate.base.rng import Rng
 from quorate.base.types import Address, Hash, Height, Member
 from quorate.consensus.replica import Keys, Replica
@@ -25,7 +27,14 @@ def make_tendermint(keys: Keys, chain: Hash) -> Replica:
 class EthereumWorld(World):
     """Each machine keeps its ledger; a crash takes from it what was not committed."""
 
-    def __init__(self, **settings: object) -> None:
+    def __init__(
+        self,
+        make_replica: Callable[[Keys, Hash], Replica] = make_tendermint,
+        places: int = 1000,
+        **settings: object,
+    ) -> None:
+        self.places = places
+        """In the pool of the first machine."""
         self.genesis = make_genesis(
             chain_id=CHAIN_ID,
             engine="tendermint",
@@ -36,14 +45,16 @@ class EthereumWorld(World):
             timestamp=1_600_000_000,
         )
         self.ledgers: dict[Address, Ledger] = {}
-        super().__init__(make_tendermint, **settings)  # type: ignore[arg-type]
+        super().__init__(make_replica, **settings)  # type: ignore[arg-type]
 
     def make_application(self, machine: Machine) -> EthereumLedger:  # type: ignore[override]
         ledger = self.ledgers.get(machine.address)
         if ledger is None:
             ledger = self.ledgers[machine.address] = Ledger.open(None, self.genesis)
         ledger.rollback(ledger.durable())
-        return EthereumLedger(ledger, Pool(ledger), machine.address)
+        places = self.places if machine.address == make_address(0) else 1000
+        pool = Pool(ledger, max_transactions=places)
+        return EthereumLedger(ledger, pool, machine.address)
 
     def get_balances(self) -> list[int]:
         views = [ledger.view() for ledger in self.ledgers.values()]
@@ -104,3 +115,36 @@ def test_crashes_and_losses_lose_no_transfer_of_a_node_that_lives(seed: int) -> 
     assert world.run(120_000, lambda: world.get_balances() == [12] * 4)
     world.run(5000)
     assert world.check_same_chain() > 3
+
+
+def test_transfer_refused_at_the_leader_is_taken_from_another_node_when_it_is_covered() -> None:
+    """One member alone makes blocks, as with Raft."""
+    poor = b"\x55" * 32
+    world = EthereumWorld(make_lone)
+    world.start()
+    world.run(100)
+    transfer = transaction(poor, 0, STRANGER, 7)
+    refused = world.submit(0, transfer)
+    world.run(100)
+    assert (refused[0][1] or "").startswith("insufficient funds")
+    world.submit(0, transaction(KEYS[0], 0, address(poor), 10**18))
+    world.run(2000)
+    assert world.submit(1, transfer) == []
+    assert world.run(2000, lambda: world.get_balances() == [7] * 4)
+
+
+def test_transfer_that_made_room_at_the_leader_is_executed_when_it_has_room_again() -> None:
+    """Better paying ones push it out of the leader's pool; those of the others keep it."""
+    world = EthereumWorld(make_lone, places=2, settings=Settings(block_time_ms=4000))
+    world.start()
+    world.run(100)
+    cheap = transaction(KEYS[0], 0, STRANGER, 7)
+    world.submit(1, cheap)
+    world.run(100)
+    assert [world.get_node(i).application.counts()[0] for i in range(4)] == [1] * 4
+    world.loss_permille = 1000
+    world.submit(0, *[transaction(key, 0, STRANGER, 1, tip=1000) for key in KEYS[1:3]])
+    world.run(50)
+    world.loss_permille = 0
+    assert cheap not in world.get_node(0).application.waiting(9)
+    assert world.run(60_000, lambda: world.get_balances() == [9] * 4)

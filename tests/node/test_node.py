@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from node.lone import Lone
+from node.lone import make_lone
 from node.world import MS, World, make_address
 from quorate.base.rng import Rng
 from quorate.base.types import Hash, Member
@@ -20,10 +20,6 @@ from quorate.node.settings import Settings
 from quorate.node.wire import VERSION, Decisions, GetDecisions, Hello, Tip, Transactions, encode
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def make_lone(keys: Keys, chain: Hash) -> Replica:
-    return Lone(keys, chain, Rng(1))
 
 
 def make_tendermint(keys: Keys, chain: Hash) -> Replica:

@@ -39,20 +39,34 @@ Admission: TypeAlias = tuple[Results, bool, bool]
 
 
 class Seen:
-    """The recent items, in two generations: when the young one is full, it becomes the old one."""
+    """The recent items, in two generations: when the young one is full, or has had its time, it
+    becomes the old one.
 
-    __slots__ = ("bytes", "max_bytes", "max_items", "old", "young")
+    A pool may let go of an item that others still hold: it makes room for who pays more, or an
+    account is short of funds for a while. Its memory ends so that it comes to the pool again.
+    """
 
-    def __init__(self, max_items: int, max_bytes: int) -> None:
+    __slots__ = ("bytes", "max_bytes", "max_items", "old", "since", "span_ns", "young")
+
+    def __init__(self, max_items: int, max_bytes: int, span_ns: Nanoseconds) -> None:
         self.max_items, self.max_bytes = max_items // 2, max_bytes // 2
+        self.span_ns = span_ns
+        self.since: Nanoseconds = 0
+        """When the young generation began."""
         self.young: dict[bytes, None] = {}
         self.old: dict[bytes, None] = {}
         self.bytes = 0
+        """Of the young generation."""
 
-    def add(self, items: list[bytes]) -> list[bytes]:
+    def add(self, items: list[bytes], now: Nanoseconds) -> list[bytes]:
         """Remember items; return those that were not seen before, once each."""
         if not self.max_items:
             return list(dict.fromkeys(items))
+        age = now - self.since
+        if age >= self.span_ns:
+            self.turn(now)
+            if age >= 2 * self.span_ns:
+                self.old = {}
         young, old = self.young, self.old
         fresh = []
         for item in items:
@@ -61,12 +75,18 @@ class Seen:
                 self.bytes += len(item)
                 fresh.append(item)
         if len(young) > self.max_items or self.bytes > self.max_bytes:
-            self.old, self.young, self.bytes = young, {}, 0
+            self.turn(now)
         return fresh
+
+    def turn(self, now: Nanoseconds) -> None:
+        """Begin a generation."""
+        self.old, self.young, self.bytes, self.since = self.young, {}, 0, now
 
     def forget(self, item: bytes) -> None:
         """What was refused now may be admitted later."""
-        self.young.pop(item, None)
+        if item in self.young:
+            del self.young[item]
+            self.bytes -= len(item)
         self.old.pop(item, None)
 
 
@@ -114,6 +134,8 @@ class Gossip:
         "judging",
         "on_fresh",
         "outgoing",
+        "page",
+        "page_told",
         "peers",
         "port",
         "seen",
@@ -131,7 +153,9 @@ class Gossip:
         """Whether this node is connected to every other member."""
         self.on_fresh: Callable[[Address], None] | None = None
         """Where membership is open: told who brought what was then admitted."""
-        self.seen = Seen(settings.seen_transactions, settings.seen_bytes)
+        self.seen = Seen(
+            settings.seen_transactions, settings.seen_bytes, settings.seen_ms * MILLISECOND
+        )
         self.arrived: list[Batch] = []
         self.arrived_bytes = 0
         """Of what waits for the pool and what it judges just now."""
@@ -144,8 +168,12 @@ class Gossip:
         self.again_height: Height = 0
         self.again_times = 0
         """How often everything was told again since the last new height."""
+        self.page = 0
+        """Which part of the pool is looked at when the again timer falls."""
+        self.page_told = 0
+        """Items that were told again since it is this part."""
         self.waited: dict[bytes, None] = {}
-        """The first items that waited when the again timer fell last."""
+        """What waited there when the timer fell last: who was told longest ago, or never, first."""
 
     # ---- in
 
@@ -157,14 +185,14 @@ class Gossip:
             done([(keccak256(item), FULL) for item in items])
             return
         if self.seen.max_items:
-            self.seen.add(items)
+            self.seen.add(items, self.port.now())
         self.arrive(Batch(items, None, True, done), size)
 
     def on_transactions(self, peer: Peer, m: Transactions) -> None:
         if not peer.items.take(len(m.raws), self.port.now()):
             self.peers.strike(peer, "transactions")
             return
-        fresh = self.seen.add(m.raws)
+        fresh = self.seen.add(m.raws, self.port.now())
         self.count("transactions_received", len(m.raws))
         self.count("transactions_repeated", len(m.raws) - len(fresh))
         if not fresh:
@@ -235,7 +263,7 @@ class Gossip:
         for at, (_, error) in enumerate(results):
             if error is None:
                 told.append(batch.items[at])
-            elif batch.done is None and error != KNOWN:
+            elif error != KNOWN:
                 self.seen.forget(batch.items[at])
         if told and batch.relay:
             self.outgoing.setdefault(batch.source, []).extend(told)
@@ -281,7 +309,7 @@ class Gossip:
             self.read_waiting(self.tell_leader)
 
     def tell_leader(self, items: list[bytes]) -> None:
-        self.seen.add(items)
+        self.seen.add(items, self.port.now())
         self.send(self.get_targets(), items)
 
     def send(self, to: list[Address], items: list[bytes]) -> None:
@@ -299,16 +327,19 @@ class Gossip:
         """Tell a new peer what waits."""
 
         def tell(items: list[bytes]) -> None:
-            self.seen.add(items)
+            self.seen.add(items, self.port.now())
             self.send([peer.address] if peer.greeted else [], items)
 
         self.read_waiting(tell)
 
-    def read_waiting(self, use: Callable[[list[bytes]], None]) -> None:
-        """Do something with what waits in the pool, if anything may."""
+    def read_waiting(self, use: Callable[[list[bytes]], None], page: int = 0) -> None:
+        """Do something with what waits in the pool, if anything may; it is read in parts."""
         if not self.execution.has_items:
             return
         application, limit = self.application, self.settings.welcome_transactions
+
+        def read() -> list[bytes]:
+            return application.waiting((page + 1) * limit)[page * limit :]
 
         def on_read(outcome: Outcome[list[bytes]]) -> None:
             if outcome.value is None:
@@ -316,11 +347,9 @@ class Gossip:
             else:
                 use(outcome.value)
 
-        self.port.work(
-            "pool", guard("cannot read the pool", lambda: application.waiting(limit)), on_read
-        )
+        self.port.work("pool", guard("cannot read the pool", read), on_read)
 
-    # ---- again, since links lose
+    # ---- again, since links lose, and pools let go
 
     def watch(self) -> None:
         """See to it that what waits for long is told again."""
@@ -336,28 +365,45 @@ class Gossip:
 
     def on_again_timer(self) -> None:
         self.again_set = False
-        if not self.execution.ready:
-            self.waited = {}
-            return
-        idle = self.again_height == self.execution.latest.height
+        execution = self.execution
+        idle = self.again_height == execution.latest.height
         if idle:
             self.again_times = min(self.again_times + 1, MAX_DOUBLINGS)
-        self.read_waiting(lambda items: self.tell_again(items, idle))
+        if execution.has_items and (execution.ready or execution.settling):
+            self.read_waiting(lambda items: self.tell_again(items, idle), self.page)
+        else:
+            self.waited = {}
         self.watch()
 
     def tell_again(self, items: list[bytes], idle: bool) -> None:
-        """Tell everything if no height came; otherwise a few that have waited for long.
+        """Tell everything if no height came; otherwise a few that have waited for long, in turn.
 
         Heights that come without an item do not show that somebody else has it: only members
         propose, and this node may be none.
         """
-        before = self.waited
-        self.waited = dict.fromkeys(split(items[:MAX_AGAIN], MAX_AGAIN_BYTES)[0] if items else ())
-        again = items if idle else [item for item in self.waited if item in before]
+        still = dict.fromkeys(items)
+        is_new_page = not self.waited
+        waited = {item: None for item in self.waited if item in still}
+        if idle:
+            again = items
+        else:
+            again = split(list(waited)[:MAX_AGAIN], MAX_AGAIN_BYTES)[0] if waited else []
+        told = dict.fromkeys(again)
+        self.waited = {item: None for item in waited | still if item not in told} | told
         if again:
             self.count("gossip_again")
-            self.seen.add(again)
+            self.seen.add(again, self.port.now())
             self.send(self.get_targets(), again)
+        self.page_told += len(again)
+        if self.page_told >= len(items) or not (waited or is_new_page):
+            self.turn_page(len(items))
+
+    def turn_page(self, count: int) -> None:
+        """All of this part was told, or none of it waits for long: look at the next one."""
+        self.page_told = 0
+        page = self.page + 1 if count == self.settings.welcome_transactions else 0
+        if page != self.page:
+            self.page, self.waited = page, {}
 
     def count(self, name: str, n: int = 1) -> None:
         self.counters[name] = self.counters.get(name, 0) + n

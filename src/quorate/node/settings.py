@@ -34,12 +34,18 @@ class Settings(Struct, frozen=True, kw_only=True):
     gossip_batch_bytes: int = 1 << 20
     """Of one frame of transactions."""
     gossip_again_ms: Milliseconds = 2000
-    """What waits is told again after this long without a new height: links may have lost it."""
+    """What waits is told again after this long without a new height, and little by little while
+    heights come: links may have lost it, or pools let go of it.
+    """
     seen_transactions: int = 1 << 16
     """How many recent transactions are remembered, to suppress duplicates; 0: none, and the pool
     alone does it.
     """
     seen_bytes: int = 32 << 20
+    seen_ms: Milliseconds = 10_000
+    """They are remembered for so long, three times as long at most: what comes again later is
+    judged again, since the pool may have let go of it.
+    """
     admission_bytes: int = 32 << 20
     """Waiting for the pool's judgement; beyond it, items from peers are dropped and clients
     refused.

@@ -3,7 +3,7 @@
 An item spends a coin: `coin fee` and padding, divided by spaces. Its price is the fee over its
 bytes, and blocks take the best prices first. These rules stand here and nowhere else, since the
 pool of the Ethereum ledger has neither weakness: it makes room for who pays more, and a replacement
-is judged by its price.
+is judged by its price. Making room has its price too: what one pool let go of, others still hold.
 """
 
 from collections.abc import Callable
@@ -13,17 +13,19 @@ from quorate.base.types import Hash, Milliseconds
 from quorate.consensus.pow import Pow
 from quorate.crypto.hashes import keccak256
 from quorate.ledger.opaque import OpaqueLedger
-from quorate.simulator.plan import MS
+from quorate.node.wire import Transactions
+from quorate.simulator.plan import MS, SECOND
 from quorate.simulator.run import ignore
 from quorate.simulator.scenarios.registry import scenario
 from quorate.simulator.scenarios.stage import Play, Stage, make_members
-from quorate.simulator.timing import Synchronous
+from quorate.simulator.timing import PartiallySynchronous, Synchronous
 from quorate.simulator.verdict import Outcome
 from quorate.simulator.world import World
 
 __all__ = ["Coins", "make_item"]
 
 SYNCHRONOUS = Synchronous(delta_ns=50 * MS)
+LOSSY = PartiallySynchronous(delta_ns=50 * MS, gst_ns=100 * SECOND)
 MAX_ITEMS = 100
 """In a pool."""
 MAX_PAYLOAD_BYTES = 1000
@@ -180,4 +182,48 @@ def fee_pinning(stage: Stage) -> Outcome:
     play.submit(0, claim)
     claimed = play.run(6_000, make_test(play, claim))
     play.require("the claim is in time", claimed, "the claim was not mined within six seconds")
+    return play.judge(progress=False)
+
+
+@scenario(
+    "S59e",
+    "forgetful-leader",
+    "what the leader's pool let go of is taken for what it has seen already",
+    source="Bitcoin Core empties its filter of refused transactions at each new tip, against this",
+    mitigation="what was seen is remembered for a while, and what waits is told again",
+    timing=LOSSY,
+    breaks="who pays little is served when there is room",
+)
+def forgetful_leader(stage: Stage) -> Outcome:
+    """Three members of a Raft network, of which the leader alone makes blocks. A payment at a low
+    price waits in all pools. A flood at better prices, of which links lose what the others are
+    told, pushes it out of the leader's. When the flood is over, the followers tell the leader of
+    the payment again and again. Where its filter of what it has seen has no end, it never looks.
+    """
+    seen_ms = 10_000 if stage.mitigated else 86_400_000
+    settings = {"max_payload_bytes": MAX_PAYLOAD_BYTES, "block_time_ms": 400, "seen_ms": seen_ms}
+
+    def on_world(world: World) -> None:
+        world.light_ledger = Coins
+
+    play = stage.build(3, engine="raft", node_settings=settings, on_world=on_world)
+    play.run(3_000)
+    node = play.machines[0].node
+    assert node is not None
+    leader = play.world.get_machine(node.replica.get_situation(0).leader or b"").index
+    follower = (leader + 1) % 3
+    payment = make_item("payment", 100)
+    flood = [make_item(f"flood-{i}", 500) for i in range(2 * MAX_ITEMS)]
+    play.lose(lambda source, _, m: isinstance(m, Transactions) and source == leader)
+    play.machines[leader].submit(flood[: MAX_ITEMS // 2], ignore)
+    play.submit(follower, payment)
+    play.run(200)
+    play.machines[leader].submit(flood[MAX_ITEMS // 2 :], ignore)
+    play.run(8_000)
+    waits = [payment in m.node.application.waiting(MAX_ITEMS) for m in play.machines if m.node]
+    stage.say(f"the payment waits at {sum(waits)} of 3, at the leader: {waits[leader]}")
+    served = play.run(60_000, lambda: play.count_final(leader, payment) == 1)
+    stage.measure("payment_is_final_ms", play.now_ms if served else -1)
+    found = "the payment waited for a minute after the flood"
+    play.require("who pays little is served when there is room", served, found)
     return play.judge(progress=False)
