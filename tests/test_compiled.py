@@ -173,6 +173,7 @@ from simulator.golden import SETUPS, compute
 from quorate.cli.simulated import Setup, build_plan
 from quorate.simulator.bugs import BUGS, load
 from quorate.simulator.run import run
+from quorate.simulator.scenarios import SCENARIOS
 load()
 found = {}
 if sys.argv[1] == "compiled":
@@ -184,6 +185,9 @@ for engine in ("tendermint", "raft"):
     for seed in range(100, 108):
         setup = Setup(engine=engine, duration_ms=2000)
         found[f"{engine} {seed}"] = run(build_plan(setup, seed)).digest
+for scenario in SCENARIOS.values():
+    for mitigated in (True, False):
+        found[f"{scenario.name} {mitigated}"] = scenario.run(mitigated).outcome.digest
 print(json.dumps(found))
 """
 

@@ -85,7 +85,11 @@ class Actor:
             self.carry(peer, frame if twisted is message else encode(twisted))
 
     def carry(self, peer: Address, frame: bytes) -> None:
-        for link in self.machine.routes.get(peer, ()):
+        links = self.machine.routes.get(peer)
+        if links is None:
+            self.world.network.carry_elsewhere(self.machine, peer, frame)
+            return
+        for link in links:
             link.carry(frame)
 
     def twist(self, to: Address, m: Any) -> list[Any]:

@@ -335,9 +335,11 @@ class Machine(Port):
             self.said = frame
             self.world.observe(self, frame)
         links = self.routes.get(peer)
-        if links is not None:
-            for link in links:
-                link.carry(frame)
+        if links is None:
+            self.world.network.carry_elsewhere(self, peer, frame)
+            return
+        for link in links:
+            link.carry(frame)
 
     def set_timer(self, timer: Timer, delay_ns: Nanoseconds) -> None:
         world, clock = self.world, self.clock

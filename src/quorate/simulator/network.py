@@ -308,6 +308,9 @@ class Network:
                 end.call("connected", peer.address)
         self.world.after(RECONNECT_NS, self.connect, connection)
 
+    def carry_elsewhere(self, machine: "Machine", peer: Address, frame: bytes) -> None:
+        """Take a frame for a peer to whom no link leads."""
+
     # ---- cuts
 
     def block(self, link: Link, *, notice: bool = True) -> None:

@@ -68,6 +68,8 @@ class OpenNetwork(Network):
     def __init__(self, world: "World") -> None:
         self.places: dict[Place, Machine] = {}
         self.puppets: dict[Place, Puppets] = {}
+        self.listeners: dict[tuple[int, Address], Puppets] = {}
+        """Who hears what a machine says to a puppet."""
         self.admitted: dict[Connection, tuple[Machine, bytes, int]] = {}
         """Who let a connection in, from where, in which of his lives."""
         self.make_book: Callable[[bytes, Rng], AddressBook] = AddressBook
@@ -199,24 +201,15 @@ class OpenNetwork(Network):
             puppets.leave(machine, peer)
         super().disconnect_by(machine, peer)
 
+    def carry_elsewhere(self, machine: "Machine", peer: Address, frame: bytes) -> None:
+        puppets = self.listeners.get((machine.index, peer))
+        if puppets is not None:
+            self.world.after(puppets.delay_ns, puppets.hear, machine, peer, frame)
+
     def part(self, machine: "Machine") -> None:
         super().part(machine)
         for puppets in dict.fromkeys(self.puppets.values()):
             puppets.lose(machine)
-
-
-class Strings:
-    """What carries a machine's frames to a puppet, in place of a link."""
-
-    __slots__ = ("machine", "peer", "puppets")
-
-    def __init__(self, puppets: "Puppets", machine: "Machine", peer: Address) -> None:
-        self.puppets, self.machine, self.peer = puppets, machine, peer
-
-    def carry(self, frame: bytes) -> None:
-        self.puppets.world.after(
-            self.puppets.delay_ns, self.puppets.hear, self.machine, self.peer, frame
-        )
 
 
 class Puppets:
@@ -273,8 +266,7 @@ class Puppets:
             self.network.refuse(machine, place, "connected already", peer)
             return
         self.sessions[machine.index, peer] = (place, came)
-        routes: dict[Address, list[Any]] = machine.routes
-        routes[peer] = [Strings(self, machine, peer)]
+        self.network.listeners[machine.index, peer] = self
         self.world.note(LINK, machine.index, NOBODY, b"up " + peer)
         tell(machine, "connected", peer, meeting)
 
@@ -283,7 +275,7 @@ class Puppets:
         session = self.sessions.pop((machine.index, peer), None)
         if session is None:
             return
-        del machine.routes[peer]
+        del self.network.listeners[machine.index, peer]
         place, came = session
         node = machine.node
         if came and node is not None:
@@ -296,7 +288,7 @@ class Puppets:
         for index, peer in list(self.sessions):
             if index == machine.index:
                 del self.sessions[index, peer]
-                del machine.routes[peer]
+                del self.network.listeners[index, peer]
 
     def get_victims(self) -> list[tuple["Machine", Address]]:
         """Return the machines that puppets are connected to, with each puppet."""

@@ -19,6 +19,8 @@ from quorate.simulator.timing import PartiallySynchronous
 from quorate.simulator.verdict import Outcome
 
 PARTIAL = PartiallySynchronous(delta_ns=50 * MS, gst_ns=60 * SECOND)
+SLOW = 1000
+"""So many times as long as usual: half a second for what a disk makes durable."""
 QUICK = {"heartbeat_ms": 40, "election_ms": 400}
 
 
@@ -253,17 +255,6 @@ def get_commit(machine: Machine) -> int:
     return replica.commit if isinstance(replica, Raft) else 0
 
 
-def write_slowly(machine: Machine) -> None:
-    """Let a state that is taken over take a second to write."""
-    work = machine.work
-
-    def slowly(lane: str, call: Any, done: Any) -> None:
-        delay = SECOND if lane == "commit" and is_installing(machine) else 0
-        machine.later(delay, work, lane, call, done)
-
-    machine.work = slowly  # type: ignore[method-assign]
-
-
 @scenario(
     "S14",
     "snapshot-race",
@@ -299,9 +290,10 @@ def snapshot_race(stage: Stage) -> Outcome:
         )
 
     play.lose(is_lost)
-    write_slowly(late)
     play.faults.start(2)
+    play.faults.slow(2, SLOW)
     play.run(10_000, lambda: is_installing(late))
+    play.faults.slow(2, 1)
     heard[0] = max(get_commit(machine) for machine in play.machines)
     play.submit(0)
     play.run(3_000)
