@@ -87,7 +87,7 @@ def test_bad_history_is_one_line(
 
 def test_missing_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["history", str(tmp_path / "nothing")]) == 78
-    assert "nothing" in capsys.readouterr().err
+    assert capsys.readouterr().err == f"error: {tmp_path / 'nothing'}: No such file or directory\n"
 
 
 def test_clients_of_a_simulated_run_see_a_log(

@@ -10,6 +10,7 @@ import pytest
 from quorate.cli.main import run
 from quorate.cli.sim import sim
 from quorate.cli.simulated import Setup, build_plan
+from quorate.simulator.bugs import BUGS
 from quorate.simulator.campaign.coordinator import CANARIES
 from quorate.simulator.run import run as run_plan
 
@@ -73,7 +74,9 @@ def test_json_says_all_of_it_and_results_are_written(
     [
         (["--seeds", "3", "--to", "5"], "--to and --seeds: give one of them"),
         (["--from", "9", "--to", "5"], "--to 5: before --from 9"),
-        (["--bug", "?"], "--bug ?: expected one of"),
+        (["--bug", "t1"], "did you mean t1-never-unlock or t1-unlock-without-polka? --bug ? lists"),
+        (["--bug", "meteor"], "--bug meteor: unknown; --bug ? lists all"),
+        (["--bug", "r9-two-votes"], "--bug r9-two-votes: one of raft, found --engine tendermint"),
         (["--faults", "meteor"], "'meteor' is not one of"),
         (["--branches", "3"], "3 branches, expected one of 1, 2, 4"),
         (["--branches", "-16"], "-16 branches, expected one of 1, 2, 4"),
@@ -86,6 +89,31 @@ def test_wrong_words_are_refused(
 ) -> None:
     assert run(["sim", *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_bugs_are_listed_with_what_they_break(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["sim", "--bug", "?"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    found = next(line for line in lines if line.startswith("r9-two-votes "))
+    assert [" ".join(found.split())] == [
+        "r9-two-votes raft one vote a member votes twice in a term"
+    ]
+    assert len(lines) == 1 + len(BUGS)
+
+
+def test_what_cannot_be_judged_is_no_broken_promise(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 1 is for what was found."""
+    path = tmp_path / "run.json"
+    path.write_text('{"format": "quorate run", "version": 9}')
+    for words in (
+        ["replay", str(path)],
+        ["sim", "--application", "nowhere:Nothing"],
+        ["judge", "--dir", str(tmp_path)],
+    ):
+        assert run(words) == 2, words
+        assert capsys.readouterr().err.startswith("error: ")
 
 
 def test_every_option_of_sim_is_explained() -> None:

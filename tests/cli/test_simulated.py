@@ -93,7 +93,7 @@ def test_default_network_needs_no_file() -> None:
     ("change", "message"),
     [
         ({"validators": 3}, "--validators 3: "),
-        ({"bug": "x"}, "--bug x: expected one of\n  "),
+        ({"bug": "x"}, "--bug x: unknown; --bug ? lists all"),
     ],
 )
 def test_wrong_setup_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:

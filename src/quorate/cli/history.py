@@ -71,8 +71,10 @@ def history(files: tuple[Path, ...], model: str, seconds: float, output: str) ->
             max_steps=1 << 62,
             is_late=lambda: time.monotonic() > end,
         )
-    except (Invalid, OSError) as error:
+    except Invalid as error:
         raise Problem(str(error), EXIT_CONFIG) from None
+    except OSError as error:
+        raise Problem(f"{error.filename}: {error.strerror}", EXIT_CONFIG) from None
     tell(report, found, output)
     return EXIT_CODES[report.verdict]
 

@@ -67,6 +67,11 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "completion": ("about:completion", "Print the completion script of a shell."),
     },
 }
+VERDICTS = frozenset({"sim", "replay", "judge", "history", "scenario"})
+"""Commands whose exit code 1 says that a promise was broken. What they could not even judge, as a
+file that cannot be read, ends with the code of what is not known.
+"""
+EXIT_UNKNOWN = 2
 PLACES = {name: place for group in COMMANDS.values() for name, (place, _) in group.items()}
 
 
@@ -156,7 +161,10 @@ def run(args: list[str]) -> int:
     except Exception as error:
         if debug:
             raise
-        return report(error)
+        code = report(error)
+        # No option before the command takes a value.
+        command = next((word for word in args if not word.startswith("-")), "")
+        return EXIT_UNKNOWN if code == output.EXIT_FAILURE and command in VERDICTS else code
 
 
 def report(error: Exception) -> int:

@@ -4,6 +4,7 @@ The simulated network has the members, powers, engine and block settings of its 
 never the validators' own: simulated signatures need none, and `--signatures real` makes new ones.
 """
 
+import difflib
 import json
 import shlex
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from quorate.base.types import Member
 from quorate.cli.devnet import MAX_VALIDATORS
 from quorate.cli.local import read_consensus
 from quorate.cli.options import check_application, option
-from quorate.cli.output import EXIT_CONFIG, EXIT_USAGE, Problem, fail
+from quorate.cli.output import EXIT_CONFIG, EXIT_USAGE, Problem, emit_table, fail
 from quorate.consensus import ENGINES
 from quorate.consensus.keys import SecpKeys
 from quorate.crypto.hashes import keccak256
@@ -224,6 +225,7 @@ def build_plan(setup: Setup, seed: int) -> Plan:
         machines, genesis = read_members(network, get_file(setup.network), setup)
     if engine not in ENGINES:
         fail(f"engine: found {engine!r}, expected one of {', '.join(ENGINES)}", EXIT_CONFIG)
+    check_bug(setup.bug, engine)
     if setup.signatures == "real":
         machines = [give_key(machine) for machine in machines]
         genesis = replace_members(genesis, machines)
@@ -256,16 +258,24 @@ def read_timing(text: str) -> AnyTiming | None:
         fail(f"--timing: {error}", EXIT_USAGE)
 
 
-def check_bug(name: str) -> None:
-    """Refuse an unknown bug with the list of those that there are."""
-    from quorate.simulator.bugs import BUGS, get_bug
+def check_bug(name: str, engine: str = "") -> None:
+    """Refuse a bug that is unknown, or that the engine cannot have; `?` lists all and ends."""
+    from quorate.simulator.bugs import BUGS, load
 
-    try:
-        if name:
-            get_bug(name)
-    except Invalid:
-        lines = [f"  {bug.name:26} {bug.title}" for _, bug in sorted(BUGS.items())]
-        fail("\n".join([f"--bug {name}: expected one of", *lines]), EXIT_USAGE)
+    load()
+    if name == "?":
+        emit_table(
+            ["bug", "engine", "breaks", "what is wrong"],
+            [[b.name, b.engine or "any", b.breaks, b.title] for _, b in sorted(BUGS.items())],
+        )
+        raise click.exceptions.Exit(0)
+    if name and name not in BUGS:
+        near = [found for found in sorted(BUGS) if found.startswith(name.lower())]
+        near = near or difflib.get_close_matches(name, sorted(BUGS), n=3, cutoff=0.4)
+        meant = f"did you mean {' or '.join(near)}? " if near else ""
+        fail(f"--bug {name}: unknown; {meant}--bug ? lists all", EXIT_USAGE)
+    if name and engine and BUGS[name].engine not in ("", engine):
+        fail(f"--bug {name}: one of {BUGS[name].engine}, found --engine {engine}", EXIT_USAGE)
 
 
 def get_file(path: Path) -> Path:
