@@ -1,6 +1,7 @@
 """The framed port in this process: many requests at a time, bad ones, and slow readers."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,6 +15,7 @@ from quorate.ledger.operations import NOTHING, encode, make_put
 from quorate.rpc import keyvalue_framed, keyvalue_service
 from quorate.rpc.keyvalue_framed import MAX_FRAME_BYTES, MAX_IN_FLIGHT, PREAMBLE
 from quorate.rpc.keyvalue_server import KeyValueServer
+from quorate.rpc.keyvalue_service import Failure, Result
 
 ME = bytes(20)
 Done = Callable[[list[tuple[Hash, str | None]]], None]
@@ -52,15 +54,32 @@ class OneNode:
             self.arrived.clear()
             await asyncio.wait_for(self.arrived.wait(), 10)
 
+    def jump(self, source: "OneNode") -> None:
+        """Take over the state of another node, as a member does that was away for long."""
+        height = source.ledger.store.durable()
+        while (snapshot := source.ledger.describe_state(height, 1 << 14)) is None:
+            pass
+        self.ledger.list_kept(snapshot)
+        for number in range(len(snapshot.chunks)):
+            chunk = source.ledger.export_state(snapshot, number)
+            assert chunk is not None
+            self.ledger.keep_chunk(snapshot, number, chunk)
+        decision = source.ledger.decision(height)
+        assert decision is not None
+        executed = self.ledger.import_state(snapshot, decision[0], decision[1])
+        self.now_ms = source.now_ms
+        assert self.server is not None
+        self.server.on_final(executed)
+
     def agree(self) -> None:
         parent = self.ledger.store.block(self.ledger.store.final())
         assert parent is not None
-        assert self.server is not None
         self.now_ms += 1
         payload = self.ledger.build(parent.hash, self.now_ms, 4 << 20)
         executed = self.ledger.execute(parent.hash, [payload], bytes(32))
         self.ledger.finalize(executed, bytes(32), b"", [payload])
-        self.server.on_final(executed)
+        if self.server is not None:
+            self.server.on_final(executed)
 
 
 class Client:
@@ -313,5 +332,104 @@ def test_who_waits_for_too_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None
         stage.node.agree()
         client.send((3, 1, stage.make_put(1)))
         assert await client.receive() == [3, 0, [0, 1, b""]]
+
+    play(scene)
+
+
+# ---- a node that jumps to another height
+
+
+def make_others(
+    *operations: bytes, heights: int = 3, now_ms: int = 0, latest: bool = False
+) -> OneNode:
+    """Return what the rest of the network came to, with operations in the first or latest block."""
+    others = OneNode()
+    others.now_ms = now_ms or others.now_ms
+    for height in range(heights):
+        if height == (heights - 1 if latest else 0):
+            assert all(reason is None for _, reason in others.ledger.add(list(operations)))
+        others.agree()
+    others.ledger.commit()
+    return others
+
+
+def test_who_waits_at_a_node_that_jumps_is_told_what_the_state_says() -> None:
+    """Executed elsewhere; too late for ever; acknowledged; and one that still waits."""
+
+    async def scene(stage: Stage) -> None:
+        client = await stage.connect()
+        executed, waits = stage.make_put(1), stage.make_put(1, b"d" * 16)
+        late = encode(make_put(b"k", b"v"), b"e" * 16, 1, 0, stage.node.now_ms + 2)
+        client.send((1, 1, executed), (2, 1, waits), (3, 1, late))
+        await stage.node.wait_for(3)
+        stage.node.jump(make_others(stage.make_put(7, b"f" * 16), executed))
+        told = [await client.receive() for _ in range(2)]
+        assert sorted(told) == [[1, 0, [0, 2, b""]], [3, 400, "its deadline has passed"]]
+        stage.node.agree()
+        assert await client.receive() == [2, 0, [0, 3, b""]]
+        assert not stage.node.ledger.fates
+
+    play(scene)
+
+
+def test_a_client_without_numbers_is_told_what_the_state_says_too() -> None:
+    async def scene(stage: Stage) -> None:
+        assert stage.node.server is not None
+        service = stage.node.server.service
+        answers: list[Result | Failure] = []
+        service.do(make_put(b"k", b"v"), answers.append)
+        await stage.node.wait_for(1)
+        # These operations have deadlines by the machine's clock.
+        stage.node.jump(make_others(*stage.node.submitted, now_ms=time.time_ns() // 1_000_000))
+        assert answers == [(0, 1, b"")]
+
+    play(scene)
+
+
+@pytest.mark.parametrize("heights", [2, 4])
+def test_a_watch_that_misses_heights_ends_and_says_so(heights: int) -> None:
+    async def scene(stage: Stage) -> None:
+        client = await stage.connect()
+        stage.node.agree()
+        client.send((1, 3, b"key", True, 0))
+        assert (await client.receive())[:2] == [1, 0]
+        stage.node.jump(make_others(stage.make_put(1), heights=heights, latest=True))
+        number, status, message = await client.receive()
+        assert (number, status) == (1, 410)
+        assert message.startswith("what height 2 changed is not here (")
+        client.send((2, 3, b"key", True, 0))
+        assert (await client.receive())[:2] == [2, 0]
+        stage.node.submit([stage.make_put(2)], lambda _: None)
+        stage.node.agree()
+        assert (await client.receive())[:2] == [2, -1]
+
+    play(scene)
+
+
+def test_who_has_no_number_to_ask_with_is_told_what_can_still_happen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keyvalue_service, "PATIENCE_MS", 0)
+    monkeypatch.setattr(keyvalue_service, "SWEEP_S", 0.02)
+
+    async def scene(stage: Stage) -> None:
+        assert stage.node.server is not None
+        service, told = stage.node.server.service, asyncio.Event()
+        failures: list[Failure] = []
+
+        def on_told(result: Result | Failure | None) -> None:
+            assert isinstance(result, Failure)
+            failures.append(result)
+            told.set()
+
+        service.do(make_put(b"k", b"v"), on_told)
+        await asyncio.wait_for(told.wait(), 10)
+        stage.node.read = lambda done: done(-1)  # type: ignore[method-assign,assignment]
+        told.clear()
+        service.read(on_told)
+        await asyncio.wait_for(told.wait(), 10)
+        assert [failure.status for failure in failures] == [504, 504]
+        assert "it may until 60 s after it was sent, and never later" in failures[0].message
+        assert "did not agree in time on what is the latest" in failures[1].message
 
     play(scene)

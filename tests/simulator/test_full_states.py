@@ -96,6 +96,26 @@ def test_a_member_far_behind_takes_over_the_state(application: str) -> None:
     far.check_same()
 
 
+def test_a_jump_tells_what_became_of_operations_that_wait() -> None:
+    """One was executed elsewhere while the member was away; somebody sends it to this one too."""
+    far = Far("keyvalue")
+    _, twice = far.play.world.stores.make_item(FIRST + 3, ACCOUNT, 3)
+    application = far.machines[2].application
+    assert isinstance(application, KeyValueLedger)
+    assert application.add([twice])[0][1] is None
+    told: list[int] = []
+    jumps: list[int] = []
+    far.play.world.on_installed.append(lambda _, executed: jumps.append(executed.height))
+    node = far.machines[2].node
+    assert node is not None
+    node.execution.on_answers = lambda executed: told.append(executed.height)
+    assert far.catch_up()
+    assert far.count("states_taken") == 1
+    assert told[0] == jumps[0] > 10
+    assert [(identity, fate[0]) for identity, fate in application.fates] == [(twice[1:25], 0)]
+    far.check_same()
+
+
 @BOTH
 @pytest.mark.parametrize("chunks", [1, 4])
 def test_a_crash_while_chunks_come_loses_none_of_them(application: str, chunks: int) -> None:

@@ -23,7 +23,7 @@ from quorate.base.types import Address, Hash, Height, Member, Milliseconds
 from quorate.crypto.hashes import HEAD_BYTES, keccak256
 from quorate.ledger.application import Executed, Snapshot
 from quorate.ledger.machine import Context, Machine, Refused
-from quorate.ledger.operations import Entry
+from quorate.ledger.operations import Entry, get_identity
 from quorate.ledger.payload import compose
 from quorate.ledger.portable import Beginning, Portable
 
@@ -32,6 +32,7 @@ __all__ = [
     "KEYVALUE",
     "Answer",
     "Event",
+    "Fate",
     "KeyValueLedger",
     "get_genesis_hash",
     "make_genesis",
@@ -45,9 +46,13 @@ ETHEREUM, KEYVALUE = "ethereum", "keyvalue"
 """Names of the applications that come with Quorate; others are `package.module:Class`."""
 MAX_MEMBERS = 1024
 MEMBER_BYTES = 28
+ALL = 1 << 32
+"""More operations than any pool holds."""
 
 Answer = tuple[bytes, int, int, bytes]
 """(identity of the operation, outcome, revision, detail)"""
+Fate = tuple[bytes, tuple[int, int, bytes] | str]
+"""(identity of an operation, its outcome, revision and detail, or why it will never have any)"""
 Event = tuple[bytes, int, tuple[bytes, int, int, int] | None]
 """(key, revision, entry or None where it was deleted)"""
 
@@ -55,7 +60,7 @@ Event = tuple[bytes, int, tuple[bytes, int, int, int] | None]
 class KeyValueLedger(Portable):
     """An `Application` over a `KeyValue`; `machine` None: the built-in operations alone."""
 
-    __slots__ = ("agreed", "genesis", "machine", "proposer", "store")
+    __slots__ = ("agreed", "fates", "genesis", "machine", "proposer", "store")
 
     def __init__(
         self, store: KeyValue, proposer: Address, members: list[Member], machine: Machine | None
@@ -64,6 +69,10 @@ class KeyValueLedger(Portable):
         self.store, self.proposer, self.machine = store, proposer, machine
         self.agreed = members
         self.genesis: Hash = store.genesis_hash
+        self.fates: list[Fate] = []
+        """Of operations that waited when the state was last replaced and do no longer; for whoever
+        answers clients to take.
+        """
 
     # ---- the chain
 
@@ -174,11 +183,25 @@ class KeyValueLedger(Portable):
             loading = self.store.start_import(height)
             for run in runs:
                 loading.add(run)
+            waited = self.store.waiting(ALL)
             loading.finish(header, envelope, certificate, beginning.payloads)
         except Invalid:
             self.forget_kept()
             raise
+        self.fates = self.list_fates(waited)
         return self.describe(self.get_block(height))
+
+    def list_fates(self, waited: list[bytes]) -> list[Fate]:
+        """Return what became of operations that wait no longer, as far as the state tells."""
+        still = {get_identity(operation) for operation in self.store.waiting(ALL)}
+        gone = [operation for operation in waited if get_identity(operation) not in still]
+        fates: list[Fate] = []
+        for operation, (_, reason) in zip(gone, self.store.add(gone), strict=True):
+            if reason is not None:
+                identity = get_identity(operation)
+                sequence = int.from_bytes(identity[16:], "big")
+                fates.append((identity, self.store.result(identity[:16], sequence) or reason))
+        return fates
 
     # ---- reading
 

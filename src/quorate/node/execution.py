@@ -124,7 +124,9 @@ class Execution:
         self.counters = counters
         self.on_final, self.on_durable, self.fail = on_final, on_durable, fail
         self.on_answers: Callable[[Executed], None] | None = None
-        """Told of a final height before anything else is done with it: clients wait for it."""
+        """Told of a final height before anything else is done with it: clients wait for it. Also
+        of one that the node jumped to.
+        """
         self.interpreter: Interpreter
         """Set by the node before anything else is called."""
 

@@ -521,6 +521,9 @@ class Node:
         decision = self.application.decision(executed.height)
         assert decision is not None
         self.execution.install(executed, *decision)
+        if self.execution.on_answers is not None:
+            # Some wait for what the heights did that this node will never execute.
+            self.execution.on_answers(executed)
         self.offers.forget()
         self.follow_members()
         self.interpreter.install(self.make_base())

@@ -54,7 +54,22 @@ Result: TypeAlias = tuple[int, int, bytes]
 """(outcome, revision, detail)"""
 Done: TypeAlias = Callable[["Result | Failure"], None]
 ReadDone: TypeAlias = Callable[["Failure | None"], None]
-LOST = Failure(504, "the outcome is not known in time: ask again with the same number")
+LOST = Failure(
+    504,
+    "it is not known in time whether it happened: send it again with the same number, to any node, "
+    "and be told what became of it",
+)
+NUMBERLESS = Failure(
+    504,
+    f"it is not known in time whether it happened: it may until {DEADLINE_MS // 1000} s after it "
+    "was sent, and never later, so read then; with a number (quorate-request) it could be sent "
+    "again at once",
+)
+UNREAD = Failure(
+    504,
+    "the network did not agree in time on what is the latest: read again, at another node if need "
+    "be, or with `stale` what this node knows",
+)
 
 
 class NodeFace(Protocol):
@@ -190,7 +205,7 @@ class Service:
 
         def settle(result: Result | Failure) -> None:
             open.pop(number, None)
-            done(result)
+            done(NUMBERLESS if result is LOST else result)
 
         self.submit(operation, settle)
 
@@ -288,8 +303,12 @@ class Service:
         return bool(askers)
 
     def on_final(self, executed: Executed) -> None:
-        """A height is final: answer its operations, and tell of its changes."""
+        """A height is final, by its block or as part of a state that came whole: answer
+        operations, and tell of changes.
+        """
         self.height = executed.height
+        if self.ledger.fates:
+            self.tell_fates()
         if executed.items and len(self.waiting):
             frames, results = self.waiting.answer(self.ledger.get_block(executed.block))
             for connection, data, count in frames:
@@ -303,6 +322,15 @@ class Service:
         for watch in list(self.watches):
             self.follow(watch)
         self.turn()
+
+    def tell_fates(self) -> None:
+        """Answer what was executed, or came too late, in heights that this node never saw."""
+        fates, self.ledger.fates = self.ledger.fates, []
+        for identity, fate in fates:
+            if isinstance(fate, str):
+                self.refuse(identity, fate)
+            else:
+                self.tell_all(self.waiting.remove(identity), fate)
 
     def turn(self) -> None:
         for call in self.on_turn:
@@ -341,6 +369,8 @@ class Service:
 
     def on_read(self, reads: list[ReadDone], result: Result | Failure | None) -> None:
         failure = result if isinstance(result, Failure) else None
+        if failure is NUMBERLESS:
+            failure = UNREAD
         for done in reads:
             done(failure)
         self.reading = 0
@@ -376,11 +406,16 @@ class Service:
         """Tell a watch of the next heights, at once where they are at hand."""
         if watch.busy or watch.height >= self.height:
             return
-        if watch.height + 1 == self.height:
-            self.tell(watch, self.height, self.ledger.get_events(self.height))
+        first = watch.height + 1
+        if first == self.height:
+            try:
+                events = self.ledger.get_events(first)
+            except Unavailable as error:
+                self.end(watch, make_gap(first, error))
+            else:
+                self.tell(watch, first, events)
             return
         watch.busy = True
-        first = watch.height + 1
         last = min(self.height, watch.height + CATCH_UP_HEIGHTS)
 
         def collect() -> list[Event] | Failure:
@@ -388,15 +423,14 @@ class Service:
                 get = self.ledger.get_events
                 return [e for at in range(first, last + 1) for e in watch.choose(get(at))]
             except Unavailable as error:
-                return Failure(410, str(error))
+                return make_gap(first, error)
 
         def on_collected(found: list[Event] | Failure) -> None:
             watch.busy = False
             if watch not in self.watches:
                 return
             if isinstance(found, Failure):
-                self.forget(watch)
-                watch.sink.end(watch, found)
+                self.end(watch, found)
                 return
             self.tell(watch, last, found)
             if watch in self.watches:
@@ -409,8 +443,17 @@ class Service:
         watch.height = height
         chosen = watch.choose(events)
         if chosen and not watch.sink.tell(watch, chosen):
-            self.forget(watch)
-            watch.sink.end(watch, Failure(429, "events were not read in time"))
+            self.end(watch, Failure(429, "events were not read in time"))
+
+    def end(self, watch: Watch, failure: Failure) -> None:
+        self.forget(watch)
+        watch.sink.end(watch, failure)
+
+
+def make_gap(height: Height, error: Unavailable) -> Failure:
+    """Return what a watch is told whose next height this node does not have, as after a jump."""
+    text = f"what height {height} changed is not here ({error}): read, and watch from there on"
+    return Failure(410, text)
 
 
 def join(first: Done, second: Done) -> Done:
