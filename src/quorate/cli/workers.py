@@ -31,8 +31,13 @@ class Workers:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self.pool is not None:
-            self.pool.shutdown(wait=False, cancel_futures=True)
+        if self.pool is None:
+            return
+        # Nobody wants to know any more what they are at.
+        for process in multiprocessing.active_children():
+            process.terminate()
+        # Its own thread has to end before the program does: at the end it would be told once more.
+        self.pool.shutdown(cancel_futures=True)
 
     def map(self, call: Callable[[A], B], items: list[A]) -> list[B]:
         """Call a function with each item, at the same time; return the results in order."""
