@@ -55,6 +55,14 @@ def test_races_follow_the_exact_law(share_permille: int) -> None:
         assert 0 <= point.low <= point.rate <= point.high <= 1
 
 
+@pytest.mark.parametrize("share_permille", [100, 250, 400])
+def test_races_with_a_block_in_advance_lie_beside_nakamotos_formula(share_permille: int) -> None:
+    for point in measure_curve(share_permille, [0, 1, 3, 6], races=1000, seed=3, ahead=1):
+        four_sigma = 4 * (point.exact * (1 - point.exact) / point.races) ** 0.5
+        assert abs(point.rate - point.exact) <= four_sigma + 1 / point.races
+        assert abs(point.nakamoto - point.exact) <= 0.06
+
+
 def test_same_arguments_give_the_same_races() -> None:
     assert measure_races(300, 2, 200, seed=5) == measure_races(300, 2, 200, seed=5)
     assert measure_races(0, 1, 20) == 0

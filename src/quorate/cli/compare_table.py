@@ -193,6 +193,7 @@ def show_double_spend(found: dict[str, Any] | None) -> None:
         for i, (count, _) in enumerate(curves[0]["points"])
     ]
     emit_table(["confirmations", *(curve["name"] for curve in curves)], rows)
+    emit("\n".join(textwrap.wrap(found["text"], WIDTH)))
 
 
 def format_time(us: int | None) -> str:

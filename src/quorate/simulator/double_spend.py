@@ -55,7 +55,7 @@ class Point(Struct, frozen=True, kw_only=True):
     high: float
     """A 95 % interval (Wilson's) of the rate."""
     exact: float
-    """Rosenfeld's law, for what the races do: no block in advance, and heavier to win."""
+    """Rosenfeld's law, for what the races do: so many blocks in advance, and heavier to win."""
     nakamoto: float
 
 
@@ -120,13 +120,20 @@ def measure_races(
 
 
 def measure_curve(
-    share_permille: int, confirmations: Sequence[int], races: int = 2000, seed: int = 0
+    share_permille: int,
+    confirmations: Sequence[int],
+    races: int = 2000,
+    seed: int = 0,
+    ahead: int = 0,
 ) -> list[Point]:
-    """Return the measured curve of a share of the power, with the formulas beside it."""
+    """Return the measured curve of a share of the power, with the formulas beside it.
+
+    With `ahead=1` the races grant the attacker what Nakamoto's formula does.
+    """
     share = share_permille / 1000
     points = []
     for z in confirmations:
-        successes = measure_races(share_permille, z, races, seed)
+        successes = measure_races(share_permille, z, races, seed, ahead)
         low, high = compute_interval(successes, races)
         points.append(
             Point(
@@ -136,7 +143,7 @@ def measure_curve(
                 rate=successes / races if races else 0.0,
                 low=low,
                 high=high,
-                exact=compute_exact(share, z),
+                exact=compute_exact(share, z, ahead),
                 nakamoto=compute_nakamoto(share, z),
             )
         )
