@@ -11,6 +11,7 @@ from quorate.base.types import Hash, Height, Member
 from quorate.crypto.hashes import keccak256
 from quorate.ledger.genesis import make_genesis
 from quorate.ledger.opaque import OpaqueLedger
+from quorate.ledger.payload import compose
 from quorate.simulator.faults import Faults
 from quorate.simulator.finality import EXACTLY_ONCE, REAL_TIME, SESSION
 from quorate.simulator.history import encode_events, read_history
@@ -246,6 +247,21 @@ def test_wrong_balance_is_found() -> None:
     assert [fault.split(":")[0] for fault in faults] == [
         f"account 0x{account.hex()}" for account in wallet.accounts[:2]
     ]
+
+
+def test_balances_are_those_of_the_last_final_block() -> None:
+    """What blocks above it hold, as of proof of work, is in no order of final items yet."""
+    genesis = fund(make_ledger_file("free"))
+    wallet, ledger = Wallet(genesis), _kernel.Ledger.open(None, genesis)
+    pool, start = _kernel.Pool(ledger), ledger.genesis_hash
+    pool.add([wallet.transfer(3, 0, 5)[1]])
+    body = pool.take(start, 1 << 16, 30_000_000)
+    payload = compose(start, 1_700_000_000_000, bytes(20), body)
+    executed = ledger.execute(start, [payload], bytes(32))
+    ledger.adopt(executed.hash, 0)
+    ledger.commit()
+    assert (ledger.view().head(), ledger.durable()) == (1, 0)
+    assert find_balance_faults(ledger, wallet, []) == []
 
 
 def test_ledger_with_fees_runs_too() -> None:
