@@ -169,3 +169,31 @@ def test_admitted_are_also_those_that_wait_for_another(ledger: EthereumLedger) -
     assert ledger.waiting(9) == [first]
     assert ledger.admitted(9) == [first, gap]
     assert ledger.admitted(1) == [first]
+
+
+def test_what_an_abandoned_block_held_and_no_own_payload_can_is_no_work(
+    ledger: EthereumLedger,
+) -> None:
+    """Others may put more into a block; what they did not keep waits here, too."""
+    large = transaction(KEYS[0], 0, STRANGER, 1, b"x" * 400, gas=1_000_000)
+    other = open_ethereum(None, genesis(), COINBASE)
+    other.add([large])
+    start, limit = ledger.genesis, 300
+
+    def adopt(payload: bytes) -> Executed:
+        executed = ledger.execute(parse_head(payload)[0], [payload], ENVELOPE)
+        ledger.adopt(executed.block, 0)
+        return executed
+
+    adopt(other.build(start, NOW_MS, 1 << 20))
+    first = adopt(compose(start, NOW_MS, STRANGER, b"\xc0"))
+    adopt(compose(first.block, NOW_MS + 1000, STRANGER, b"\xc0"))
+    assert ledger.settle() == [keccak256(large)]
+    assert (ledger.has_work(limit), ledger.has_work(1 << 20)) == (False, True)
+    assert ledger.build(ledger.tip, NOW_MS + 2000, limit)[64:] == b"\xc0"
+    ledger.add([transaction(KEYS[1], 0, STRANGER, 1)])
+    assert ledger.has_work(limit)
+    # When others have mined it, all is as before.
+    executed = adopt(ledger.build(ledger.tip, NOW_MS + 3000, 1 << 20))
+    ledger.settle()
+    assert (executed.items, ledger.counts(), ledger.longest) == (2, (0, 0, 0), 0)

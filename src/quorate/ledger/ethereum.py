@@ -17,7 +17,7 @@ from quorate.base.types import Address, Hash, Height, Member, Milliseconds
 from quorate.crypto.hashes import HEAD_BYTES, keccak256
 from quorate.ledger.application import Executed, Snapshot
 from quorate.ledger.genesis import VALIDATORS
-from quorate.ledger.payload import compose
+from quorate.ledger.payload import compose, get_largest_item
 from quorate.ledger.portable import Beginning, Portable
 
 MAX_MEMBERS = 1024
@@ -28,6 +28,8 @@ KEPT_FINAL = 8
 """Final heights whose validator set is remembered by height."""
 MAX_HEADS = 257
 """That come with a state: BLOCKHASH sees 256 ancestors."""
+NOTHING = b"\xc0"
+"""The body of an empty payload."""
 MAX_SETS = 256
 """Executed blocks whose validator set is remembered; others are read again."""
 
@@ -45,6 +47,7 @@ class EthereumLedger(Portable):
         "genesis",
         "is_open",
         "ledger",
+        "longest",
         "pool",
         "proposer",
         "sets",
@@ -71,6 +74,8 @@ class EthereumLedger(Portable):
         """Whether a tip was adopted since the start."""
         self.settled: Hash = self.genesis
         """The block that the pool followed last."""
+        self.longest = 0
+        """Bytes of the longest item that an abandoned block gave back, while anything waits."""
         self.settle()
 
     # ---- the chain
@@ -139,7 +144,14 @@ class EthereumLedger(Portable):
 
     def settle(self) -> list[Hash]:
         self.follow(self.tip)
-        return self.pool.readmit() if self.is_open else []
+        if not self.is_open:
+            return []
+        returned = self.pool.readmit()
+        if self.longest and self.counts() == (0, 0, 0):
+            self.longest = 0
+        for identity in returned:
+            self.longest = max(self.longest, len(self.pool.get(identity) or b""))
+        return returned
 
     def follow(self, block: Hash) -> None:
         """Let the pool follow a block, unless it has."""
@@ -148,8 +160,13 @@ class EthereumLedger(Portable):
             self.settled = block
 
     def has_work(self, max_bytes: int) -> bool:
-        # What fits no payload was refused when it came.
-        return self.pool.ready()
+        ready = self.pool.ready()
+        if not ready or self.longest <= get_largest_item(max_bytes):
+            return ready
+        # What a client or a peer sent fits a payload of this node. What an abandoned block held,
+        # with more room than this node gives, need not.
+        limit = self.get_block(self.settled).gas_limit
+        return self.pool.take(self.settled, max_bytes - HEAD_BYTES, limit) != NOTHING
 
     def counts(self) -> tuple[int, int, int]:
         return self.pool.counts()
