@@ -5,6 +5,7 @@ highest bid stands under the key `auction/NAME`, where everybody may read, watch
 """
 
 import json
+from collections.abc import Callable
 
 from quorate.ledger.machine import Context, Machine, Refused, State
 
@@ -25,6 +26,12 @@ class Auction(Machine):
         written = json.dumps(sale, sort_keys=True).encode()
         state.put(key, written)
         return written
+
+    def example(self, choose: Callable[[int], int]) -> bytes:
+        name = f"lot {choose(3)}"
+        if choose(4):
+            return json.dumps({"bid": name, "amount": 10 + choose(90)}).encode()
+        return json.dumps({"open": name, "minimum": 10, "seconds": 5}).encode()
 
 
 def open_sale(

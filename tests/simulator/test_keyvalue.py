@@ -3,11 +3,14 @@
 import pytest
 
 from quorate.base.types import Height
+from quorate.cli.main import run as command
 from quorate.cli.simulated import Setup, build_plan
 from quorate.node.reads import Reads
 from quorate.simulator.keyvalue import REGISTERS
 from quorate.simulator.plan import Plan
 from quorate.simulator.run import run
+from quorate.simulator.verdict import Outcome
+from simulator import own_machines
 from simulator.networks import make_plan as make_network
 
 
@@ -41,3 +44,28 @@ def test_reads_without_asking_the_engine_are_found(monkeypatch: pytest.MonkeyPat
         finding.property for seed in range(6) for finding in run(make_plan(seed, "raft")).findings
     }
     assert found & {REGISTERS, "linearizable reads"}
+
+
+def run_own(name: str, seed: int) -> Outcome:
+    application = f"{own_machines.__name__}:{name}"
+    return run(build_plan(Setup(engine="raft", application=application, duration_ms=4000), seed))
+
+
+def test_clients_make_the_calls_of_an_application_of_ones_own() -> None:
+    for name in ("Counter", "Direct"):
+        outcomes = [run_own(name, seed) for seed in range(4)]
+        assert [outcome.findings for outcome in outcomes] == [[]] * 4
+        for kind in ("call done", "call refused"):
+            assert sum(outcome.sometimes.get(kind, 0) for outcome in outcomes) > 3
+        registers = sum(outcome.sometimes.get("register read", 0) for outcome in outcomes)
+        assert (registers > 0) == (name == "Direct")
+
+
+def test_application_that_remembers_in_its_object_is_found() -> None:
+    found = {f.property for seed in range(4) for f in run_own("Forgetful", seed).findings}
+    assert found == {"result"}
+
+
+def test_application_without_calls_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["sim", "--application", f"{own_machines.__name__}:Mute"]) == 2
+    assert "it gives no `example` of a call" in capsys.readouterr().err

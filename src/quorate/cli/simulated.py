@@ -19,7 +19,7 @@ from quorate.base.errors import Corrupt, Invalid
 from quorate.base.types import Member
 from quorate.cli.devnet import MAX_VALIDATORS
 from quorate.cli.local import read_consensus
-from quorate.cli.options import check_application, option
+from quorate.cli.options import option
 from quorate.cli.output import EXIT_CONFIG, EXIT_USAGE, Problem, emit_table, fail
 from quorate.consensus import ENGINES
 from quorate.consensus.keys import SecpKeys
@@ -101,8 +101,8 @@ def setup_options(function: F) -> F:
                 default=DEFAULTS.application,
                 show_default=False,
                 callback=check_named,
-                help="Execute keyvalue, or package.module:Class of your own, with clients whose "
-                "answers must be linearizable.",
+                help="Execute keyvalue, with clients whose answers must be linearizable, or "
+                "package.module:Class of your own, with the calls that its `example` gives.",
             ),
             option(
                 "--signatures",
@@ -198,9 +198,20 @@ def check_branches(context: click.Context, parameter: click.Parameter, found: in
     return found
 
 
-def check_named(context: click.Context, parameter: click.Parameter, found: str) -> str:
-    """Return the name of an application that can be loaded, or nothing."""
-    return check_application(context, parameter, found) if found else found
+def check_named(_context: click.Context, _parameter: click.Parameter, found: str) -> str:
+    """Return the name of an application that runs can make calls of, or nothing."""
+    if not found or found == ETHEREUM:
+        return found
+    from quorate.ledger.keyvalue import open_machine
+
+    machine = open_machine(found)
+    if machine is not None and not machine.direct and machine.example(lambda _: 0) is None:
+        fail(
+            f"--application {found}: it gives no `example` of a call, expected one for clients to "
+            "make (docs/own-application.md, step 5)",
+            EXIT_USAGE,
+        )
+    return found
 
 
 def build_plan(setup: Setup, seed: int) -> Plan:

@@ -18,6 +18,7 @@ the client why. Any other exception of `apply` does the same, as it comes on eve
 names only the kind of the error, whose text might differ between versions of Python.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 from msgspec import Struct
@@ -59,3 +60,9 @@ class Machine:
     def apply(self, state: State, call: bytes, context: Context) -> bytes:
         """Carry out a call; return the answer to it, at most 1 KiB."""
         raise Refused("this application takes no calls")
+
+    def example(self, choose: Callable[[int], int]) -> bytes | None:
+        """Return a call for the clients of simulated runs to make, of which `choose(n)` draws
+        numbers below n; the plainest call where all are 0. None: there is none.
+        """
+        return None

@@ -4,8 +4,13 @@ Clients put, compare and read keys through nodes as real ones do, and are answer
 final, before the store of the node is durable at it. A change whose answer was lost is sent again,
 with its number, to another node. What they were told is judged as a history of registers
 (`linearizability.py`), and nothing may happen twice: every value is written by one operation.
+
+Where an application of a user's own runs on the ledger, clients make the calls that it gives as
+examples, and touch registers only if it lets them. Its answers are part of the state that replicas
+compare, and each life of a node has an object of its own, as each process has.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from quorate._kernel import KeyValue
@@ -52,7 +57,11 @@ class KeyValueStores:
             members=[Member(m.address, m.power) for m in plan.machines if m.power],
             timestamp=START_MS // 1000 - 1,
         )
+        self.application = plan.application
         self.machine = open_machine(plan.application)
+        """Whose examples clients take."""
+        self.choose: Callable[[int], int] = choose_first
+        """What examples are drawn by."""
         self.chain: Hash = self.make().genesis_hash
 
     def make(self) -> KeyValue:
@@ -61,7 +70,7 @@ class KeyValueStores:
 
     def open(self, store: KeyValue, proposer: Address) -> KeyValueLedger:
         store.rollback(store.durable())
-        return KeyValueLedger(store, proposer, self.members, self.machine)
+        return KeyValueLedger(store, proposer, self.members, open_machine(self.application))
 
     def get_height(self, store: KeyValue) -> Height:
         return store.durable()
@@ -89,11 +98,37 @@ class KeyValueStores:
 
     def make_item(self, number: int, account: int, nonce: int) -> tuple[bytes, bytes]:
         client = b"client %09d" % number
-        item = op.encode(op.make_put(b"log", b"%d" % number), client, 1, 0, DEADLINE_MS)
+        call = None if self.machine is None else self.machine.example(self.choose)
+        action = op.make_put(b"log", b"%d" % number) if call is None else op.make_call(call)
+        item = op.encode(action, client, 1, 0, DEADLINE_MS)
         return op.get_identity(item), item
 
     def identify(self, item: bytes) -> bytes:
         return op.get_identity(item)
+
+
+def choose_first(_: int) -> int:
+    return 0
+
+
+class Calls:
+    """Counts what an application of a user's own says to the calls of one world."""
+
+    def __init__(self, world: "World") -> None:
+        self.world = world
+        self.height: Height = 0
+        world.expect("call done")
+        world.on_final.append(self.on_final)
+
+    def on_final(self, machine: "Machine", executed: Executed) -> None:
+        """A height is final at a node: the first that is honest tells what was answered."""
+        if executed.height <= self.height or not machine.is_honest or not executed.items:
+            return
+        self.height = executed.height
+        block = machine.store.block(executed.block)
+        assert block is not None
+        for _, outcome, _, _ in block.answers:
+            self.world.witness("call refused" if outcome == op.REFUSED else "call done")
 
 
 class Change:

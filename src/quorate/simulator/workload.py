@@ -22,7 +22,7 @@ from quorate.simulator.digest import CLIENT
 from quorate.simulator.finality import EXACTLY_ONCE, judge_order, judge_sessions
 from quorate.simulator.history import Event, History
 from quorate.simulator.invariants.ledger import watch_ledger
-from quorate.simulator.keyvalue import KeyValueStores, Registers
+from quorate.simulator.keyvalue import Calls, KeyValueStores, Registers
 from quorate.simulator.plan import MS, SECOND
 from quorate.simulator.reads import LinearReads
 from quorate.simulator.wallets import ACCOUNTS, find_balance_faults
@@ -104,6 +104,19 @@ class Index:
             self.heights.update(dict.fromkeys(fresh, at))
 
 
+def open_registers(world: "World", until_ns: Nanoseconds) -> Registers | None:
+    """Return the clients of registers, where the application has any."""
+    stores = world.stores
+    if not isinstance(stores, KeyValueStores):
+        return None
+    if stores.machine is not None:
+        stores.choose = world.tape.stream("calls").choose
+        Calls(world)
+        if not stores.machine.direct:
+            return None
+    return Registers(world, until_ns)
+
+
 class Clients:
     """The clients of one world, until a time; and what they asked for after it, if anything."""
 
@@ -128,8 +141,7 @@ class Clients:
         self.used = [0] * ACCOUNTS
         """Items of each account that are final."""
         self.has_accounts = world.plan.application == "ethereum"
-        is_keyvalue = isinstance(world.stores, KeyValueStores)
-        self.registers = Registers(world, until_ns) if is_keyvalue else None
+        self.registers = open_registers(world, until_ns)
         self.open: dict[str, Request] = {}
         """Requests that are neither answered nor given up, by id."""
         self.insisting = False

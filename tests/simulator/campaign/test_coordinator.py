@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from quorate.consensus import ENGINES
 from quorate.simulator.campaign.coordinator import CANARIES, Campaign, Coordinator, make_job
 from quorate.simulator.campaign.processes import Processes
 from quorate.simulator.campaign.summary import Summary
@@ -54,6 +55,16 @@ def test_clean_campaign_finds_its_canary_and_repeats_a_share() -> None:
     assert not summary.audit.same_order
     assert len(summary.tally.states) > 12
     assert summary.curve[-1].runs == 12
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_campaigns_of_every_engine_have_a_canary(engine: str) -> None:
+    plan = make_plan(0, "network", engine=engine, duration_ms=1500)
+    summary = run_campaign(plan=plan, count=1, audit_permille=0)
+    assert summary.canary is not None
+    assert summary.canary.bug == CANARIES[engine]
+    assert summary.canary.found is not None
+    assert summary.canary.found.seed == 0
 
 
 def test_campaign_that_cannot_find_its_canary_proves_nothing() -> None:

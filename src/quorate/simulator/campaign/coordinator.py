@@ -22,7 +22,7 @@ from quorate.simulator.plan import Plan, get_profile
 
 __all__ = ["CANARIES", "Campaign", "Coordinator", "make_job"]
 
-CANARIES = {"tendermint": "small-quorum"}
+CANARIES = {"tendermint": "small-quorum", "raft": "raft-early-ack", "pow": "pow-tells-early"}
 """The known bug that a campaign must find, by engine."""
 CANARY_SEEDS = 64
 BATCH_S = 2.0

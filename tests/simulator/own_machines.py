@@ -1,0 +1,36 @@
+"""Applications of a user's own, for tests."""
+
+from collections.abc import Callable
+
+from quorate.ledger.machine import Context, Machine, Refused, State
+
+
+class Counter(Machine):
+    def apply(self, state: State, call: bytes, context: Context) -> bytes:
+        total = int(state.get(b"total") or b"0") + int(call)
+        if total < 0:
+            raise Refused("the counter would be negative")
+        state.put(b"total", b"%d" % total)
+        return b"%d" % total
+
+    def example(self, choose: Callable[[int], int]) -> bytes:
+        return b"%d" % (choose(20) - 9)
+
+
+class Direct(Counter):
+    direct = True
+
+
+class Forgetful(Counter):
+    """Counts in the object, of which each life of a node has its own."""
+
+    total = 0
+
+    def apply(self, state: State, call: bytes, context: Context) -> bytes:
+        self.total += 1
+        state.put(b"total", b"%d" % self.total)
+        return b"%d" % self.total
+
+
+class Mute(Machine):
+    """Gives no example of a call."""
