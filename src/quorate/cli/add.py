@@ -10,6 +10,7 @@ from quorate.cli.deploy import PORT, Place, make_folder, parse_place
 from quorate.cli.options import option, password_options, read_password
 from quorate.cli.output import EXIT_CONFIG, Problem, emit, fail
 from quorate.consensus import ENGINES
+from quorate.ledger.keyvalue import ETHEREUM
 from quorate.runtime.config import (
     FILE_NAME,
     Network,
@@ -47,8 +48,7 @@ def add(
 
     Where anybody may join (proof of work), it finds the others by the bootnodes of network.toml
     and takes part. Elsewhere it follows the chain once the others have read the new network.toml,
-    and agrees once validators with more than half of the power have voted for it:
-    vote(address,uint256) of the contract at 0x0000000000000000000000000000000000001000.
+    and agrees once validators with more than half of the power have voted for it (`quorate vote`).
 
     \b
     quorate add erin=10.0.0.5:30303 --network deployment/network.toml
@@ -121,22 +121,34 @@ def introduce(network: Network, made: ValidatorConfig, file: Path, folder: Path)
     emit(f"Wrote {folder} and named {made.name}, {made.address}, in {file}. Next:")
     if network.dev:
         count = len(network.validators)
+        where = name_folder(file)
         emit(
-            f"  quorate stop N and quorate start N, for N from 0 to {count - 1}, one after another"
+            f"  quorate stop N{where} and quorate start N{where}, for N from 0 to {count - 1}, "
+            "one after another"
         )
-        emit(f"  quorate start {count}")
+        emit(f"  quorate start {count}{where}")
+        vote = f"  quorate vote {made.name} 1{where}"
     else:
         emit(f"  give {file.name} to every host, and restart the validators one after another")
         emit(f"  {made.host}: quorate run --network {file.name} --folder {made.name}")
-    emit(f"  validators with more than half of the power: vote({made.address}, POWER)")
-    emit("  at 0x0000000000000000000000000000000000001000, with their own keys")
+        vote = "  hosts of more than half of the power: "
+        vote += f"quorate vote {made.name} 1 --network {file.name} --folder THEIRS"
+    if network.application == ETHEREUM:
+        emit(vote)
+    else:
+        emit(f"  it follows for good: application {network.application} has no votes on members")
+
+
+def name_folder(file: Path) -> str:
+    """Return what commands need besides, to find the network of a file."""
+    return "" if str(file.parent) == ".quorate" else f" --dir {file.parent}"
 
 
 def introduce_to_open(network: Network, made: ValidatorConfig, file: Path, folder: Path) -> None:
     """Print what is to be done where anybody may join: nothing, on the hosts of others."""
     emit(f"Wrote {folder} and named {made.name}, {made.address}, in {file}. Next:")
     if network.dev:
-        emit(f"  quorate start {len(network.validators)}")
+        emit(f"  quorate start {len(network.validators)}{name_folder(file)}")
     else:
         emit(f"  {made.host}: quorate run --network {file.name} --folder {made.name}")
     if network.bootnodes:

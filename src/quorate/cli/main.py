@@ -35,6 +35,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "init": ("deploy:init", "Write network.toml, genesis and keys for given hosts."),
         "run": ("run:run", "Run one validator from its folder."),
         "add": ("add:add", "Make one more validator, which follows until it is voted in."),
+        "vote": ("vote:vote", "Let validators vote on who agrees, and with how much power."),
     },
     SIMULATOR: {
         "judge": ("judge:judge", "Judge what a real network has written, by the same rules."),
