@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -14,6 +15,7 @@ import click
 import msgspec
 from click.core import ParameterSource
 
+from quorate.base.errors import Invalid
 from quorate.cli import devnet, processes
 from quorate.cli.devnet import Plan
 from quorate.cli.local import Local, exists, open_local
@@ -31,7 +33,7 @@ from quorate.cli.output import (
 from quorate.cli.start import check_ports, start_validators
 from quorate.consensus import ENGINES
 from quorate.ledger.genesis import get_pow_rules
-from quorate.ledger.keyvalue import ETHEREUM
+from quorate.ledger.keyvalue import ETHEREUM, open_machine
 from quorate.runtime.config import load_network, make_bootnodes, write_network
 
 PORT = click.IntRange(1, 65535)
@@ -302,11 +304,7 @@ def introduce_keyvalue(local: Local) -> None:
     emit(f"  application {local.network.application}; HTTP/JSON and frames on the same ports")
     emit()
     emit("From a shell:")
-    for command in (
-        f"-X PUT --data hello {url}/v1/kv/greeting",
-        f"{url}/v1/kv/greeting",
-        f"-N '{url}/v1/watch?prefix='",
-    ):
+    for command in list_requests(local.network.application, url):
         emit(f"  curl {command}")
     emit(
         style(
@@ -315,6 +313,25 @@ def introduce_keyvalue(local: Local) -> None:
             fg="yellow",
         )
     )
+
+
+def list_requests(application: str, url: str) -> list[str]:
+    """Return requests to begin with: such as the application takes."""
+    try:
+        machine = open_machine(application)
+    except Invalid:
+        # It runs; only this shell does not find its class.
+        return [f"--data CALL {url}/v1/call"]
+    watch = f"-N '{url}/v1/watch?prefix='"
+    put = [f"-X PUT --data hello {url}/v1/kv/greeting", f"{url}/v1/kv/greeting"]
+    if machine is None:
+        return [*put, watch]
+    example = machine.example(lambda _: 0)
+    try:
+        call = "CALL" if example is None else shlex.quote(example.decode())
+    except UnicodeDecodeError:
+        call = "CALL"
+    return [f"--data {call} {url}/v1/call", *(put if machine.direct else []), watch]
 
 
 def follow_until_interrupted(local: Local) -> None:

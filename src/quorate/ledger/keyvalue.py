@@ -273,12 +273,20 @@ def open_machine(application: str) -> Machine | None:
         found = getattr(importlib.import_module(module), name, None)
     except ImportError as error:
         raise Invalid(f"application {application!r}: {error}; is it on PYTHONPATH?") from None
+    except Exception as error:
+        # The module is somebody's own: whatever it raises is not a bug of ours.
+        reason = f"{type(error).__name__}: {error}"
+        raise Invalid(f"application {application!r}: its module fails: {reason}") from None
     if not (isinstance(found, type) and issubclass(found, Machine)):
         raise Invalid(
             f"application {application!r}: found {found!r} there, "
             "expected a class that extends quorate.ledger.machine.Machine"
         )
-    return found()
+    try:
+        return found()
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise Invalid(f"application {application!r}: making it fails: {reason}") from None
 
 
 # ---- genesis
