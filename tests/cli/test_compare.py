@@ -58,6 +58,22 @@ def test_files_of_latency_and_faults(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "member 1 stops as under SIGSTOP, 0.3 s" in out
 
 
+def test_faults_that_the_load_does_not_outlast_are_left_out_and_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    faults = tmp_path / "faults.toml"
+    times = ((100, 300), (700, 400), (1000, 100))
+    faults.write_text(
+        "".join(f'[[fault]]\nkind = "pause"\nat_ms = {a}\nfor_ms = {b}\n' for a, b in times)
+    )
+    words = ["--faults", str(faults), "-o", "json"]
+    assert run(["compare", *QUICK, "--engines", "raft", *words]) == 0
+    out, err = capsys.readouterr()
+    assert "leaves out what ends after the load: pause at 0.7 s, pause at 1 s" in err
+    recoveries = json.loads(out)["engines"][0]["faulty"]["recoveries"]
+    assert [recovery["at_ms"] for recovery in recoveries] == [100]
+
+
 @pytest.mark.parametrize(
     ("words", "code", "expected"),
     [

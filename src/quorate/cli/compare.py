@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from quorate.base.errors import Invalid
+from quorate.base.types import Milliseconds
 from quorate.cli.compare_table import show_comparison
 from quorate.cli.devnet import MAX_VALIDATORS
 from quorate.cli.options import format_option, option
@@ -256,6 +257,7 @@ def prepare(asked: Asked) -> Comparison:
     seconds = asked.seconds
     if seconds is None:
         seconds = max(LEAST_S, script.get_end() / 1000 + AFTER_S)
+    script = leave_out_late(script, round(seconds * 1000))
     if asked.rate * seconds > MAX_ITEMS:
         fail(f"--rate {asked.rate:g} for {seconds:g} s: expected at most {MAX_ITEMS} items", 2)
     if asked.workload == "keyvalue" and seconds > KEYVALUE_S:
@@ -282,6 +284,16 @@ def prepare(asked: Asked) -> Comparison:
         joules_per_hash=asked.joules_per_hash,
     )
     return Comparison(bases, conditions, workload, wishes)
+
+
+def leave_out_late(script: Script, length_ms: Milliseconds) -> Script:
+    """Return the faults that are over before the load is: what comes later strikes nobody."""
+    late = [fault for fault in script.faults if fault.at_ms + fault.for_ms > length_ms]
+    if late:
+        words = ", ".join(f"{fault.kind} at {fault.at_ms / 1000:g} s" for fault in late)
+        say(f"--seconds {length_ms / 1000:g}: leaves out what ends after the load: {words}")
+    kept = tuple(fault for fault in script.faults if fault not in late)
+    return msgspec.structs.replace(script, faults=kept)
 
 
 def check_real(asked: Asked, bases: list[Plan], conditions: Conditions) -> None:
