@@ -93,6 +93,16 @@ def test_default_network_needs_no_file() -> None:
     ("change", "message"),
     [
         ({"validators": 3}, "--validators 3: "),
+        ({"detector": "x"}, "--detector: detector 'x': expected one of ping, "),
+        ({"detector_settings": "{}"}, "--detector-settings: expected --detector as well"),
+        (
+            {"detector": "phi", "detector_settings": "[]"},
+            "--detector-settings: expected an object of JSON",
+        ),
+        (
+            {"detector": "phi", "detector_settings": '{"x": 1}'},
+            "--detector: settings of detector 'phi': 'x', ",
+        ),
         ({"bug": "x"}, "--bug x: unknown; --bug ? lists all"),
     ],
 )
@@ -126,6 +136,7 @@ def test_words_of_a_setup_ask_for_it_again(tmp_path: Path) -> None:
         Setup(),
         Setup(network=folder, faults="network", ledger=True, bug="small-quorum", duration_ms=5),
         Setup(validators=7, engine="tendermint", signatures="real"),
+        Setup(detector="phi", detector_settings='{"threshold": 9000}'),
     ):
         command.main(shlex.split(format_setup(setup)), standalone_mode=False)
         assert found.pop() == setup

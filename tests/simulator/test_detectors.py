@@ -5,7 +5,7 @@ import math
 import pytest
 
 from quorate.base.errors import Invalid
-from quorate.simulator.detectors import DETECTORS, get_detector
+from quorate.simulator.detectors import DETECTORS, get_detector, make_settings
 from quorate.simulator.detectors.detector import Detector
 from quorate.simulator.detectors.oracles import (
     EventuallyPerfect,
@@ -36,6 +36,9 @@ def test_nobody_is_suspected_on_good_links(kind: type[Detector]) -> None:
     group.run(10_000)
     if kind is Omega:
         assert group.suspects() == [[j for j in range(1, 5) if j != i] for i in range(5)]
+    elif kind is EventuallyPerfect:
+        assert group.suspects() == [[]] * 5
+        assert max(time for time, *_ in group.changes) <= 5_000
     else:
         assert group.changes == []
 
@@ -255,3 +258,29 @@ def test_omega_settles_on_one_leader() -> None:
 def test_an_unknown_detector_is_refused() -> None:
     with pytest.raises(Invalid, match="detector 'crystal ball': expected one of ping, heartbeat"):
         get_detector("crystal ball")
+
+
+class Trusting(PingAck):
+    """One of a user's own: it suspects nobody."""
+
+    def suspect(self, process: int) -> None:
+        pass
+
+
+def test_detector_of_ones_own_is_found_by_its_place() -> None:
+    assert get_detector(f"{__name__}:Trusting") is Trusting
+    for name, message in (
+        (f"{__name__}:Group", "expected a class that extends"),
+        ("nowhere:Detector", "is it on PYTHONPATH"),
+        ("crystal:", "package.module:Class"),
+    ):
+        with pytest.raises(Invalid, match=message):
+            get_detector(name)
+
+
+def test_settings_are_those_of_the_detector() -> None:
+    assert make_settings("phi", {"threshold": 12_000}).threshold == 12_000
+    with pytest.raises(Invalid, match=r"'treshold', expected one of .*threshold"):
+        make_settings("phi", {"treshold": 1})
+    with pytest.raises(Invalid, match="Expected `int`, got `str`"):
+        make_settings("phi", {"threshold": "high"})

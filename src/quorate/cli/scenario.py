@@ -1,7 +1,9 @@
 """`quorate scenario`: known ways in which agreement goes wrong, and what prevents each."""
 
 import difflib
+import importlib.util
 import json
+import sys
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -82,7 +84,13 @@ def describe(s: Scenario) -> dict[str, Any]:
 
 @scenario.command()
 @click.argument("name")
-@option("--seed", type=click.IntRange(0, (1 << 63) - 1), default=1, help="Of what is left to it.")
+@option(
+    "--seed",
+    type=click.IntRange(0, (1 << 63) - 1),
+    default=1,
+    help="Of what the script leaves to chance. The expected verdicts are those of seed 1; where "
+    "luck decides, as in mining, others may come out otherwise.",
+)
 @option("--without-mitigation", is_flag=True, help="Only the side on which nothing prevents it.")
 @option("--with-mitigation", is_flag=True, help="Only the side on which it is prevented.")
 @option(
@@ -107,21 +115,28 @@ def run(
 ) -> int:
     """Play a scenario with and without its mitigation; say whether it went as expected.
 
-    NAME is a name or id, or all. Exit code 0: every verdict was the expected one; 1: not.
+    NAME is a name or id, or all, or a file of Python with scenarios of your own (docs/simulator.md
+    shows one). Exit code 0: every verdict was the expected one; 1: not; 2: it could not be played.
 
     \b
     quorate scenario run split-brain
     quorate scenario run S4 --story                 what happened, in a few lines
     quorate scenario run S4 --diagram split.html    split-with.html and split-without.html
     quorate scenario run all                        a line for each
+    quorate scenario run mine.py --story            one of your own
     """
     if with_mitigation and without_mitigation:
         fail("--with-mitigation and --without-mitigation: give one of them", EXIT_USAGE)
-    if name == "all":
-        return run_all(seed)
-    found = find(name)
-    chosen = {True: not without_mitigation, False: not with_mitigation}
-    sides = [side for side, wanted in chosen.items() if wanted]
+    wanted = {True: not without_mitigation, False: not with_mitigation}
+    chosen = find_all(name)
+    if len(chosen) > 1:
+        if diagram is not None or text or story:
+            fail("--diagram, --text and --story: name one scenario", EXIT_USAGE)
+        return run_all(chosen, wanted, seed, output)
+    (found,) = chosen
+    sides = [side for side in found.sides if wanted[side]]
+    if not sides:
+        fail(f"--without-mitigation: {found.name} has no such side", EXIT_USAGE)
     results = []
     if output == "text":
         show_head(found)
@@ -149,18 +164,67 @@ def find(name: str) -> Scenario:
         fail(f"scenario {name!r}: unknown{meant} `quorate scenario list` shows all", EXIT_USAGE)
 
 
-def run_all(seed: int) -> int:
-    """Play every scenario on both sides and print a line for each."""
-    rows, surprises = [], 0
-    for found in SCENARIOS.values():
-        results = [found.run(mitigated, seed) for mitigated in (True, False)]
-        told = [f"{r.verdict}{'' if r.is_as_expected else f' (!) {r.expected}'}" for r in results]
-        surprises += not all(r.is_as_expected for r in results)
-        rows.append([found.id, found.name, *told])
-    emit_table(["id", "name", "prevented", "not prevented"], rows)
-    emit()
-    emit(f"{len(rows)} scenarios, {surprises} not as expected")
+def find_all(name: str) -> list[Scenario]:
+    """Return the scenarios of a name, of an id, of a file, or all."""
+    if name == "all":
+        return list(SCENARIOS.values())
+    if not name.endswith(".py"):
+        return [find(name)]
+    return load_scenarios(Path(name))
+
+
+def load_scenarios(path: Path) -> list[Scenario]:
+    """Run a file of a user's own and return the scenarios that it registers."""
+    if not path.is_file():
+        fail(f"{path}: no such file", EXIT_USAGE)
+    before = dict(SCENARIOS)
+    spec = importlib.util.spec_from_file_location(f"scenarios in {path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise Invalid(f"{path}: {type(error).__name__}: {error}") from error
+    found = [one for name, one in SCENARIOS.items() if name not in before]
+    if not found:
+        fail(f"{path}: it registers no scenario; docs/simulator.md shows one", EXIT_USAGE)
+    return found
+
+
+def run_all(chosen: list[Scenario], wanted: dict[bool, bool], seed: int, output: str) -> int:
+    """Play scenarios and print a line for each as soon as it is known."""
+    titles = {True: "prevented", False: "not prevented"}
+    widths = [
+        max(len(word) for word in words) for words in zip(*map(name_both, chosen), strict=True)
+    ]
+    results: list[tuple[Scenario, Result]] = []
+    surprises = 0
+    if output == "text":
+        shown = [title for side, title in titles.items() if wanted[side]]
+        emit(style(pad(["id", "name", *shown], widths), bold=True))
+    for found in chosen:
+        played = [found.run(side, seed) for side in found.sides if wanted[side]]
+        results += [(found, result) for result in played]
+        surprises += not all(result.is_as_expected for result in played)
+        told = [f"{r.verdict}{'' if r.is_as_expected else f' (!) {r.expected}'}" for r in played]
+        if output == "text":
+            emit(pad([*name_both(found), *told], widths))
+    if output == "json":
+        emit(json.dumps([make_row(found, result) for found, result in results], indent=2))
+    else:
+        emit(f"\n{len(chosen)} scenarios, {surprises} not as expected")
     return EXIT_SURPRISE if surprises else 0
+
+
+def name_both(found: Scenario) -> tuple[str, str]:
+    return found.id, found.name
+
+
+def pad(cells: list[str], widths: list[int]) -> str:
+    """Return cells below each other; `widths` are those of the first two."""
+    every = [*widths, *[len("not prevented")] * (len(cells) - 2)]
+    return "  ".join(cell.ljust(n) for cell, n in zip(cells, every, strict=True)).rstrip()
 
 
 def show_head(found: Scenario) -> None:
@@ -171,7 +235,8 @@ def show_head(found: Scenario) -> None:
         emit(f"  {line}")
     emit()
     emit(f"  timing: {describe_timing(found.timing)}")
-    emit(f"  source: {found.source}")
+    if found.source:
+        emit(f"  source: {found.source}")
 
 
 def show_result(
@@ -179,8 +244,9 @@ def show_result(
 ) -> None:
     """Print one side."""
     emit()
-    side = f"with: {found.mitigation}" if result.mitigated else "without that"
-    emit(style(side, bold=True))
+    if found.breaks:
+        side = f"with: {found.mitigation}" if result.mitigated else "without that"
+        emit(style(side, bold=True))
     if tracer is not None and tracer.events:
         if text:
             emit(render_text(tracer.events, get_names(tracer), all_kinds=True).rstrip())

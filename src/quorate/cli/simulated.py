@@ -27,7 +27,7 @@ from quorate.crypto.hashes import keccak256
 from quorate.ledger.genesis import VALIDATORS, compute_validator_storage
 from quorate.ledger.keyvalue import ETHEREUM
 from quorate.runtime.config import FILE_NAME, Network, load_network
-from quorate.simulator.detectors import DETECTORS
+from quorate.simulator.detectors import DETECTORS, make_settings
 from quorate.simulator.forks import SHAPES, make_forks
 from quorate.simulator.plan import PROFILES, MemberPlan, Plan, get_profile
 from quorate.simulator.timing import AnyTiming, parse_timing
@@ -50,7 +50,8 @@ class Setup(Struct, frozen=True, kw_only=True):
     bug: str = ""
     duration_ms: int = 10_000
     timing: str = ""
-    detector: str | None = None
+    detector: str = ""
+    detector_settings: str = ""
     branches: int = 1
 
 
@@ -144,10 +145,18 @@ def make_run_options() -> tuple[Callable[[F], F], ...]:
         ),
         option(
             "--detector",
-            type=click.Choice(list(DETECTORS)),
-            default=None,
+            metavar="NAME",
+            default=DEFAULTS.detector,
             show_default=False,
-            help="Run a failure detector beside every node, and measure it.",
+            help="Run a failure detector beside every node, and measure it: "
+            f"{', '.join(DETECTORS)}, or package.module:Class of your own.",
+        ),
+        option(
+            "--detector-settings",
+            metavar="JSON",
+            default=DEFAULTS.detector_settings,
+            show_default=False,
+            help="Settings of the detector, as an object of JSON.",
         ),
         option(
             "--branches",
@@ -179,11 +188,12 @@ def format_setup(setup: Setup) -> str:
         "duration_ms",
         "timing",
         "detector",
+        "detector_settings",
         "branches",
     ):
         value = getattr(setup, name) or ""
         if value != (getattr(DEFAULTS, name) or ""):
-            words.append(f"--{name.replace('_', '-')} {value}")
+            words.append(f"--{name.replace('_', '-')} {shlex.quote(str(value))}")
     if setup.ledger:
         words.append("--ledger")
     return "".join(" " + word for word in words)
@@ -255,7 +265,8 @@ def build_plan(setup: Setup, seed: int) -> Plan:
         duration_ms=setup.duration_ms,
         bug=setup.bug,
         timing=read_timing(setup.timing),
-        detector=setup.detector or "",
+        detector=setup.detector,
+        detector_settings=read_detector(setup.detector, setup.detector_settings),
         forks=make_forks(setup.branches),
         **more,
     )
@@ -267,6 +278,22 @@ def read_timing(text: str) -> AnyTiming | None:
         return parse_timing(text) if text else None
     except Invalid as error:
         fail(f"--timing: {error}", EXIT_USAGE)
+
+
+def read_detector(name: str, text: str) -> dict[str, Any]:
+    """Return the settings of a detector; refuse one that there is not, and settings it has not."""
+    if text and not name:
+        fail("--detector-settings: expected --detector as well", EXIT_USAGE)
+    try:
+        settings = msgspec.json.decode(text or "{}", type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        fail(f"--detector-settings: expected an object of JSON: {error}", EXIT_USAGE)
+    try:
+        if name:
+            make_settings(name, settings)
+    except Invalid as error:
+        fail(f"--detector: {error}", EXIT_USAGE)
+    return settings
 
 
 def check_bug(name: str, engine: str = "") -> None:

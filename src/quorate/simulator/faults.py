@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from quorate.base.errors import Invalid
 from quorate.base.rng import Rng
 from quorate.base.types import Address, Milliseconds, Nanoseconds
 from quorate.node.settings import Settings
@@ -9,7 +10,7 @@ from quorate.simulator.budget import Budget
 from quorate.simulator.clock_errors import ClockError, Step
 from quorate.simulator.disk import EFFECTS
 from quorate.simulator.network import Link
-from quorate.simulator.plan import MS
+from quorate.simulator.plan import MS, SECOND
 from quorate.simulator.rounds import RoundScript
 
 if TYPE_CHECKING:
@@ -20,6 +21,17 @@ __all__ = ["Faults"]
 
 PRIORITY_STEP_NS: Nanoseconds = 4 * MS
 """How much longer a frame waits for each link that goes before its own."""
+
+RATES = {
+    "loss": 1000,
+    "duplicate": 1000,
+    "corrupt": 1000,
+    "tail": 1000,
+    "tail_factor": 1_000_000,
+    "jitter_ns": 3_600 * SECOND,
+    "bandwidth": 1_000_000_000,
+}
+"""What a script may set of links, and the most of each."""
 
 
 class Faults:
@@ -68,6 +80,20 @@ class Faults:
             self.world.fault("mend", -1)
             for link in links:
                 self.world.network.unblock(link)
+
+    def set_rates(self, **rates: int) -> None:
+        """Let frames on all links suffer at other rates from now on, until they are healed.
+
+        In permille: `loss`, `duplicate`, `corrupt`, and `tail`, which come `tail_factor` times as
+        late; `jitter_ns` is how far they spread, `bandwidth` what fits in bytes per millisecond.
+        """
+        for name, value in rates.items():
+            if name not in RATES or not 0 <= value <= RATES[name]:
+                known = ", ".join(f"{name} to {most}" for name, most in RATES.items())
+                raise Invalid(f"rate {name} {value}: expected one of {known}")
+        self.world.fault("rates", -1, text=", ".join(f"{n} {v}" for n, v in rates.items()))
+        for name, value in rates.items():
+            setattr(self.world.network.rates, name, value)
 
     def limit_frames(self, limit_bytes: int) -> None:
         """Let larger frames vanish on all links, until they are healed."""

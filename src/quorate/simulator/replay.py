@@ -20,6 +20,7 @@ from quorate.base.types import Nanoseconds
 from quorate.consensus import ENGINES
 from quorate.node.settings import Settings
 from quorate.simulator.bugs import get_bug
+from quorate.simulator.detectors import make_settings
 from quorate.simulator.forks import get_first_seed, verify_forks
 from quorate.simulator.plan import Plan
 from quorate.simulator.run import run
@@ -211,6 +212,8 @@ def check_plan(plan: Plan, name: str = "plan") -> None:
     check("submit_ms", plan.submit_ms, 1, MAX_TIME_MS)
     check("max_events", plan.max_events, 1, MAX_EVENTS)
     verify_forks(plan.forks, name)
+    if plan.detector:
+        make_settings(plan.detector, plan.detector_settings)
     if plan.delays_ns:
         check("rows of delays_ns", len(plan.delays_ns), count, count)
         for row in plan.delays_ns:

@@ -4,6 +4,12 @@
 `oracles` those of theory, as scripts; `quality` measures them and `host` runs them on machines.
 """
 
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
 from quorate.base.errors import Invalid
 from quorate.simulator.detectors.detector import Detector
 from quorate.simulator.detectors.oracles import EventuallyPerfect, Omega, Perfect
@@ -11,7 +17,7 @@ from quorate.simulator.detectors.phi import PhiAccrual
 from quorate.simulator.detectors.swim import Swim
 from quorate.simulator.detectors.timeouts import Heartbeat, PingAck
 
-__all__ = ["DETECTORS", "get_detector"]
+__all__ = ["DETECTORS", "get_detector", "make_settings"]
 
 DETECTORS: dict[str, type[Detector]] = {
     "ping": PingAck,
@@ -25,8 +31,39 @@ DETECTORS: dict[str, type[Detector]] = {
 
 
 def get_detector(name: str) -> type[Detector]:
-    """Return a detector by name. Raises Invalid."""
-    found = DETECTORS.get(name)
+    """Return a detector by name, or one of a user's own as `package.module:Class`. Raises
+    Invalid.
+    """
+    found: Any = DETECTORS.get(name)
+    module, _, attribute = name.partition(":")
+    if found is None and module and attribute:
+        try:
+            found = getattr(importlib.import_module(module), attribute, None)
+        except ImportError as error:
+            raise Invalid(f"detector {name!r}: {error}; is it on PYTHONPATH?") from None
+        if not (isinstance(found, type) and issubclass(found, Detector)):
+            raise Invalid(
+                f"detector {name!r}: found {found!r} there, expected a class that extends "
+                "quorate.simulator.detectors.detector.Detector"
+            )
     if found is None:
-        raise Invalid(f"detector {name!r}: expected one of {', '.join(DETECTORS)}")
-    return found
+        raise Invalid(
+            f"detector {name!r}: expected one of {', '.join(DETECTORS)}, or package.module:Class"
+        )
+    kind: type[Detector] = found
+    return kind
+
+
+def make_settings(name: str, settings: Mapping[str, Any]) -> Any:
+    """Return the settings of a detector, defaults where nothing is said. Raises Invalid."""
+    kind = get_detector(name).SETTINGS
+    known = [field.name for field in msgspec.structs.fields(kind)]
+    strange = sorted(settings.keys() - set(known))
+    if strange:
+        raise Invalid(
+            f"settings of detector {name!r}: {strange[0]!r}, expected one of {', '.join(known)}"
+        )
+    try:
+        return msgspec.convert(settings, kind)
+    except msgspec.ValidationError as error:
+        raise Invalid(f"settings of detector {name!r}: {error}") from None

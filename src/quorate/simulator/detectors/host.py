@@ -9,11 +9,8 @@ gray failure hides.
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from quorate.base.errors import Invalid
 from quorate.base.types import Nanoseconds
-from quorate.simulator.detectors import get_detector
+from quorate.simulator.detectors import get_detector, make_settings
 from quorate.simulator.detectors.detector import (
     Changed,
     Detector,
@@ -140,10 +137,7 @@ class Detection:
     def __init__(self, world: "World") -> None:
         plan = world.plan
         self.world, self.kind = world, get_detector(plan.detector)
-        try:
-            self.settings = msgspec.convert(plan.detector_settings, self.kind.SETTINGS)
-        except msgspec.ValidationError as error:
-            raise Invalid(f"settings of detector {plan.detector!r}: {error}") from None
+        self.settings = make_settings(plan.detector, plan.detector_settings)
         self.monitor = Monitor(plan.detector, 0)
         self.stations: list[Station] = []
         self.ways: dict[tuple[int, int], Way] = {}

@@ -45,6 +45,10 @@ class OracleSettings(Struct, frozen=True, kw_only=True):
     lies: list[Lie] = []
 
 
+class LateSettings(OracleSettings, frozen=True, kw_only=True):
+    stable_ns: Nanoseconds = 5_000 * MS
+
+
 class Perfect(Detector):
     """P: strong completeness and strong accuracy, save for the script's lies."""
 
@@ -95,6 +99,8 @@ class Perfect(Detector):
 class EventuallyPerfect(Perfect):
     """Eventual P: as P, but anything goes before it is stable."""
 
+    SETTINGS = LateSettings
+
     def start(self, now: Nanoseconds) -> None:
         super().start(now)
         if now < self.settings.stable_ns:
@@ -117,6 +123,8 @@ class EventuallyPerfect(Perfect):
 
 class Omega(Perfect):
     """Omega: trusts one process at a time, its leader; all others are suspected."""
+
+    SETTINGS = LateSettings
 
     def start(self, now: Nanoseconds) -> None:
         super().start(now)

@@ -49,10 +49,15 @@ class Scenario(Struct, frozen=True, kw_only=True):
     """What is there in one run and missing in the other, in a few words."""
     timing: AnyTiming
     breaks: str
-    """The property that fails without the mitigation."""
+    """The property that fails without the mitigation; empty: it has only one side."""
     script: Script
     story: str
     """What happens, for people."""
+
+    @property
+    def sides(self) -> tuple[bool, ...]:
+        """With the mitigation and without, or only as it is where nothing is known to break."""
+        return (True, False) if self.breaks else (True,)
 
     def get_expected(self, mitigated: bool) -> Verdict:
         return "true" if mitigated else "false"
@@ -79,10 +84,10 @@ def scenario(
     name: str,
     title: str,
     *,
-    source: str,
-    mitigation: str,
+    source: str = "",
+    mitigation: str = "",
     timing: AnyTiming,
-    breaks: str,
+    breaks: str = "",
 ) -> Callable[[Script], Script]:
     """Register a script under its name; its docstring is the story."""
 
