@@ -281,6 +281,37 @@ def test_branches_share_the_pool_until_one_is_final() -> None:
     assert ledger.build(sibling.block, NOW, 1 << 20)[64:] == payload[64:]
 
 
+def test_what_a_branch_did_is_told_of_when_it_is_final_and_not_before() -> None:
+    """A client asks a node that knows its operation from a block that may be abandoned."""
+    chain, miner = Chain(), Chain()
+    ledger = chain.ledger
+    raw = chain.number(op.make_put(b"x", b"1"))
+    identity = op.get_identity(raw)
+    miner.ledger.add([raw])
+    payload = miner.ledger.build(ledger.genesis, NOW, 1 << 20)
+    tip = ledger.execute(ledger.genesis, [payload], ENVELOPE)
+    ledger.adopt(tip.block, 0)
+    ledger.settle()
+    assert (chain.value(b"x"), ledger.read([b"x"])) == (b"1", (0, 0, [None]))
+    assert ledger.store.result(identity[:16], 1) is None
+    assert ledger.add([raw]) == [(identity, None)]
+    assert (ledger.has_work(1 << 20), ledger.counts()[0]) == (False, 0)
+    assert ledger.build(tip.block, NOW, 1 << 20)[64:] == b"\xc0"
+    empty = compose(ledger.genesis, NOW, ME, b"\xc0")
+    sibling = ledger.execute(ledger.genesis, [empty], ENVELOPE)
+    ledger.adopt(sibling.block, 0)
+    # It waits here now, though this node never mined it.
+    assert ledger.settle() == [identity]
+    assert ledger.has_work(1 << 20)
+    ledger.adopt(tip.block, 0)
+    ledger.settle()
+    ledger.finalize(tip, ENVELOPE, b"", [payload])
+    assert ledger.store.result(identity[:16], 1) == (op.DONE, 1, b"")
+    assert ledger.read([b"x"])[:2] == (1, 1)
+    assert ledger.add([raw]) == [(identity, "already known")]
+    assert ledger.counts() == (0, 0, 0)
+
+
 def test_states_in_memory_are_those_of_the_branch_that_is_executed() -> None:
     chain = Chain()
     for number in range(30):

@@ -165,10 +165,12 @@ def test_every_command_takes_effect_somewhere() -> None:
     assert min(found.values()) > 2, found
 
 
-def test_commands_that_fit_no_payload_make_no_blocks() -> None:
+@pytest.mark.parametrize("engine", ["tendermint", "raft"])
+def test_commands_that_fit_no_payload_make_no_blocks(engine: str) -> None:
     """They waited for ever once, and empty blocks came without end."""
     settings = {"seen_transactions": 0, "max_payload_bytes": 200}
-    outcome, _ = play(replace(make_dev_plan(34, "none"), node_settings=settings))
+    plan = make_dev_plan(34, "none", engine=engine)
+    outcome, _ = play(replace(plan, node_settings=settings))
     assert (outcome.verdict, outcome.findings) == ("true", [])
     assert max(outcome.heights) < 200
 

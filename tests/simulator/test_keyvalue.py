@@ -6,7 +6,9 @@ from quorate.base.types import Height
 from quorate.cli.main import run as command
 from quorate.cli.simulated import Setup, build_plan
 from quorate.node.reads import Reads
-from quorate.simulator.keyvalue import REGISTERS
+from quorate.simulator import keyvalue
+from quorate.simulator.clock import START_MS
+from quorate.simulator.keyvalue import REGISTERS, KeyValueStores
 from quorate.simulator.plan import Plan
 from quorate.simulator.run import run
 from quorate.simulator.verdict import Outcome
@@ -36,6 +38,30 @@ def test_clocks_go_astray_by_less_than_operations_may_wait() -> None:
     outcome = run(build_plan(Setup(engine="raft", application="keyvalue"), 7007))
     assert outcome.verdict == "true", outcome.findings
     assert outcome.sometimes["linearizable read"]
+
+
+def test_answers_over_work_are_those_of_final_blocks() -> None:
+    """Seed 16: a comparison that came again was told what a block said that was then abandoned."""
+    outcome = run(build_plan(Setup(engine="pow", application="keyvalue"), 16))
+    assert outcome.verdict == "true", outcome.findings
+
+
+def test_what_is_too_late_for_any_block_is_waited_for_no_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As where heights come slowly: a client that insists would wait for ever."""
+    make = KeyValueStores.make_item
+
+    def make_item(self: KeyValueStores, number: int, *rest: int) -> tuple[bytes, bytes]:
+        with monkeypatch.context() as patch:
+            if number < 8:
+                patch.setattr(keyvalue, "DEADLINE_MS", START_MS)
+            return make(self, number, *rest)
+
+    monkeypatch.setattr(KeyValueStores, "make_item", make_item)
+    outcome = run(make_plan(1, "raft"))
+    assert outcome.verdict == "true", outcome.findings
+    assert outcome.sometimes["too late for any block"]
 
 
 def test_reads_without_asking_the_engine_are_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -328,12 +328,13 @@ impl Core {
         self.pool.lock().take(&included, max_bytes, now_ms)
     }
 
-    /// Admit items, unless the state after the latest block knows them, or no block can execute them any more.
+    /// Admit items, unless the state after the last final block knows them, or no block can execute them any more. What only a
+    /// block above it holds waits here, unseen: that block may be abandoned.
     pub fn admit(&self, raws: Vec<Bytes>) -> Result<Vec<(Identity, Option<String>)>> {
-        let (shown, time_ms) = (self.shown(), self.final_time_ms()?);
+        let ((_, last), time_ms) = (self.tip(), self.final_time_ms()?);
         // Clients that were heard lately are in memory, if no block is being executed right now.
         let newest = self.newest.lock();
-        let live = newest.as_ref().filter(|(hash, _, _)| *hash == shown).map(|(_, _, live)| live);
+        let live = newest.as_ref().filter(|(hash, _, _)| *hash == last).map(|(_, _, live)| live);
         let mut state: Option<(Arc<Branch>, NodeSource)> = None;
         let mut read: HashMap<Client, Option<Session>> = HashMap::default();
         let mut refuse = |head: &Head| -> Result<Option<&'static str>> {
@@ -346,7 +347,7 @@ impl Core {
             }
             let (branch, source) = match &mut state {
                 Some(state) => state,
-                None => state.insert(self.state_at(&shown)?),
+                None => state.insert(self.state_at(&last)?),
             };
             let entry = find(source, branch.root, b'c', &head.client)?;
             let session = entry.map(|entry| Session::from_entry(&entry)).transpose()?;
@@ -479,9 +480,9 @@ impl Core {
         Ok((Found { header: branch.header.clone(), entry }, nodes))
     }
 
-    /// What became of an operation, as far as its client did not acknowledge it.
+    /// What became of an operation in final blocks, as far as its client did not acknowledge it.
     pub fn result(&self, client: &[u8; 16], sequence: u64) -> Result<Option<Answer>> {
-        let (branch, source) = self.state_at(&self.shown())?;
+        let (branch, source) = self.state_at(&self.tip().1)?;
         let Some(entry) = find(&source, branch.root, b'c', client)? else { return Ok(None) };
         Ok(Session::from_entry(&entry)?.result(sequence).cloned())
     }

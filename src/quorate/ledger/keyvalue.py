@@ -210,6 +210,12 @@ class KeyValueLedger(Portable):
         at, revision, (entry,) = self.store.get([key], height)
         return at, revision, None if entry is None else Entry(*entry)
 
+    def read(self, keys: list[bytes]) -> tuple[Height, int, list[Any]]:
+        """Return height, revision and the entries of keys after the last final block: what is told
+        to readers who must not see what another branch may take back.
+        """
+        return self.store.get(keys, self.store.final())
+
     def get_answers(self, block: Hash) -> list[Answer]:
         """Return what clients are told of a block that became final lately."""
         return self.get_block(block).answers

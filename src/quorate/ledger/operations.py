@@ -16,6 +16,7 @@ from quorate.base.types import Milliseconds
 __all__ = [
     "CONFLICT",
     "DONE",
+    "LATE",
     "MAX_KEY_BYTES",
     "MAX_VALUE_BYTES",
     "MISSING",
@@ -40,6 +41,8 @@ WINDOW: Final = 1024
 CLIENT_BYTES: Final = 16
 HORIZON_MS: Final[Milliseconds] = 600_000
 """How far ahead a deadline may lie; a block that is later than it skips the operation."""
+LATE: Final = "its deadline has passed"
+"""What a pool says of an operation that was not executed and never will be."""
 NOTHING = bytes((NOTHING_KIND,))
 
 Action = bytes

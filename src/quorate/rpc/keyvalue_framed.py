@@ -162,7 +162,7 @@ class FramedProtocol(asyncio.Protocol):
             if failure is not None:
                 self.fail(number, failure)
             else:
-                self.reply(number, self.service.ledger.store.get(keys))
+                self.reply(number, self.service.ledger.read(keys))
 
         self.service.read(on_readable)
 

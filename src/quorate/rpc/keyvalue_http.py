@@ -245,13 +245,14 @@ class HttpConnection(HttpProtocol):
             self.service.submit(read_number(numbered, action), done)
 
     def read(self, slot: Slot, key: bytes, query: dict[str, str]) -> None:
-        raw = read_flag(query, "raw")
+        raw, stale = read_flag(query, "raw"), read_flag(query, "stale")
+        ledger = self.service.ledger
 
         def show(failure: Failure | None) -> None:
             if failure is not None:
                 self.settle(slot, as_response(failure))
                 return
-            height, revision, entry = self.service.ledger.get(key)
+            height, revision, entry = ledger.get(key, None if stale else ledger.store.final())
             if entry is None:
                 self.settle(slot, as_response(Failure(404, f"key not found at height {height}")))
             elif raw:
@@ -260,7 +261,7 @@ class HttpConnection(HttpProtocol):
                 shown = describe(key, entry)
                 self.settle(slot, as_json({**shown, "height": height, "revision": revision}))
 
-        if read_flag(query, "stale"):
+        if stale:
             show(None)
         else:
             self.service.read(show)

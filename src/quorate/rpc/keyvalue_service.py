@@ -386,9 +386,7 @@ class Service:
             raise Failure(503, f"{MAX_WATCHES} watches are open already")
         watch.height = self.height
         if watch.revision:
-            store = self.ledger.store
-            latest = store.get([], None)[1]
-            if watch.revision <= latest:
+            if watch.revision <= self.ledger.read([])[1]:
                 try:
                     watch.height = self.ledger.find_height(watch.revision) - 1
                 except Unavailable as error:

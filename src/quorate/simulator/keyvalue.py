@@ -265,7 +265,7 @@ class Registers:
             if height < 0 or not machine.is_honest:
                 self.history.fail(world.now, id)
                 return
-            entry = machine.store.get([key])[2][0]
+            entry = machine.store.get([key], machine.store.final())[2][0]
             world.witness("register read")
             self.history.ok(world.now, id, None if entry is None else entry[0].decode())
 

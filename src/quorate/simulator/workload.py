@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from quorate.base.types import Height, Nanoseconds
 from quorate.ledger.opaque import MEMBER_PREFIX
+from quorate.ledger.operations import LATE
 from quorate.node.gossip import KNOWN
 from quorate.simulator.applications import EthereumStores
 from quorate.simulator.digest import CLIENT
@@ -244,7 +245,9 @@ class Clients:
 
         def on_judged(results: "list[tuple[Hash, str | None]]") -> None:
             refusal = results[0][1]
-            if refusal is not None and refusal != KNOWN and request.attempts == attempt:
+            if refusal == LATE and machine.is_honest and not request.settled:
+                self.fail(request)
+            elif refusal is not None and refusal != KNOWN and request.attempts == attempt:
                 request.perhaps = was_perhaps
                 world.witness("item refused")
 
@@ -271,6 +274,13 @@ class Clients:
             self.history.fail(world.now, request.id)
             world.witness("never reached a pool")
             self.release(request, 0)
+
+    def fail(self, request: Request) -> None:
+        """A node says that an item was not executed and never will be."""
+        self.world.witness("too late for any block")
+        self.waiting[request.machine].pop(request.identity, None)
+        self.close(request)
+        self.history.fail(self.world.now, request.id)
 
     def send_elsewhere(self, request: Request) -> None:
         """Send an item again, to another node than the one before."""
