@@ -101,6 +101,19 @@ def test_bugs_are_listed_with_what_they_break(capsys: pytest.CaptureFixture[str]
     assert len(lines) == 1 + len(BUGS)
 
 
+def test_faults_are_told_with_what_links_and_traitors_do(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["sim", "--faults", "byzantine", "--seeds", "8", *QUICK]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    begin = next(n for n, line in enumerate(lines) if line.startswith("faults "))
+    faults = lines[begin + 1 : lines.index("", begin)]
+    names = {line.rsplit(maxsplit=3)[0] for line in faults}
+    assert {"frame lost", "frame doubled", "partition"} <= names
+    assert any(name.startswith("traitor ") for name in names)
+    assert not {"heal", "mend", "lost"} & names
+
+
 def test_what_cannot_be_judged_is_no_broken_promise(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -15,7 +15,7 @@ from quorate.cli.simulated import Setup, format_setup
 from quorate.compiled import describe, is_used
 from quorate.simulator.campaign.coordinator import Campaign, Coordinator
 from quorate.simulator.campaign.summary import Summary
-from quorate.simulator.campaign.tally import Reach, Tally
+from quorate.simulator.campaign.tally import Reach, Tally, name_fault
 from quorate.simulator.forks import count_seeds
 from quorate.simulator.plan import Plan
 from quorate.simulator.timing import describe_timing
@@ -144,8 +144,9 @@ def show_summary(campaign: Campaign, summary: Summary, replay: Callable[[int], s
         emit(f"{', '.join(speed)}, {per_hour:,.0f} seeds/h, {describe_cost(tally)}")
         if campaign.plan.forks:
             emit(describe_sharing(campaign.plan, tally))
-        show_reach("faults", "fault ", tally.counters, tally.runs)
-        show_reach("sometimes", "", tally.sometimes, tally.runs)
+        faults = {fault: r for name, r in tally.counters.items() if (fault := name_fault(name))}
+        show_reach("faults", faults, tally.runs)
+        show_reach("sometimes", tally.sometimes, tally.runs)
         if campaign.plan.detector:
             emit(f"\n{describe_detector(campaign.plan.detector, tally.counters)}")
         emit(f"\n{len(tally.states):,} different states of the network, digest {tally.digest:016x}")
@@ -169,21 +170,17 @@ def describe_detector(name: str, counters: dict[str, Reach]) -> str:
     )
 
 
-def show_reach(title: str, prefix: str, reaches: dict[str, Reach], runs: int) -> None:
+def show_reach(title: str, reaches: dict[str, Reach], runs: int) -> None:
     """Print how often things happened, and in which share of runs; then what never did."""
     rows = [
-        [name.removeprefix(prefix), f"{reach.times:,}", format_share(reach.runs, runs)]
+        [name, f"{reach.times:,}", format_share(reach.runs, runs)]
         for name, reach in sorted(reaches.items(), key=lambda item: (-item[1].runs, item[0]))
-        if name.startswith(prefix) and reach.times
+        if reach.times
     ]
     if rows:
         emit()
         emit_table([title, "times", "of runs"], rows)
-    never = sorted(
-        name.removeprefix(prefix)
-        for name, reach in reaches.items()
-        if name.startswith(prefix) and not reach.times
-    )
+    never = sorted(name for name, reach in reaches.items() if not reach.times)
     if never:
         emit(style(f"never happened: {', '.join(never)}", fg="yellow"))
 

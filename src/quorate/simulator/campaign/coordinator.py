@@ -14,7 +14,7 @@ from msgspec import Struct
 from quorate.simulator.audit import Difference, Fingerprint, Note, find_difference, find_rung
 from quorate.simulator.campaign.processes import Died, Pool
 from quorate.simulator.campaign.summary import Audit, Canary, Point, Summary
-from quorate.simulator.campaign.tally import LOST, Row, Tally, make_broken_row
+from quorate.simulator.campaign.tally import LOST, Row, Tally, make_broken_row, name_fault
 from quorate.simulator.campaign.tasks import AnyTask, AuditTask, Job, ListTask, Result, RunTask
 from quorate.simulator.digest import RUNG
 from quorate.simulator.forks import count_seeds
@@ -300,7 +300,7 @@ class Coordinator:
 
     def count_faults(self) -> int:
         """Return how many kinds of fault have happened."""
-        return sum(name.startswith("fault ") for name in self.tally.counters)
+        return sum(name_fault(name) != "" for name in self.tally.counters)
 
     def note_curve(self) -> None:
         last = self.curve[-1].runs if self.curve else 0

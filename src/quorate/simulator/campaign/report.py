@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from quorate.simulator.campaign.tally import name_fault
+
 __all__ = ["render_report"]
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 520, 190, 58, 34
@@ -20,7 +22,8 @@ h1 { font-size: 1.5rem; margin-bottom: 0.2rem; } h2 { font-size: 1.1rem; margin-
 table { border-collapse: collapse; } td, th { padding: 0.2rem 0.9rem 0.2rem 0; text-align: left;
   border-bottom: 1px solid var(--line); vertical-align: top; }
 td.n, th.n { text-align: right; font-variant-numeric: tabular-nums; }
-code { font-size: 0.85rem; overflow-wrap: anywhere; } .message { max-width: 34rem; }
+code { font-size: 0.85rem; overflow-wrap: anywhere; } .message { max-width: 34rem;
+  overflow-wrap: anywhere; }
 .side { display: flex; flex-wrap: wrap; gap: 0 3rem; } figure { margin: 0.5rem 0; }
 svg { max-width: 100%; height: auto; } svg text { fill: var(--quiet); font-size: 11px; }
 .bar { background: var(--ink); height: 0.5rem; opacity: 0.6; }
@@ -59,8 +62,8 @@ def render_report(document: dict[str, Any]) -> str:
         render_checks(document),
         render_curves(document["curve"]),
         '<div class="side">',
-        render_reach("Faults", "fault ", document["counters"], document["runs"]),
-        render_reach("Sometimes", "", document["sometimes"], document["runs"]),
+        render_reach("Faults", select_faults(document["counters"]), document["runs"]),
+        render_reach("Sometimes", document["sometimes"], document["runs"]),
         "</div>",
         render_others(document["counters"]),
         f'<p class="quiet">Quorate {escape(document["version"])}; digest of all runs '
@@ -86,7 +89,6 @@ def render_facts(document: dict[str, Any]) -> str:
         (f"{verdicts['unknown']:,}", "unknown"),
         (f"{document['seeds_per_second'] * 3600:,.0f}", "seeds per hour"),
         (f"{document['events']:,}", "events of all runs"),
-        (f"{document['executed']:,}", "of them executed, not shared"),
         (f"{document['events_per_second']:,.0f}", "executed events per second"),
         (f"{document['virtual_per_real']:,.0f}x", "virtual per real time"),
         (f"{document['cpu_us_per_event']:.1f} us", "of CPU an event"),
@@ -96,6 +98,8 @@ def render_facts(document: dict[str, Any]) -> str:
         ),
         (f"{document['states']:,}", "different states"),
     ]
+    if document["executed"] != document["events"]:
+        facts.insert(6, (f"{document['executed']:,}", "of them executed, the others shared"))
     inner = "".join(
         f"<div><b>{escape(value)}</b><span>{escape(name)}</span></div>" for value, name in facts
     )
@@ -159,13 +163,14 @@ def render_checks(document: dict[str, Any]) -> str:
     return "<h2>The campaign itself</h2>" + "".join(f"<p>{line}</p>" for line in lines)
 
 
-def render_reach(title: str, prefix: str, reaches: dict[str, list[int]], runs: int) -> str:
+def select_faults(counters: dict[str, list[int]]) -> dict[str, list[int]]:
+    """Return the counters of faults by the faults' names."""
+    return {fault: found for name, found in counters.items() if (fault := name_fault(name))}
+
+
+def render_reach(title: str, reaches: dict[str, list[int]], runs: int) -> str:
     """Return how often things happened, and in which share of runs."""
-    named = [
-        (name.removeprefix(prefix), times, seen)
-        for name, (times, seen) in reaches.items()
-        if name.startswith(prefix)
-    ]
+    named = [(name, times, seen) for name, (times, seen) in reaches.items()]
     if not named:
         return ""
     rows = []
@@ -188,7 +193,7 @@ def render_others(counters: dict[str, list[int]]) -> str:
     rows = [
         [escape(name), f"{times:,}"]
         for name, (times, _) in counters.items()
-        if not name.startswith("fault ")
+        if not name.startswith("fault ") and not name_fault(name)
     ]
     return "<h2>Counted</h2>" + render_table(["", "times"], rows, {1}) if rows else ""
 

@@ -15,6 +15,7 @@ __all__ = [
     "Tally",
     "make_broken_row",
     "make_row",
+    "name_fault",
 ]
 
 MAX_FAILURES = 10_000
@@ -78,6 +79,20 @@ class Reach(Struct, array_like=True):
 
     times: int = 0
     runs: int = 0
+
+
+ENDS = frozenset({"heal", "mend", "swizzle mend", "resume", "round script ends"})
+"""What ends a fault."""
+FRAMES = {"lost": "frame lost", "duplicated": "frame doubled"}
+"""Counters of what links did to frames, and what people read."""
+
+
+def name_fault(counter: str) -> str:
+    """Return which fault a counter of runs counts, traitors by what they do; empty: none."""
+    if counter.startswith("traitor "):
+        return counter
+    name = counter.removeprefix("fault ")
+    return FRAMES.get(counter, "") if name == counter or name in ENDS else name
 
 
 class Tally(Struct):
