@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from quorate.simulator import diagram
 from quorate.simulator.diagram import write_diagram
 from quorate.simulator.history import History
 from quorate.simulator.plan import MS
@@ -220,3 +221,12 @@ def test_strange_addresses_do_no_harm(page: tuple[Path, list[Event]]) -> None:
     with Browser(page[0].as_uri() + strange) as browser:
         assert browser.run(COLOURS) > 5
         assert browser.console == []
+
+
+def test_operations_of_one_client_that_meet_stand_side_by_side(browser: Browser) -> None:
+    script = (Path(diagram.__file__).parent / "page" / "history.js").read_text()
+    lanes = """readHistory({ operations: [
+      ["a", 60, null], ["b", 70, 80], ["a", 90, 95], ["b", 96, 97], ["a", 98, 99],
+    ].map(([client, start_ns, end_ns]) => ({ client, start_ns, end_ns })) }).operations"""
+    found = browser.run(f"(() => {{ {script}; return {lanes}.map((o) => o.lane); }})()")
+    assert found == [0, 1, 2, 1, 2]

@@ -2,7 +2,8 @@
 
 const MAX_LANES = 12;
 
-// Clients side by side; of many clients, several share a lane where their operations do not meet.
+// Clients side by side, with more lanes where operations of one meet; of many clients, several share
+// a lane where their operations do not.
 function readHistory(data) {
   const operations = data.operations;
   if (!operations || !operations.length) return null;
@@ -10,15 +11,13 @@ function readHistory(data) {
   const shared = clients.length > MAX_LANES;
   const lanes = shared ? [] : clients.map((client) => ({ client, until: 0 }));
   for (const o of operations) {
-    const end = o.end_ns === null ? Infinity : o.end_ns;
-    if (!shared) {
-      o.lane = clients.indexOf(o.client);
-      continue;
-    }
-    let lane = lanes.findIndex((l) => l.until <= o.start_ns);
-    if (lane < 0) lane = lanes.length < MAX_LANES ? lanes.push({ client: "", until: 0 }) - 1 : MAX_LANES - 1;
-    lanes[lane].until = end;
-    o.lane = lane;
+    const owner = shared ? "" : o.client;
+    const free = lanes.findIndex((l) => l.client === owner && l.until <= o.start_ns);
+    const more = lanes.length < MAX_LANES;
+    o.lane = free >= 0 ? free
+      : more ? lanes.push({ client: owner, until: 0 }) - 1
+        : shared ? MAX_LANES - 1 : clients.indexOf(o.client);
+    lanes[o.lane].until = o.end_ns === null ? Infinity : o.end_ns;
   }
   return { operations, lanes };
 }

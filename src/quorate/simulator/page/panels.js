@@ -82,7 +82,7 @@ function makeRange(name, unit, low, high, least, most, change) {
     type: "number", min: `${least}`, max: most === null ? null : `${most}`, step: unit ? "any" : "1",
     placeholder: hint, "aria-label": `${name} ${label}`, value: value ? `${value}` : "",
   });
-  const from = input(low, unit ? "begin" : `${least}`, "from");
+  const from = input(low, `${least}`, "from");
   const until = input(high, unit ? "end" : `${most}`, "to");
   const apply = () => change(Math.max(Number(from.value) || 0, 0), Math.max(Number(until.value) || 0, 0));
   from.addEventListener("change", apply);
