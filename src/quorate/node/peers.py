@@ -80,6 +80,7 @@ class Peer:
         "struck_at",
         "told",
         "told_at",
+        "waiting",
         "welcome",
     )
 
@@ -102,6 +103,8 @@ class Peer:
         self.malformed = 0
         self.serving = 0
         """Its requests that are being answered."""
+        self.waiting: list[tuple[Height, int, bool]] = []
+        """Those of its engine that are answered after them: (first, count, bodies)."""
         self.refused = ""
         """Why it was last disconnected by this node."""
         self.welcome = False

@@ -31,6 +31,10 @@ MAX_TIMEOUT: Final = 60 * SECOND
 """Where the patience with answers stops growing."""
 ENGINE_REQUESTS = 4
 """So many times as many requests may an engine have under way that finds what it misses itself."""
+MAX_WAITING: Final = 64
+"""Requests of one peer's engine that wait for others of it to be answered: more than an honest one
+has under way, however its requests fall apart and however slow this machine is.
+"""
 WINDOW: Final = 1024
 """Heights ahead of the verified one that are asked for."""
 MILLISECOND: Final = 1_000_000
@@ -384,6 +388,10 @@ class Sync:
         """Read decisions and send them, to the sync of a peer or to its engine."""
         # An engine asks for headers and for several runs of blocks at a time.
         limit = self.settings.serve_requests * (ENGINE_REQUESTS if recalled else 1)
+        if recalled and peer.serving >= limit and len(peer.waiting) < MAX_WAITING:
+            peer.waiting.append((first, count, bodies))
+            self.count("sync_waited")
+            return
         if not self.parts.admit(peer, limit):
             return
         self.count("sync_served")
@@ -421,9 +429,13 @@ class Sync:
             return
         decisions, base = outcome.value
         if not peer.greeted:
+            peer.waiting.clear()
             return
         if recalled:
             self.port.send(peer.address, encode(Recalled(decisions)))
+            if peer.waiting:
+                at, count, bodies = peer.waiting.pop(0)
+                self.serve(peer, at, count, bodies=bodies, recalled=True)
         elif base > first:
             self.port.send(peer.address, encode(Pruned(first, base)))
         else:

@@ -31,6 +31,8 @@ class Bug(Struct, frozen=True):
     """Put it into a world, before its machines are made."""
     engine: str = ""
     """The only one that can have it; empty: any."""
+    profile: str = ""
+    """Whose seeds come to where it shows within the time of the gate; empty: `default`."""
 
 
 BUGS: dict[str, Bug] = {}

@@ -1,6 +1,7 @@
-"""Known bugs of proof of work and of what it orders (catalogue N1-N6), as ours could have them.
+"""Known bugs of proof of work and of what it orders (catalogue N1-N4 and N6), as ours could have
+them. N3 is put back into the light application.
 
-N3 is put back into the light application and N5 into the transfers of the Ethereum ledger.
+Not here: N5 (sums that overflow), since amounts are added up in the kernel.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,7 @@
-"""Known bugs of Raft implementations (catalogue R1-R14), as far as our Raft has what they break.
+"""Known bugs of Raft implementations (catalogue R1-R14), as our Raft could have them.
 
-Not here: R11 (joint configurations of the conference paper: members come from the ledger instead).
+R11 concerns joint configurations as first published. Ours come from the ledger, and lose liveness
+by the same gap: a member that the newest set does not hold leaves, though it is needed.
 """
 
 from typing import Any
@@ -137,6 +138,15 @@ class OnlyNewMembers(Raft):
         return members is not None and has_majority(members.members, holders)
 
 
+class LeavesAtOnce(Raft):
+    """R11: whom the newest set does not hold stands for nothing any more, though others may need
+    its log or its vote until that set has decided something.
+    """
+
+    def may_be_needed(self) -> bool:
+        return self.me in self.sets[max(self.sets)].powers
+
+
 class NoTrialNoQuorum(Raft):
     """R12: no PreVote, no CheckQuorum, and votes are given beside a leader that is heard."""
 
@@ -250,6 +260,8 @@ class ForgetsSuffix(Raft):
 PAPER = "Ongaro, Ousterhout 2014"
 THESIS = "Ongaro, thesis"
 OURS = "contract of an engine, rule 2"
+PROFILES = {"r11-leaves-at-once": "membership"}
+"""It takes a member with half of the power that is voted out in the right moment."""
 _BUGS: tuple[tuple[str, str, str, str, type[Raft]], ...] = (
     (
         "r1-old-term",
@@ -304,6 +316,13 @@ _BUGS: tuple[tuple[str, str, str, str, type[Raft]], ...] = (
         OnlyNewMembers,
     ),
     (
+        "r11-leaves-at-once",
+        "a member that is voted out stands no more, though its log or vote is needed",
+        f"{PAPER}, section 6, as published; {THESIS}, section 4.2.2",
+        "progress",
+        LeavesAtOnce,
+    ),
+    (
         "r12-no-prevote",
         "no PreVote and no CheckQuorum: a member that hears nobody deposes leaders for ever",
         "Howard, Abraham 2020; Jensen 2021",
@@ -356,7 +375,7 @@ _BUGS: tuple[tuple[str, str, str, str, type[Raft]], ...] = (
 )
 register(
     *(
-        Bug(name, title, source, breaks, replace_replica(replica), "raft")
+        Bug(name, title, source, breaks, replace_replica(replica), "raft", PROFILES.get(name, ""))
         for name, title, source, breaks, replica in _BUGS
     )
 )

@@ -23,7 +23,7 @@ from msgspec.structs import replace
 from quorate._kernel import keep_to_this_thread
 from quorate.consensus import ENGINES
 from quorate.crypto.hashes import keccak256
-from quorate.simulator.bugs import BUGS, load
+from quorate.simulator.bugs import BUGS, get_bug, load
 from quorate.simulator.campaign.families import Branch, Part, get_cpu_ns, run_family
 from quorate.simulator.campaign.tally import Row
 from quorate.simulator.forks import SHAPES, count_seeds, make_forks
@@ -54,8 +54,9 @@ NOTES = {
     "that such transactions move nothing, and the judge of the supply counts every wei of "
     "simulated ledgers. Bugs of the storage layer "
     "are hunted under Tendermint: what a journal of proof of work loses is fetched again.",
-    "raft": "R11 of the catalogue (joint configurations as in the conference paper) is not put "
-    "back: members come from the ledger instead of entries of the log.",
+    "raft": "`r11-leaves-at-once` needs a member with half of the power that is voted out in the "
+    "right moment, so it is hunted by seeds of the `membership` profile; `quorate scenario run "
+    "voted-out-leader` plays it.",
 }
 """What the tables of engines do not show."""
 
@@ -134,7 +135,7 @@ def hunt(
     """Run seeds from `start` on until one finds a bug, or until the time is over."""
     begun = get_cpu_ns()
     events = 0
-    plan = make_plan(start, bug, engine=engine, branches=branches)
+    plan = make_plan(start, bug, get_bug(bug).profile or PROFILE, engine, branches)
     for rows in run_families(plan, max_seeds):
         events += sum(row.executed for row in rows)
         spent = (get_cpu_ns() - begun) / 1e9

@@ -1,5 +1,5 @@
-"""Catalogue S10 to S12, S14 and S19 under Raft: leaders that are one no more, or should not be, or
-cannot become one, and a follower that is given a state.
+"""Catalogue S10 to S12, S14, S19 and R11 under Raft: leaders that are one no more, or should not
+be, or cannot become one, and a follower that is given a state.
 """
 
 from typing import Any
@@ -8,12 +8,13 @@ from quorate.base.types import Nanoseconds
 from quorate.consensus.raft import Raft
 from quorate.consensus.raft_types import Append, Appended, Commit
 from quorate.consensus.replica import Timer
+from quorate.ledger.opaque import make_member_change
 from quorate.node.wire import Decisions
 from quorate.simulator.machine import Machine
 from quorate.simulator.plan import MS, SECOND
 from quorate.simulator.reads import LINEARIZABLE, LinearReads
 from quorate.simulator.scenarios.registry import scenario
-from quorate.simulator.scenarios.stage import Play, Stage
+from quorate.simulator.scenarios.stage import Play, Stage, make_members
 from quorate.simulator.steadiness import STEADY
 from quorate.simulator.timing import PartiallySynchronous
 from quorate.simulator.verdict import Outcome
@@ -338,4 +339,46 @@ def dueling_candidates(stage: Stage) -> Outcome:
     stage.measure("terms in 20 s", max(play.get_round(i) for i in (1, 2)) - term)
     grown = max(play.get_heights()) - before
     play.require("progress", grown > 0, "no height in 20 s with two of three members")
+    return play.judge()
+
+
+@scenario(
+    "R11",
+    "voted-out-leader",
+    "a leader that is voted out takes the only copy of the last entry with it",
+    source="Ongaro, thesis, section 4.2.2 and figure 4.6; Ongaro, Ousterhout 2014, section 6, and "
+    "Hoch, Configuration changes, raft-dev 2014",
+    mitigation="who is voted out stands for election until the new set has decided something",
+    timing=PARTIAL,
+    breaks="progress",
+)
+def voted_out_leader(stage: Stage) -> Outcome:
+    """The leader has two of four powers and is voted out. It has written the next entry, which
+    takes majorities of the old set and of the new one, when it loses power, and the others do not
+    hold that entry. Then nobody is elected without its vote, and it votes for nobody whose log ends
+    before its own: it has to stand itself, for a set that it is no member of any more.
+    """
+    play = start(
+        stage,
+        3,
+        bug="" if stage.mitigated else "r11-leaves-at-once",
+        machines=make_members(2, 1, 1),
+    )
+    leader = play.machines[0]
+    gone = make_member_change(leader.member.address, 0)
+    play.submit(0, gone)
+    # Its next entry reaches nobody, and nobody hears what is committed meanwhile.
+    play.run(500, lambda: play.get_height(0) > 0)
+    play.faults.silence(0)
+    play.submit(0)
+    play.run(100)
+    play.faults.crash(0)
+    play.faults.heal()
+    play.faults.start(0)
+    before = max(play.get_heights())
+    play.submit_every(500, 20_000, 1, 2)
+    play.run(20_000)
+    grown = max(play.get_heights()) - before
+    stage.measure("heights in 20 s", grown)
+    play.require("progress", grown > 0, "no height in 20 s, and nobody is down")
     return play.judge()
