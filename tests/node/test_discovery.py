@@ -345,6 +345,21 @@ def test_bans_by_hand() -> None:
             bench.discovery.ban(wrong, 60, "by hand")
 
 
+def test_where_a_banned_key_answers_nobody_is_dialled_until_the_ban_ends() -> None:
+    bench = Bench(range_limits=False)
+    bench.learn([at(1)])
+    bench.discovery.ban("0x" + name(1).hex(), 3600, "by hand")
+    bench.pass_time(1)
+    assert [place for place, _ in bench.port.dialled] == [at(1)]
+    bench.answer(1, at(1))
+    assert bench.port.ended[-1] == (name(1), "banned")
+    bench.pass_time(600)
+    assert len(bench.port.dialled) == 1
+    assert bench.discovery.unban("0x" + name(1).hex())
+    bench.pass_time(10)
+    assert len(bench.port.dialled) == 2
+
+
 def test_a_dial_that_finds_ourselves_is_never_made_again() -> None:
     bench = Bench()
     bench.learn([at(1)])

@@ -32,6 +32,8 @@ class Dialling:
         self.keys = {boot.place: boot.key for boot in plan.bootnodes}
         self.own: dict[Place, None] = {}
         """Places that turned out to be ourselves."""
+        self.banned_places: dict[Place, Address] = {}
+        """Places where somebody answered who was banned, and who that was."""
         self.standing = Standing()
         self.contacts: dict[Address, Contact] = {}
         self.dialling: dict[Place, Dial] = {}
@@ -124,7 +126,7 @@ class Dialling:
         def test(place: Place) -> bool:
             if place in busy or (ranges and get_range(place.host) in ranges):
                 return False
-            return not (any_bans and self.is_banned(host=place.host))
+            return not (any_bans and self.is_banned(self.banned_places.get(place), place.host))
 
         return test
 

@@ -69,6 +69,8 @@ ANSWER_BURST: Nanoseconds = 40 * SECOND
 BRIEF: Nanoseconds = 60 * SECOND
 REST_S, BRIEF_REST_S = 1, 10
 """Who ended a connection is left alone for as long, longer if it did so soon."""
+MAX_BANNED_PLACES = 1024
+"""Places that turned out to be those of banned peers."""
 MAX_OWN = 16
 """Places that turned out to be ourselves."""
 PENALTY_S = 7200
@@ -185,6 +187,11 @@ class Discovery(Dialling):
         if problem:
             self.count("peers_unwanted")
             self.port.disconnect(peer, problem)
+            if meeting.dialled is not None and self.is_banned(peer, meeting.host):
+                # A place does not show whose it is before somebody answers there.
+                self.banned_places[meeting.dialled] = peer
+                if len(self.banned_places) > MAX_BANNED_PLACES:
+                    del self.banned_places[next(iter(self.banned_places))]
             return False
         self.contacts[peer] = Contact(peer, meeting, kind, now)
         self.wake(self.settings.handshake_ms * MILLISECOND)
@@ -422,6 +429,7 @@ class Discovery(Dialling):
         """End a ban; whether there was one. Raises Invalid."""
         lifted = self.standing.lift(parse_who(who))
         self.keep()
+        self.hurry()
         return lifted
 
     def end(self, peer: Address, reason: str) -> None:
