@@ -38,6 +38,8 @@ class StubPort:
     def wall_ms(self) -> int:
         return self.clock_ms
 
+    def hurry(self) -> None: ...
+
     def set_timer(self, timer: object, delay_ns: int) -> None: ...
 
     def work(self, lane: str, call: Callable[[], Any], done: Callable[[Any], None]) -> None:

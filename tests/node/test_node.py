@@ -70,6 +70,20 @@ def test_items_become_final_everywhere_and_the_network_falls_silent(engine: obje
     assert not world.queue
 
 
+def test_what_was_said_leaves_before_a_height_is_completed() -> None:
+    world = World(make_lone)
+    world.start()
+    world.run(100)
+    leader = world.get_machine(0)
+    world.submit(0, b"one")
+    world.run(20_000)
+    assert [height for _, height in leader.hurried] == [0, 1]
+    for said, height in leader.hurried:
+        final = leader.store.final[height + 1]
+        decision = Decision(height + 1, final.payloads, final.certificate)
+        assert said == encode(decision)
+
+
 @ENGINES
 def test_exactly_one_empty_block_follows(engine: object) -> None:
     world = World(engine)

@@ -58,6 +58,10 @@ class Machine:
         self.timers: dict[Timer, int] = {}
         self.lanes: dict[str, int] = {}
         self.failed = ""
+        self.said = b""
+        """The last frame that was sent."""
+        self.hurried: list[tuple[bytes, Height]] = []
+        """What was said last, and what was final, whenever all was to leave."""
         self.syncs = 0
         self.crash_at_sync = 0
         """Crash in the middle of this sync of the journal; 0: never."""
@@ -107,7 +111,12 @@ class Machine:
         return START_MS + self.world.now // MS + self.clock_ms
 
     def send(self, peer: Address, frame: bytes) -> None:
+        self.said = frame
         self.world.transmit(self.address, peer, frame)
+
+    def hurry(self) -> None:
+        assert self.node is not None
+        self.hurried.append((self.said, self.node.execution.final.height))
 
     def set_timer(self, timer: Timer, delay_ns: int) -> None:
         number = self.timers[timer] = self.world.number()

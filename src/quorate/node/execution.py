@@ -433,6 +433,8 @@ class Execution:
 
     def complete(self, effect: Deliver, executed: Executed) -> None:
         """An executed height becomes final."""
+        # An acknowledgement of the next height often stands before it, and others wait for that.
+        self.port.hurry()
         self.application.finalize(executed, effect.envelope, effect.certificate, effect.payloads)
         if self.on_answers is not None:
             self.on_answers(executed)

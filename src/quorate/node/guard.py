@@ -39,6 +39,9 @@ class GuardedPort(Port):
     def send(self, peer: Address, frame: bytes) -> None:
         self.port.send(peer, frame)
 
+    def hurry(self) -> None:
+        self.port.hurry()
+
     def set_timer(self, timer: Timer, delay_ns: Nanoseconds) -> None:
         self.port.set_timer(timer, delay_ns)
 

@@ -32,6 +32,13 @@ class Port(ABC):
     def send(self, peer: Address, frame: bytes) -> None:
         """Send to a connected peer, or drop: the queue to each peer is bounded."""
 
+    def hurry(self) -> None:
+        """What was sent leaves now: the node says so before it is busy with what nobody waits for.
+
+        A world that sends at once has nothing to do.
+        """
+        return
+
     @abstractmethod
     def set_timer(self, timer: Timer, delay_ns: Nanoseconds) -> None:
         """Call `node.timeout(timer)` after the delay; replaces an equal timer."""

@@ -107,6 +107,9 @@ class Host(Port):
     def send(self, peer: Address, frame: bytes) -> None:
         self.events.send(peer, frame)
 
+    def hurry(self) -> None:
+        self.events.flush()
+
     def set_timer(self, timer: Timer, delay_ns: Nanoseconds) -> None:
         if self.on_timer is not None:
             self.on_timer(timer)
