@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives import serialization
 from OpenSSL import SSL
 
 from quorate.base.types import Address
-from quorate.runtime.link import Hello, Link, Outbox
+from quorate.runtime.hello import Hello
+from quorate.runtime.link import Link, Outbox
 from quorate.runtime.strangers import tune
 from quorate.runtime.tls import TlsIdentity, create_certificate
 

@@ -28,6 +28,7 @@ from quorate.base.types import Member
 from quorate.consensus.certificate import Envelope
 from quorate.consensus.membership import hash_members
 from quorate.consensus.raft import Raft
+from quorate.consensus.raft_certificate import encode_certificate
 from quorate.consensus.raft_types import (
     Append,
     Appended,
@@ -40,7 +41,6 @@ from quorate.consensus.raft_types import (
     TimeoutNow,
     VoteReply,
     Written,
-    encode_certificate,
 )
 from quorate.consensus.replica import (
     Base,

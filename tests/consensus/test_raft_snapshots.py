@@ -10,6 +10,7 @@ from quorate.base.rng import Rng
 from quorate.base.types import Member
 from quorate.consensus.certificate import decode_envelope
 from quorate.consensus.raft import Raft
+from quorate.consensus.raft_certificate import encode_certificate
 from quorate.consensus.raft_log import Log
 from quorate.consensus.raft_types import (
     Append,
@@ -19,7 +20,6 @@ from quorate.consensus.raft_types import (
     Certificate,
     Settings,
     Written,
-    encode_certificate,
 )
 from quorate.consensus.replica import Base, Checkpoint, Record, StateClaim
 from quorate.crypto.hashes import hash_payload, keccak256

@@ -11,7 +11,8 @@ from OpenSSL import SSL
 from quorate._kernel import TlsKeys, TlsLink
 from quorate.base.errors import Invalid
 from quorate.base.types import Address
-from quorate.runtime.link import HELLO_BYTES, WRITE_HIGH_BYTES, Hello, Link, Outbox
+from quorate.runtime.hello import HELLO_BYTES, Hello
+from quorate.runtime.link import WRITE_HIGH_BYTES, Link, Outbox
 from quorate.runtime.tls import TlsIdentity, create_certificate
 from runtime.openssl import OpenSslEnd
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from quorate.runtime.config import Peers
-from quorate.runtime.link import Hello
+from quorate.runtime.hello import Hello
 from quorate.runtime.tls import create_certificate
 from runtime.openssl import OpenSslEnd
 from runtime.worlds import GENESIS, Place, drive, start_places, stop_places, until

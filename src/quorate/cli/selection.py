@@ -19,9 +19,12 @@ WORTHWHILE = (
     "consensus",
     "ledger",
     "node",
+    "rpc/keyvalue_framed.py",
     "rpc/keyvalue_service.py",
+    "runtime/disk.py",
     "runtime/host.py",
     "runtime/lanes.py",
+    "runtime/link.py",
     "simulator/invariants",
     "storage",
     *(

@@ -6,7 +6,7 @@ from typing import Any
 from msgspec import Struct
 
 from quorate.base.types import Address
-from quorate.consensus import pow_headers, pow_types, raft_types
+from quorate.consensus import pow_headers, pow_types, raft_certificate, raft_types
 from quorate.consensus.certificate import decode_certificate
 from quorate.consensus.pow import Pow
 from quorate.consensus.raft import Raft
@@ -79,7 +79,7 @@ ENGINES: dict[str, Engine] = {
         share=(1, 2),
         caution="raft: the members trust each other; one that lies can rewrite what all hold, and "
         "nothing convinces a stranger",
-        get_signers=lambda data: raft_types.decode_certificate(data).holders,
+        get_signers=lambda data: raft_certificate.decode_certificate(data).holders,
     ),
     "pow": Engine(
         name="pow",

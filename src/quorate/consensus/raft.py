@@ -56,6 +56,7 @@ from quorate.consensus.certificate import (
     Envelope,
     encode_envelope,
 )
+from quorate.consensus.raft_certificate import decode_certificate
 from quorate.consensus.raft_elections import Progress
 from quorate.consensus.raft_followers import Followers
 from quorate.consensus.raft_log import Log
@@ -79,7 +80,6 @@ from quorate.consensus.raft_types import (
     TimeoutNow,
     VoteReply,
     Written,
-    decode_certificate,
 )
 from quorate.consensus.replica import (
     NOTHING,

@@ -10,6 +10,7 @@ from quorate.base.native import mypyc_attr
 from quorate.base.rng import Rng
 from quorate.base.types import Address, Hash, Height, Member, Nanoseconds
 from quorate.consensus.membership import ValidatorSet
+from quorate.consensus.raft_certificate import has_majority
 from quorate.consensus.raft_log import Log
 from quorate.consensus.raft_types import (
     MILLISECOND,
@@ -18,7 +19,6 @@ from quorate.consensus.raft_types import (
     Settings,
     TimeoutNow,
     VoteReply,
-    has_majority,
 )
 from quorate.consensus.replica import (
     CancelTimer,

@@ -12,18 +12,9 @@ from quorate.consensus.certificate import (
     get_parent,
     verify_payloads,
 )
+from quorate.consensus.raft_certificate import compose_certificate, decode_certificate
 from quorate.consensus.raft_snapshots import Snapshots
-from quorate.consensus.raft_types import (
-    ENGINE,
-    Append,
-    Appended,
-    Commit,
-    Entry,
-    Learned,
-    Written,
-    compose_certificate,
-    decode_certificate,
-)
+from quorate.consensus.raft_types import ENGINE, Append, Appended, Commit, Entry, Learned, Written
 from quorate.consensus.replica import Decision, Deliver, Head, Persist, Send
 from quorate.crypto.hashes import hash_payload, keccak256
 

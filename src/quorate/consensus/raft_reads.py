@@ -23,6 +23,7 @@ it has no lease in that term any more.
 from quorate.base.native import mypyc_attr
 from quorate.base.rng import Rng
 from quorate.base.types import Address, Hash, Height, Nanoseconds
+from quorate.consensus.raft_certificate import has_majority
 from quorate.consensus.raft_elections import Elections
 from quorate.consensus.raft_types import (
     MILLISECOND,
@@ -31,7 +32,6 @@ from quorate.consensus.raft_types import (
     ReadReply,
     ReadRequest,
     Settings,
-    has_majority,
 )
 from quorate.consensus.replica import Keys, Readable, Send
 

@@ -17,14 +17,9 @@ from quorate.base.native import mypyc_attr
 from quorate.base.types import Height, Nanoseconds
 from quorate.consensus.certificate import encode_envelope
 from quorate.consensus.membership import ValidatorSet
+from quorate.consensus.raft_certificate import decode_certificate
 from quorate.consensus.raft_reads import Reads
-from quorate.consensus.raft_types import (
-    ENGINE,
-    Ballot,
-    Based,
-    Written,
-    decode_certificate,
-)
+from quorate.consensus.raft_types import ENGINE, Ballot, Based, Written
 from quorate.consensus.replica import Base, Checkpoint, Persist, Record, StateClaim
 from quorate.crypto.hashes import keccak256
 

@@ -33,6 +33,15 @@ class Executed(Struct, frozen=True, gc=False):
     skipped: list[tuple[Hash, str]]
 
 
+class Beginning(Struct, frozen=True, array_like=True):
+    """What a state rests on: the block's header, with those before it that execution may name, and
+    the payloads that it was executed from.
+    """
+
+    heads: list[bytes]
+    payloads: list[bytes]
+
+
 class Snapshot(Struct, frozen=True, array_like=True, gc=False):
     """The state after a height, as a list of what its chunks hash to."""
 

@@ -15,10 +15,10 @@ from quorate._kernel import Block, Ledger, Pool, View
 from quorate.base.errors import Corrupt, Invalid, Unavailable
 from quorate.base.types import Address, Hash, Height, Member, Milliseconds
 from quorate.crypto.hashes import HEAD_BYTES, keccak256
-from quorate.ledger.application import Executed, Snapshot
+from quorate.ledger.application import Beginning, Executed, Snapshot
 from quorate.ledger.genesis import VALIDATORS
 from quorate.ledger.payload import compose, get_largest_item
-from quorate.ledger.portable import Beginning, Portable
+from quorate.ledger.portable import Portable
 
 MAX_MEMBERS = 1024
 """Of a validator set."""

@@ -21,11 +21,11 @@ from quorate._kernel import KeyValue, KeyValueBlock, KeyValueRun
 from quorate.base.errors import Invalid, Unavailable
 from quorate.base.types import Address, Hash, Height, Member, Milliseconds
 from quorate.crypto.hashes import HEAD_BYTES, keccak256
-from quorate.ledger.application import Executed, Snapshot
+from quorate.ledger.application import Beginning, Executed, Snapshot
 from quorate.ledger.machine import Context, Machine, Refused
 from quorate.ledger.operations import Entry, get_identity
 from quorate.ledger.payload import compose
-from quorate.ledger.portable import Beginning, Portable
+from quorate.ledger.portable import Portable
 
 __all__ = [
     "ETHEREUM",

@@ -14,15 +14,14 @@ from collections.abc import Iterator
 from typing import Protocol
 
 import msgspec
-from msgspec import Struct
 
 from quorate._kernel import Chunks, Rejected, StateExport
 from quorate.base.errors import Invalid, Unavailable
 from quorate.base.types import Hash, Height, Member
 from quorate.crypto.hashes import keccak256
-from quorate.ledger.application import Snapshot
+from quorate.ledger.application import Beginning, Snapshot
 
-__all__ = ["Beginning", "Portable", "Source"]
+__all__ = ["Portable", "Source"]
 
 KEPT = 3
 """Snapshots that were described and can be told; a newer one takes the place of the oldest."""
@@ -37,15 +36,6 @@ class Source(Protocol):
 
     def start_export(self, height: int, limit: int) -> StateExport: ...
     def chunks(self) -> Chunks: ...
-
-
-class Beginning(Struct, frozen=True, array_like=True):
-    """What a state rests on: the block's header, with those before it that execution may name, and
-    the payloads that it was executed from.
-    """
-
-    heads: list[bytes]
-    payloads: list[bytes]
 
 
 class Described:

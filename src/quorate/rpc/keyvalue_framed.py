@@ -18,15 +18,14 @@ msgpack array of so many bytes.
 Answers come in any order. A number may be used again once it was answered.
 """
 
-import asyncio
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from msgspec import Meta, Struct
 
 from quorate.base.errors import Invalid, Unavailable
 from quorate.ledger.keyvalue import Event
 from quorate.rpc.keyvalue_proof import make_proof
+from quorate.rpc.keyvalue_requests import Request
 from quorate.rpc.keyvalue_service import Failure, Result, Watch
 
 if TYPE_CHECKING:
@@ -44,26 +43,15 @@ MAX_WATCHES = 256
 MAX_KEYS = 1024
 """Of one read."""
 
-Number: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 53)]
-Key: TypeAlias = Annotated[bytes, Meta(min_length=0, max_length=1024)]
-
-
-class Request(Struct, frozen=True, array_like=True, gc=False):
-    """Any request: what follows number and kind is read by its kind."""
-
-    number: Number
-    kind: int
-    first: bytes | list[Key] | int
-    second: bool = True
-    third: Number = 0
-
-
 _DECODER = msgspec.msgpack.Decoder(Request)
 _ENCODER = msgspec.msgpack.Encoder()
 
 
-class FramedProtocol(asyncio.Protocol):
-    """One connection, from behind its preamble on."""
+class FramedProtocol:
+    """One connection, from behind its preamble on.
+
+    No subclass of asyncio's protocols, so that it can be compiled.
+    """
 
     def __init__(self, server: "KeyValueServer", transport: Any) -> None:
         self.server, self.service, self.transport = server, server.service, transport
@@ -73,6 +61,19 @@ class FramedProtocol(asyncio.Protocol):
         self.in_flight = 0
         self.reading = True
         self.watches: dict[int, Watch] = {}
+
+    def connection_made(self, transport: Any) -> None:
+        """It was made already: this protocol takes the place of another."""
+
+    def eof_received(self) -> bool:
+        """Nothing more comes: the event loop shall close the socket."""
+        return False
+
+    def pause_writing(self) -> None:
+        """What waits is bounded when it leaves."""
+
+    def resume_writing(self) -> None:
+        """See `pause_writing`."""
 
     def connection_lost(self, _: Exception | None) -> None:
         for watch in self.watches.values():

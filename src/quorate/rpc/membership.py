@@ -6,7 +6,7 @@ import msgspec
 
 from quorate.base.errors import Invalid
 from quorate.base.types import Height, Member
-from quorate.consensus import pow_headers, raft_types
+from quorate.consensus import pow_headers, raft_certificate, raft_types
 from quorate.consensus.certificate import ENVELOPE_BYTES, Envelope, decode_certificate
 from quorate.consensus.membership import MAX_MEMBERS
 from quorate.consensus.replica import Situation
@@ -128,7 +128,7 @@ def describe_certificate(certificate: bytes) -> dict[str, Any]:
     """Return the fields of a certificate; nothing where its engine has another kind of proof."""
     try:
         if certificate[:1] == bytes((raft_types.VERSION,)):
-            held = raft_types.decode_certificate(certificate)
+            held = raft_certificate.decode_certificate(certificate)
             return {
                 "envelope": describe_envelope(held.envelope),
                 "term": hex(held.term),

@@ -1,7 +1,7 @@
 """One connection to one peer: a socket, its TLS and frames in the kernel, a bounded queue.
 
 A frame is 4 bytes of length, big-endian, and that many bytes. Length 0 is a sign of life. The first
-frame of each side is its hello (`Hello` below); until the peer's has come the link carries nothing.
+frame of each side is its hello (`Hello`); until the peer's has come the link carries nothing.
 The kernel's `TlsLink` turns bytes of the socket into frames and frames into bytes for the socket,
 one call for what one read brought and one for what one turn of the event loop sends, and refuses a
 frame that is too long before it is buffered.
@@ -18,41 +18,17 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from msgspec import Struct
-
 from quorate._kernel import TlsLink
-from quorate.base.types import Address, Hash
+from quorate.base.types import Address
+from quorate.runtime.hello import HELLO_BYTES, Hello
 from quorate.runtime.tls import TlsIdentity
 
-__all__ = ["Hello", "Link", "LinkOwner", "Outbox"]
+__all__ = ["Link", "LinkOwner", "Outbox", "as_protocol"]
 
-HELLO_MAGIC = b"quorate\x01"
-HELLO_BYTES = len(HELLO_MAGIC) + 8 + 32
 WRITE_HIGH_BYTES = 256 << 10
 """Beyond this in the socket's own buffer the frames wait in the link's queue."""
 HEAD_BYTES = 4
 PING = b""
-
-
-class Hello(Struct, frozen=True):
-    """Who speaks: which run of its process, and which network it belongs to.
-
-    `incarnation` differs for every start of a process, so that a second connection from a restarted
-    peer replaces the dead first one at once.
-    """
-
-    incarnation: bytes
-    genesis: Hash
-
-    def encode(self) -> bytes:
-        return HELLO_MAGIC + self.incarnation + self.genesis
-
-    @staticmethod
-    def decode(frame: bytes) -> "Hello | None":
-        if len(frame) != HELLO_BYTES or not frame.startswith(HELLO_MAGIC):
-            return None
-        start = len(HELLO_MAGIC)
-        return Hello(frame[start : start + 8], frame[start + 8 :])
 
 
 class Outbox:
@@ -103,8 +79,12 @@ class LinkOwner(Protocol):
         ...
 
 
-class Link(asyncio.Protocol):
-    """A connection from its first byte to its last."""
+class Link:
+    """A connection from its first byte to its last.
+
+    It is a protocol to event loops without inheriting from asyncio's, since a class that does
+    cannot be compiled.
+    """
 
     __slots__ = (
         "_closed",
@@ -214,6 +194,10 @@ class Link(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self.close(f"connection lost: {error}" if error else "closed by the peer")
 
+    def eof_received(self) -> bool:
+        """Nothing more comes: the event loop shall close the socket."""
+        return False
+
     def pause_writing(self) -> None:
         self._paused = True
 
@@ -315,3 +299,8 @@ class Link(asyncio.Protocol):
             self._socket.close()
             self._loop.call_later(1.0, self._socket.abort)
         self._owner.on_closed(self, reason)
+
+
+def as_protocol(link: Link) -> asyncio.Protocol:
+    """Return a link as what event loops say they want."""
+    return cast(asyncio.Protocol, link)

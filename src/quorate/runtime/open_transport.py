@@ -18,7 +18,8 @@ from quorate.base.types import Address, Hash
 from quorate.node.contacts import Bootnode, Meeting
 from quorate.node.places import Place, format_host, parse_host
 from quorate.runtime.config import BootnodePlace, Peers
-from quorate.runtime.link import Hello, Link, Outbox
+from quorate.runtime.hello import Hello
+from quorate.runtime.link import Link, Outbox, as_protocol
 from quorate.runtime.strangers import Dropped, Strangers, Traffic, is_better, keep_alive, tune
 from quorate.runtime.tls import TlsIdentity
 
@@ -140,7 +141,9 @@ class OpenTransport:
         try:
             async with asyncio.timeout(timeout_s):
                 await self._loop.create_connection(
-                    lambda: self._make_link(place, key), format_host(place.host), place.port
+                    lambda: as_protocol(self._make_link(place, key)),
+                    format_host(place.host),
+                    place.port,
                 )
         except TimeoutError:
             failure = f"no answer within {timeout_s:g} s"
@@ -154,8 +157,8 @@ class OpenTransport:
 
     # ---- links from the first byte to the hello
 
-    def _accept(self) -> Link:
-        return self._make_link(None, b"")
+    def _accept(self) -> asyncio.Protocol:
+        return as_protocol(self._make_link(None, b""))
 
     def _make_link(self, place: Place | None, key: bytes) -> Link:
         link = Link(

@@ -20,7 +20,8 @@ from msgspec import Struct
 
 from quorate.base.types import Address, Hash
 from quorate.runtime.config import Peers
-from quorate.runtime.link import Hello, Link, Outbox
+from quorate.runtime.hello import Hello
+from quorate.runtime.link import Link, Outbox, as_protocol
 from quorate.runtime.strangers import Dropped, Strangers, Traffic, is_better, keep_alive, tune
 from quorate.runtime.tls import TlsIdentity
 
@@ -181,7 +182,7 @@ class Transport:
         try:
             async with asyncio.timeout(timeout_s):
                 await self._loop.create_connection(
-                    lambda: self._make_link(peer), place.host, place.port
+                    lambda: as_protocol(self._make_link(peer)), place.host, place.port
                 )
         except TimeoutError:
             failure = f"no answer within {timeout_s:g} s"
@@ -210,8 +211,8 @@ class Transport:
 
     # ---- links from the first byte to the hello
 
-    def _accept(self) -> Link:
-        return self._make_link(None)
+    def _accept(self) -> asyncio.Protocol:
+        return as_protocol(self._make_link(None))
 
     def _make_link(self, wanted: Address | None) -> Link:
         return Link(

@@ -11,6 +11,7 @@ from msgspec import structs
 from quorate.base.rng import Rng
 from quorate.base.types import Address, Hash, Height, Nanoseconds
 from quorate.consensus.raft import Raft
+from quorate.consensus.raft_certificate import has_majority
 from quorate.consensus.raft_types import (
     Append,
     Appended,
@@ -20,7 +21,6 @@ from quorate.consensus.raft_types import (
     Settings,
     VoteReply,
     Written,
-    has_majority,
 )
 from quorate.consensus.replica import Base, Checkpoint, Keys, Persist, Send, SetTimer
 from quorate.simulator.bugs import Bug, register, replace_replica

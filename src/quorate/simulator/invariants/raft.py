@@ -18,6 +18,7 @@ Properties:
 from collections.abc import Callable
 
 from quorate.base.types import Address, Height, Member
+from quorate.consensus.raft_certificate import decode_certificate
 from quorate.consensus.raft_types import (
     Append,
     Appended,
@@ -27,7 +28,6 @@ from quorate.consensus.raft_types import (
     Learned,
     VoteReply,
     Written,
-    decode_certificate,
 )
 from quorate.crypto.hashes import keccak256
 from quorate.simulator.invariants.chain import Report
