@@ -133,7 +133,7 @@ class Link:
         self.wanted, self.dialled = wanted, wanted is not None
         self.max_frame, self.max_queue = max_frame, max_queue
         self._owner, self._hello = owner, hello
-        self._tls = TlsLink(identity.keys, self.dialled, HELLO_BYTES, max_frame)
+        self._tls: TlsLink | None = TlsLink(identity.keys, self.dialled, HELLO_BYTES, max_frame)
         self._loop = asyncio.get_running_loop()
         self._socket: asyncio.Transport | None = None
         self._queue: deque[bytes] = deque()
@@ -164,7 +164,7 @@ class Link:
             return
         self._socket.set_write_buffer_limits(high=WRITE_HIGH_BYTES)
         # Who dials speaks first; the other side has nothing to say yet.
-        self._write(self._tls.receive(b"")[1])
+        self._write(self._session().receive(b"")[1])
 
     def get_socket(self) -> socket.socket | None:
         return None if self._socket is None else self._socket.get_extra_info("socket")
@@ -174,11 +174,12 @@ class Link:
             return
         self.heard_at = self._loop.time()
         self.received_bytes += len(data)
-        frames, records, trouble = self._tls.receive(data)
+        tls = self._session()
+        frames, records, trouble = tls.receive(data)
         if records:
             # Of a handshake, or the alert that tells the peer what `trouble` tells us.
             self._write(records)
-        if self.state == "handshake" and self._tls.established:
+        if self.state == "handshake" and tls.established:
             self._identify()
         for frame in frames:
             if self._closed:
@@ -209,7 +210,7 @@ class Link:
 
     def _identify(self) -> None:
         self.state = "hello"
-        certificate = self._tls.certificate
+        certificate = self._session().certificate
         fingerprint = None if certificate is None else hashlib.sha256(certificate).digest()
         self.peer = self._owner.on_identified(self, fingerprint)
         if self.peer is None:
@@ -272,7 +273,11 @@ class Link:
         return frames
 
     def _seal(self, frames: list[bytes]) -> None:
-        self._write(self._tls.seal(frames))
+        self._write(self._session().seal(frames))
+
+    def _session(self) -> TlsLink:
+        assert self._tls is not None
+        return self._tls
 
     def _write(self, records: bytes) -> None:
         assert self._socket is not None
@@ -292,7 +297,7 @@ class Link:
         self._queue.clear()
         self.queued_bytes = 0
         # With what it has buffered of a frame; nothing asks it from now on.
-        del self._tls
+        self._tls = None
         if self._socket is not None:
             # Not abort(): an alert that explains the refusal shall still reach the peer. The
             # timer bounds how long a peer that does not read can hold the socket.
