@@ -84,6 +84,7 @@ def test_bug_must_be_found_in_two_ranges_and_the_table_says_where() -> None:
     assert not is_passed(hunts[1:])
     table = make_table(hunts, Control(runs=5, events=10, cpu_s=1.0, alarms=[]), 60)
     assert "| b | lock | 3 / 4 / - | 1,000 / 1,000 / 1,000 | 1.5 / 1.5 / 1.5 | 7 |" in table
+    assert ", `-`: not found in the time; `shrunk` is how many" in table
     assert "5 seeds, 10 events, 1 CPU seconds, 0 alarms" in table
     table = make_table(hunts, Control(runs=5, events=10, cpu_s=1.0, alarms=[]), 60, "pow")
     assert "known bugs under pow" in table
@@ -104,6 +105,7 @@ def test_gate_hunts_through_families_of_seeds(tmp_path: Path) -> None:
     table = page.read_text()
     assert "`python -m quorate.simulator.campaign.gate --engine tendermint --branches 4`" in table
     assert "| never-in-doubt | one proposal | 0 / 0 / " in table
+    assert "shrunk" not in table
     # A family that fails before its seeds part costs what its first seed does.
     alone = hunt("never-in-doubt", RANGES[1], max_seeds=1, shrink=False)
     assert f" / {alone.events:,} / " in table

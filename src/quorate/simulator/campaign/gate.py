@@ -246,6 +246,12 @@ def make_table(
 ) -> str:
     """Return the page of the documentation."""
     more = f" --branches {branches}" if branches > 1 else ""
+    is_shrunk = any(h.shrunk is not None for h in hunts)
+    missed = ", `-`: not found in the time" if any(h.seed is None for h in hunts) else ""
+    small = (
+        "; `shrunk` is how many faults and other choices are left of the first range's failing run "
+        "when it is made small"
+    )
     lines = [
         f"# The gate: known bugs under {engine}, and how soon they are found",
         "",
@@ -255,11 +261,11 @@ def make_table(
         f"three disjoint ranges, for at most {seconds:.0f} seconds of one processor each.",
         "",
         "`seed` is the first that failed in each range, counted from its beginning; `events` and "
-        "`CPU s` are what it took to come there, in the same order; `shrunk` is how many faults "
-        "and other choices are left of the first range's failing run when it is made small.",
+        f"`CPU s` are what it took to come there, in the same order{missed}"
+        f"{small if is_shrunk else ''}.",
         "",
-        "| bug | property | seed | events | CPU s | shrunk |",
-        "|---|---|---|---|---|---|",
+        f"| bug | property | seed | events | CPU s |{' shrunk |' if is_shrunk else ''}",
+        f"|---|---|---|---|---|{'---|' if is_shrunk else ''}",
     ]
     for bug in dict.fromkeys(h.bug for h in hunts):
         mine = [h for h in hunts if h.bug == bug]
@@ -268,7 +274,8 @@ def make_table(
         events = " / ".join(f"{h.events:,}" for h in mine)
         spent = " / ".join(f"{h.cpu_s:.1f}" for h in mine)
         shrunk = next((str(h.shrunk) for h in mine if h.shrunk is not None), "-")
-        lines.append(f"| {bug} | {properties} | {seeds} | {events} | {spent} | {shrunk} |")
+        last = f" {shrunk} |" if is_shrunk else ""
+        lines.append(f"| {bug} | {properties} | {seeds} | {events} | {spent} |{last}")
     lines += [
         "",
         f"Control without a bug: {without.runs:,} seeds, {without.events:,} events, "
