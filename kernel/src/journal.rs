@@ -1,6 +1,7 @@
 //! Records of a journal, many at a time; `quorate.storage.journal` has their layout and judges what is not whole.
 
 use crate::errors::{Error, Result};
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 use std::io::Write;
@@ -109,7 +110,34 @@ fn read_records<'py>(
     Ok((bodies, place.offset))
 }
 
+/// Whether two lists hold equal bytes. Python would count a reference to each while it compares, and so write to all
+/// memory in which they lie, which a process that shares it with its parent would have to copy.
+#[pyfunction]
+fn are_equal(one: &Bound<'_, PyList>, other: &Bound<'_, PyList>) -> bool {
+    let py = one.py();
+    // Safety: the lists hold what is borrowed, and nothing else runs meanwhile.
+    let get = |list: &Bound<'_, PyList>, place: usize| unsafe {
+        ffi::PyList_GetItem(list.as_ptr(), place as ffi::Py_ssize_t)
+    };
+    one.len() == other.len()
+        && (0..one.len()).all(|place| {
+            let (one, other) = (get(one, place), get(other, place));
+            // Safety: as above; what is not bytes is compared by nobody, and equals nothing.
+            unsafe {
+                one == other
+                    || match (
+                        Borrowed::from_ptr(py, one).cast::<PyBytes>(),
+                        Borrowed::from_ptr(py, other).cast::<PyBytes>(),
+                    ) {
+                        (Ok(one), Ok(other)) => one.as_bytes() == other.as_bytes(),
+                        _ => false,
+                    }
+            }
+        })
+}
+
 pub fn export(m: &Bound<'_, PyModule>) -> PyResult<()> {
     m.add_function(wrap_pyfunction!(make_records, m)?)?;
-    m.add_function(wrap_pyfunction!(read_records, m)?)
+    m.add_function(wrap_pyfunction!(read_records, m)?)?;
+    m.add_function(wrap_pyfunction!(are_equal, m)?)
 }

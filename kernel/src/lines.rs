@@ -84,12 +84,12 @@ const LOST: i64 = -1;
 const CORRUPTED: i64 = -2;
 
 fn happens(py: Python<'_>, stream: &Py<Draws>, permille: u32) -> bool {
-    permille > 0 && stream.borrow_mut(py).happens(permille)
+    permille > 0 && stream.borrow_mut(py).happens(py, permille)
 }
 
 impl Streams {
     fn draw_delay(&self, py: Python<'_>, rates: &LinkRates, base_ns: i64) -> i64 {
-        let delay = base_ns + self.delayed.borrow_mut(py).choose_below(rates.jitter_ns) as i64;
+        let delay = base_ns + self.delayed.borrow_mut(py).choose_below(py, rates.jitter_ns) as i64;
         if happens(py, &self.tailed, rates.tail) { delay * rates.tail_factor } else { delay }
     }
 }

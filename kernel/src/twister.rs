@@ -30,12 +30,21 @@ struct Twister {
 }
 
 impl Twister {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64) -> Box<Self> {
+        let mut twister = Box::new(Twister { state: START, index: 0 });
+        twister.seed(seed);
+        twister
+    }
+
+    /// Begin anew where the state lies already.
+    fn seed(&mut self, seed: u64) {
         let (low, high) = (seed as u32, (seed >> 32) as u32);
         let keys = [low, high];
         // Python leaves out the words above the highest that is not zero.
         let length = if high == 0 { 1 } else { 2 };
-        let mut state = START;
+        self.index = 0;
+        self.state = START;
+        let state = &mut self.state;
         // Two walks through all words but the first, which takes part as the one before the second: word 1 is reached
         // once more at the end of each.
         let mut last = state[0];
@@ -59,7 +68,6 @@ impl Twister {
         }
         mix(&mut state[1], last, 1);
         state[0] = 0x8000_0000;
-        Twister { state, index: 0 }
     }
 
     fn next(&mut self) -> u32 {
@@ -83,24 +91,69 @@ impl Twister {
     }
 }
 
-/// A stream of choices, which takes its seed from its name at the first of them: many make none.
+/// The seed of all streams of a tape, which they look at when they choose: another one costs nothing until then, which
+/// matters to a process that shares its memory with others until it writes.
+#[pyclass(module = "quorate._kernel")]
+pub struct TapeSeed {
+    text: String,
+    /// How often the seed was changed.
+    turn: u64,
+}
+
+#[pymethods]
+impl TapeSeed {
+    #[new]
+    fn new(text: String) -> Self {
+        TapeSeed { text, turn: 0 }
+    }
+
+    fn change(&mut self, text: String) {
+        self.text = text;
+        self.turn += 1;
+    }
+}
+
+/// A stream of choices, which takes its seed at the first of them: many make none.
 #[pyclass(module = "quorate._kernel")]
 pub struct Draws {
     name: String,
+    /// None: the name is all.
+    tape: Option<Py<TapeSeed>>,
+    /// That of the seed which the numbers come from.
+    turn: u64,
     twister: Option<Box<Twister>>,
 }
 
 impl Draws {
-    fn random(&mut self) -> f64 {
-        self.twister.get_or_insert_with(|| Box::new(Twister::new(compute_seed(&self.name)))).random()
+    fn random(&mut self, py: Python<'_>) -> f64 {
+        let turn = self.tape.as_ref().map_or(self.turn, |tape| tape.borrow(py).turn);
+        match &mut self.twister {
+            Some(twister) if turn == self.turn => twister.random(),
+            _ => self.begin(py, turn),
+        }
     }
 
-    pub fn choose_below(&mut self, n: u64) -> u64 {
-        (self.random() * n as f64) as u64
+    /// Take the first number of the seed that holds now.
+    #[cold]
+    fn begin(&mut self, py: Python<'_>, turn: u64) -> f64 {
+        self.turn = turn;
+        let seed = match &self.tape {
+            Some(tape) => compute_seed(&format!("{}/{}", tape.borrow(py).text, self.name)),
+            None => compute_seed(&self.name),
+        };
+        match &mut self.twister {
+            Some(twister) => twister.seed(seed),
+            None => self.twister = Some(Twister::new(seed)),
+        }
+        self.twister.as_mut().expect("it has a seed").random()
     }
 
-    pub fn happens(&mut self, permille: u32) -> bool {
-        self.random() * 1000.0 < f64::from(permille)
+    pub fn choose_below(&mut self, py: Python<'_>, n: u64) -> u64 {
+        (self.random(py) * n as f64) as u64
+    }
+
+    pub fn happens(&mut self, py: Python<'_>, permille: u32) -> bool {
+        self.random(py) * 1000.0 < f64::from(permille)
     }
 }
 
@@ -112,33 +165,31 @@ fn compute_seed(name: &str) -> u64 {
 #[pymethods]
 impl Draws {
     #[new]
-    fn new(name: String) -> Self {
-        Draws { name, twister: None }
+    #[pyo3(signature = (name, tape=None))]
+    fn new(name: String, tape: Option<Py<TapeSeed>>) -> Self {
+        Draws { name, tape, turn: 0, twister: None }
     }
 
     #[staticmethod]
     fn seeded(seed: u64) -> Self {
-        Draws { name: String::new(), twister: Some(Box::new(Twister::new(seed))) }
-    }
-
-    fn reseed(&mut self, name: String) {
-        *self = Draws::new(name);
+        Draws { name: String::new(), tape: None, turn: 0, twister: Some(Twister::new(seed)) }
     }
 
     #[pyo3(name = "random")]
-    fn draw(&mut self) -> f64 {
-        self.random()
+    fn draw(&mut self, py: Python<'_>) -> f64 {
+        self.random(py)
     }
 
-    fn choose(&mut self, n: u64) -> u64 {
-        self.choose_below(n)
+    fn choose(&mut self, py: Python<'_>, n: u64) -> u64 {
+        self.choose_below(py, n)
     }
 
-    fn chance(&mut self, permille: u32) -> bool {
-        self.happens(permille)
+    fn chance(&mut self, py: Python<'_>, permille: u32) -> bool {
+        self.happens(py, permille)
     }
 }
 
 pub fn export(m: &Bound<'_, PyModule>) -> PyResult<()> {
+    m.add_class::<TapeSeed>()?;
     m.add_class::<Draws>()
 }

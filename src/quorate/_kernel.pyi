@@ -36,6 +36,13 @@ def keep_to_this_thread() -> bool:
     that it may fork; return whether it does, False: there are other threads already.
     """
 
+def fork_process() -> int:
+    """Return 0 in a child, its id here. Raises OSError.
+
+    The child must be the only thread's, and ends by `os._exit`: nothing that a module of Python
+    asked for after a fork is done.
+    """
+
 # ---- hashes and keys (secp256k1; address = last 20 bytes of keccak256(public key))
 
 def keccak256(data: bytes) -> bytes: ...
@@ -105,6 +112,9 @@ def read_records(
     """Return the bodies of the good records that follow each other from an offset of a segment on,
     each of at most `limit` bytes, and where they end.
     """
+
+def are_equal(one: list[bytes], other: list[bytes]) -> bool:
+    """Return `one == other`, without a write to what they hold."""
 
 # ---- simulated worlds
 
@@ -198,19 +208,25 @@ class Seat:
         """Let a timer fall after a delay, of one nanosecond at least; return its number."""
 
 @final
+class TapeSeed:
+    """The seed of all streams of a tape."""
+
+    def __init__(self, text: str) -> None: ...
+    def change(self, text: str) -> None:
+        """Let every stream begin anew, as that of another seed, when it next says a number."""
+
+@final
 class Draws:
     """The numbers of `random.Random(seed)`; each call takes one from its `random()`.
 
-    The seed is BLAKE2b of a name, 8 bytes of it, big-endian.
+    The seed is BLAKE2b of a name, 8 bytes of it, big-endian; of a tape's stream, of the text of the
+    tape's seed, a slash and the name.
     """
 
-    def __init__(self, name: str) -> None: ...
+    def __init__(self, name: str, tape: TapeSeed | None = None) -> None: ...
     @staticmethod
     def seeded(seed: int) -> Draws:
         """Return those of a number of 64 bits."""
-
-    def reseed(self, name: str) -> None:
-        """Begin anew, as those of another name."""
 
     def random(self) -> float: ...
     def choose(self, n: int) -> int:

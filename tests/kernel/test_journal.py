@@ -1,12 +1,14 @@
 """Records of the journal as the kernel makes and reads them, against the layout."""
 
 import struct
+import sys
 import zlib
 from random import Random
+from typing import Any
 
 import pytest
 
-from quorate._kernel import Invalid, make_records, read_records
+from quorate._kernel import Invalid, are_equal, make_records, read_records
 
 SEED, SEGMENT, OFFSET, FIRST = 0x12345678, 7, 36, 100
 LIMIT = 1000
@@ -87,3 +89,27 @@ def test_records_of_another_place_are_none(seed: int, segment: int, sequence: in
 def test_a_distance_of_more_than_32_bits_is_refused(sequence: int, batch: int) -> None:
     with pytest.raises(Invalid, match=f"record {sequence} of 1 bytes"):
         make_records(b"", SEED, SEGMENT, OFFSET, sequence, batch, [b"x"])
+
+
+def test_equal_records_are_equal_bytes_at_the_same_places() -> None:
+    records = [b"", b"one", bytes(300)]
+    copies = [bytes(bytearray(record)) for record in records]
+    assert are_equal([], [])
+    assert are_equal(records, records)
+    assert are_equal(records, copies)
+    for other in (records[:2], [*records, b""], records[::-1], [b"", b"onE", bytes(300)], []):
+        assert not are_equal(records, other)
+        assert not are_equal(other, records)
+    # What is not bytes at all is nobody's record.
+    mixed: Any = [1, "one", None]
+    assert not are_equal(mixed, [1.0, "one", None])  # type: ignore[list-item]
+    with pytest.raises(TypeError):
+        are_equal(tuple(records), records)  # type: ignore[arg-type]
+
+
+def test_a_comparison_counts_no_references() -> None:
+    record = bytes(range(200))
+    before = sys.getrefcount(record)
+    for _ in range(100):
+        assert are_equal([record], [bytes(range(200))])
+    assert sys.getrefcount(record) == before

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from quorate._kernel import Digest, Draws, EventQueue, Line, LinkRates, Seat
+from quorate._kernel import Digest, Draws, EventQueue, Line, LinkRates, Seat, TapeSeed
 from quorate.simulator.digest import FRAME
 
 Note = tuple[int, int, int, int, bytes]
@@ -248,11 +248,26 @@ def name_seed(name: str) -> int:
 
 
 def test_the_name_of_a_stream_is_its_seed() -> None:
-    draws = Draws("5065/link 0>1 loss")
     for name in ("5065/link 0>1 loss", "-1/\N{SNOWMAN}"):
-        random = Random(name_seed(name))
+        draws, random = Draws(name), Random(name_seed(name))
         assert [draws.random() for _ in range(5)] == [random.random() for _ in range(5)]
-        draws.reseed("-1/\N{SNOWMAN}")
+
+
+def test_streams_of_a_tape_begin_anew_with_its_seed() -> None:
+    seed = TapeSeed("5065")
+    early, idle = Draws("link 0>1 loss", seed), Draws("link 1>0 loss", seed)
+    for text in ("5065", "-1", "-1", "5065"):
+        seed.change(text)
+        late = Draws("disk \N{SNOWMAN}", seed)
+        for name, draws in (("link 0>1 loss", early), ("disk \N{SNOWMAN}", late)):
+            random = Random(name_seed(f"{text}/{name}"))
+            # More numbers than the state has words, so that nothing of the seed before is left.
+            assert [draws.random() for _ in range(700)] == [random.random() for _ in range(700)]
+    random = Random(name_seed("5065/link 1>0 loss"))
+    assert [idle.choose(1000), idle.chance(500)] == [
+        int(random.random() * 1000),
+        random.random() < 0.5,
+    ]
 
 
 def test_a_line_chooses_as_its_streams_do() -> None:

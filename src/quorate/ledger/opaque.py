@@ -34,7 +34,7 @@ IDENTITY_BYTES = 40
 
 HASHED: dict[bytes, Hash] = {}
 """Of blocks that were executed last, by what they are about."""
-MAX_HASHED = 64
+MAX_HASHED = 256
 MAX_HASHED_BYTES = 1024
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(list[bytes])
@@ -43,7 +43,7 @@ _DECODER = msgspec.msgpack.Decoder(list[bytes])
 class OpaqueStore:
     """What survives a crash. Given from one ledger object to the next."""
 
-    __slots__ = ("base", "final", "genesis", "identities", "kept", "snapshot")
+    __slots__ = ("base", "final", "genesis", "included", "kept", "snapshot")
 
     def __init__(self, genesis: Executed) -> None:
         self.genesis = genesis
@@ -53,16 +53,26 @@ class OpaqueStore:
         self.snapshot: Snapshot | None = None
         self.kept: dict[int, bytes] = {}
         """Chunks of the snapshot, by number."""
-        self.identities: dict[Hash, list[Hash]] = {}
-        """Of the items of final blocks, by block: every ledger that opens the store needs them."""
+        self.included: dict[Hash, Height] = {}
+        """Items in blocks up to the last height, from the lowest height on: an index over what the
+        store holds, so that whoever opens it need not read it.
+        """
 
-    def get_identities(self, final: Final) -> list[Hash]:
-        """Return the identities of the items of a final block, in order."""
-        known = self.identities.get(final.executed.block)
-        if known is None:
-            known = [keccak256(item) for item in get_items(final.payloads)]
-            self.identities[final.executed.block] = known
-        return known
+    def append(self, final: Final) -> None:
+        """Hold the next height."""
+        self.final.append(final)
+        self.index(final)
+
+    def index(self, final: Final) -> None:
+        for item in get_items(final.payloads):
+            self.included.setdefault(keccak256(item), final.executed.height)
+
+    def begin(self, base: Start, final: list[Final]) -> None:
+        """Hold these heights over what is known of those below."""
+        self.base, self.final = base, final
+        self.included = dict(base.included)
+        for held in final:
+            self.index(held)
 
     def get(self, height: Height) -> Final | None:
         place = height - self.final[0].executed.height
@@ -84,8 +94,13 @@ class OpaqueStore:
     def forget(self, height: Height) -> None:
         """Lose everything above a height, as a disk does that never wrote it."""
         while self.final[0].executed.height > height and self.base.before is not None:
-            self.base, self.final = self.base.before
+            self.begin(*self.base.before)
         del self.final[height - self.final[0].executed.height + 1 :]
+        while len(self.included) > len(self.base.included):
+            identity, at = self.included.popitem()
+            if at <= height:
+                self.included[identity] = at
+                break
 
 
 def make_genesis(name: bytes, members: list[Member]) -> Executed:
@@ -129,7 +144,7 @@ class OpaqueLedger:
         self.last: Executed = store.final[-1].executed
         """The last final one."""
         self.included: dict[Hash, Height] = {}
-        """Items in final blocks."""
+        """Items in blocks that became final since the store was opened; it has those before."""
         self.branches: dict[Hash, Branch] = {}
         """Executed blocks above the last final one, oldest first."""
         self.adopted: Hash = self.last.block
@@ -144,14 +159,6 @@ class OpaqueLedger:
         """The last members that went into a block, and their bytes: they change rarely."""
         self.described: tuple[Snapshot, list[bytes]] | None = None
         """What others are offered, and its chunks."""
-        self.read_included()
-
-    def read_included(self) -> None:
-        """Learn from the store what is in final blocks."""
-        self.included = dict(self.store.base.included)
-        for final in self.store.final:
-            for identity in self.store.get_identities(final):
-                self.included.setdefault(identity, final.executed.height)
 
     # ---- the chain
 
@@ -184,7 +191,7 @@ class OpaqueLedger:
 
     def add_one(self, item: bytes) -> tuple[Hash, str | None]:
         identity = keccak256(item)
-        if identity in self.pool or identity in self.included or identity in self.shown:
+        if identity in self.pool or identity in self.shown or self.is_final(identity):
             return identity, "already known"
         if not 0 < len(item) <= MAX_ITEM_BYTES:
             return identity, f"item of {len(item)} bytes, expected 1 to {MAX_ITEM_BYTES}"
@@ -329,14 +336,15 @@ class OpaqueLedger:
     def commit(self) -> Height:
         # More may become final while this runs: it takes the heights that are there now.
         for height in list(self.final):
-            self.store.final.append(self.final[height])
+            self.store.append(self.final[height])
             del self.final[height]
         return self.store.height
 
     # ---- the state as a whole
 
     def describe_state(self, height: Height, chunk_bytes: int) -> Snapshot | None:
-        final = self.store.get(height) if height else None
+        store = self.store
+        final = store.get(height) if height else None
         if final is None:
             raise Unavailable(f"state of height {height}: not held")
         members = [self.members(height + i) for i in range(3)]
@@ -344,12 +352,11 @@ class OpaqueLedger:
             last = self.described[0]
             if (last.height, last.block) == (height, final.executed.block):
                 return last
-        below = self.store.get(height - 1)
-        base = self.store.base
+        below, base = store.get(height - 1), store.base
         parent, envelope = base.parent, base.parent_envelope
         if below is not None:
             parent, envelope = below.executed.block, below.envelope
-        known = [(identity, at) for identity, at in self.included.items() if at <= height]
+        known = [(identity, at) for identity, at in self.get_included().items() if at <= height]
         state = State(final.executed, parent, envelope, final.payloads)
         chunks = [_ENCODER.encode(state)]
         step = max(chunk_bytes // IDENTITY_BYTES, 1)
@@ -392,11 +399,10 @@ class OpaqueLedger:
         base = Start(
             state.parent, state.parent_envelope, members, included, (store.base, store.final)
         )
-        store.base, store.final = base, [Final(executed, envelope, certificate, state.payloads)]
+        store.begin(base, [Final(executed, envelope, certificate, state.payloads)])
         self.final, self.branches, self.shown, self.returned = {}, {}, {}, []
-        self.last, self.adopted = executed, executed.block
-        self.read_included()
-        for identity in [identity for identity in self.pool if identity in self.included]:
+        self.last, self.adopted, self.included = executed, executed.block, {}
+        for identity in [identity for identity in self.pool if self.is_final(identity)]:
             self.pool_bytes -= len(self.pool.pop(identity))
         return executed
 
@@ -410,9 +416,17 @@ class OpaqueLedger:
             raise Unavailable(f"block 0x{block.hex()} is not known")
         return branch.executed
 
+    def get_included(self) -> dict[Hash, Height]:
+        """Return the items in final blocks, from the lowest height on."""
+        return {**self.store.included, **self.included}
+
+    def is_final(self, identity: Hash) -> bool:
+        """Whether an item is in a final block."""
+        return identity in self.included or identity in self.store.included
+
     def is_included(self, identity: Hash, parent: Hash) -> bool:
         """Whether an item is in a final block or in a branch down from `parent`."""
-        if identity in self.included:
+        if self.is_final(identity):
             return True
         if parent == self.adopted:
             return identity in self.shown

@@ -21,7 +21,7 @@ from quorate.simulator.wallets import Wallet, fund
 if TYPE_CHECKING:
     from quorate.simulator.plan import Plan
 
-__all__ = ["EthereumStores", "OpaqueStores", "Stores", "make_stores"]
+__all__ = ["EthereumStores", "OpaqueStores", "Stores", "find_difference", "make_stores"]
 
 GAS_LIMIT = 30_000_000
 GENESIS_TIME = 1_600_000_000
@@ -179,3 +179,17 @@ def make_stores(plan: "Plan") -> Stores:
     if plan.application == "opaque":
         return OpaqueStores(plan)
     return EthereumStores(plan) if plan.application == ETHEREUM else KeyValueStores(plan)
+
+
+def find_difference(stores: Stores, held: list[Any]) -> Height | None:
+    """Return the lowest height of which two stores hold something else, byte for byte."""
+    highest = max([stores.get_height(store) for store in held], default=-1)
+    for height in range(highest + 1):
+        first: tuple[Hash, list[bytes]] | None = None
+        for store in held:
+            final = stores.get_final(store, height)
+            if first is None:
+                first = final
+            elif final is not None and final != first:
+                return height
+    return None

@@ -12,6 +12,7 @@ as something is durable behind it, it can, and the excuse is gone.
 
 from typing import TYPE_CHECKING, Final
 
+from quorate._kernel import are_equal
 from quorate.base.types import Height
 from quorate.consensus.tendermint_types import Decided
 from quorate.node.wire import get_tag
@@ -99,13 +100,15 @@ class Promises:
     def judge(self, records: list[bytes]) -> str:
         """Return what is wrong with what an opening gave back, or nothing. It is owed from now."""
         problem = self.compare(records)
-        self.acknowledged, self.begun, self.cut = list(records), [], None
+        if not are_equal(records, self.acknowledged):
+            self.acknowledged = list(records)
+        self.begun, self.cut = [], None
         self.floor = self.last = len(records)
         self.void = self.is_end_damaged = False
         return problem
 
     def compare(self, records: list[bytes]) -> str:
-        if records == (self.acknowledged if self.cut is None else self.cut):
+        if are_equal(records, self.acknowledged if self.cut is None else self.cut):
             return ""
         written = self.acknowledged + self.begun
         for i, record in enumerate(records):

@@ -12,8 +12,10 @@ from typing import Any, Final, get_type_hints
 
 __all__ = ["Frames", "is_flat"]
 
-MAX_KNOWN: Final = 256
-"""Frames that are remembered; a broadcast is over after a few more."""
+MAX_KNOWN: Final = 2048
+"""Frames that are remembered: more than a short run has, since to forget them all costs more than
+to hold them.
+"""
 MAX_RECORDS: Final = 2048
 """Records that are remembered: what a few machines write between two cuts."""
 FLAT: Final = (int, bytes, bool, str)

@@ -48,26 +48,47 @@ MAX_DEPTH = 8
 class Operating:
     """An operation while its history is read."""
 
-    __slots__ = ("attempts", "end", "first", "last", "outcome", "result", "start")
+    __slots__ = ("attempts", "first", "outcome", "place", "start")
 
-    def __init__(self, first: Event, start: int) -> None:
+    def __init__(self, first: Event, start: int, place: int) -> None:
         self.first, self.start = first, start
+        self.place = place
+        """Among all operations."""
         self.attempts = 1
         self.outcome: Outcome = "info"
-        self.result: Value = None
-        self.end: int | None = None
-        self.last: Event | None = None
+
+    def describe(self, last: Event | None = None, end: int | None = None) -> Operation:
+        """Return the operation as what is known of it, settled by an event or not."""
+        first = self.first
+        return Operation(
+            id=first.id,
+            client=first.client,
+            key=first.key,
+            name=first.operation,
+            argument=first.argument,
+            result=None if last is None else last.result,
+            outcome=self.outcome,
+            start=self.start,
+            end=end,
+            start_ns=first.time_ns,
+            end_ns=None if last is None else last.time_ns,
+            attempts=self.attempts,
+        )
 
 
 class History:
     """Events of clients, checked as they come."""
 
-    __slots__ = ("events", "known", "time_ns")
+    __slots__ = ("events", "known", "operations", "time_ns")
 
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.known: dict[str, Operating] = {}
         """By id, settled ones too."""
+        self.operations: list[Operation | Operating] = []
+        """In the order of their first `invoke`. What is settled never changes again, so it is
+        described then, once for all futures of a run.
+        """
         self.time_ns: Nanoseconds = 0
 
     def add(self, event: Event) -> None:
@@ -88,7 +109,9 @@ class History:
         if found is None:
             if not event.operation:
                 raise Invalid(f"operation {event.id!r} has no name")
-            self.known[event.id] = Operating(event, len(self.events))
+            found = Operating(event, len(self.events), len(self.operations))
+            self.known[event.id] = found
+            self.operations.append(found)
             return
         if found.outcome in ("ok", "fail"):
             raise Invalid(f"operation {event.id!r} is sent again after its answer")
@@ -103,7 +126,7 @@ class History:
         require_same(found.first, event)
         if event.kind == "ok" or event.kind == "fail":
             found.outcome = event.kind
-            found.result, found.end, found.last = event.result, len(self.events), event
+            self.operations[found.place] = found.describe(event, len(self.events))
 
     # ---- recording
 
@@ -137,21 +160,7 @@ class History:
     def get_operations(self) -> list[Operation]:
         """Return the operations in the order of their first `invoke`."""
         return [
-            Operation(
-                id=entry.first.id,
-                client=entry.first.client,
-                key=entry.first.key,
-                name=entry.first.operation,
-                argument=entry.first.argument,
-                result=entry.result,
-                outcome=entry.outcome,
-                start=entry.start,
-                end=entry.end,
-                start_ns=entry.first.time_ns,
-                end_ns=entry.last.time_ns if entry.last is not None else None,
-                attempts=entry.attempts,
-            )
-            for entry in self.known.values()
+            found if isinstance(found, Operation) else found.describe() for found in self.operations
         ]
 
 

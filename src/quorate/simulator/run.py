@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
+from quorate.simulator.applications import find_difference
 from quorate.simulator.budget import Budget
 from quorate.simulator.cast import cast, recast
 from quorate.simulator.faults import Faults
@@ -147,15 +148,10 @@ def await_synchrony(world: World) -> None:
 
 def judge_identity(world: World) -> None:
     """What two stores hold of a height is the same, byte for byte."""
-    stores = world.stores
-    live = [m for m in world.machines if m.is_honest]
-    highest = max((stores.get_height(m.store) for m in live), default=-1)
-    for height in range(highest + 1):
-        found = [stores.get_final(m.store, height) for m in live]
-        held = [final for final in found if final is not None]
-        if any(final != held[0] for final in held):
-            world.find("byte identity", f"height {height}: stores differ")
-            return
+    held = [machine.store for machine in world.machines if machine.is_honest]
+    height = find_difference(world.stores, held)
+    if height is not None:
+        world.find("byte identity", f"height {height}: stores differ")
 
 
 def make_outcome(world: World) -> Outcome:

@@ -14,7 +14,7 @@ that Python promises never to change for a seed; everything else is integers.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 
-from quorate._kernel import Draws
+from quorate._kernel import Draws, TapeSeed
 from quorate.base.errors import Invalid
 from quorate.base.native import mypyc_attr
 
@@ -51,16 +51,12 @@ class Choices(ABC):
 
 
 class Stream(Choices):
-    """A seeded stream that keeps nothing."""
+    """A seeded stream that keeps nothing. Of a tape, it begins anew when that has another seed."""
 
     __slots__ = ("draws",)
 
-    def __init__(self, seed: int, name: str) -> None:
-        self.draws = Draws(f"{seed}/{name}")
-
-    def reseed(self, seed: int, name: str) -> None:
-        """Go on with the choices of another seed."""
-        self.draws.reseed(f"{seed}/{name}")
+    def __init__(self, seed: int | TapeSeed, name: str) -> None:
+        self.draws = Draws(name, seed if isinstance(seed, TapeSeed) else TapeSeed(str(seed)))
 
     def choose(self, n: int) -> int:
         return self.draws.choose(n)
@@ -74,7 +70,7 @@ class Recorded(Stream):
 
     __slots__ = ("values",)
 
-    def __init__(self, seed: int, name: str) -> None:
+    def __init__(self, seed: int | TapeSeed, name: str) -> None:
         super().__init__(seed, name)
         self.values: list[int] = []
 
@@ -105,7 +101,8 @@ class Replayed(Choices):
         self.most = 1
         """The largest `n` of any choice so far."""
 
-    def reseed(self, seed: int, name: str) -> None:
+    def reseed(self, seed: TapeSeed, name: str) -> None:
+        """Go on with the choices of a seed."""
         self.fresh = Stream(seed, name)
 
     def choose(self, n: int) -> int:
@@ -156,7 +153,8 @@ class Tape:
         record: bool = False,
         is_muted: Callable[[str], bool] | None = None,
     ) -> None:
-        self.seed, self.record, self.is_muted = seed, record, is_muted
+        self.seed = TapeSeed(str(seed))
+        self.record, self.is_muted = record, is_muted
         self.values = values
         self.reseeded = False
         self.streams: dict[str, Stream | Replayed] = {}
@@ -189,9 +187,12 @@ class Tape:
 
     def reseed(self, seed: int) -> None:
         """Let every stream go on as that of another seed: what would have happened otherwise."""
-        for name, stream in self.streams.items():
-            stream.reseed(seed, name)
-        self.seed, self.reseeded = seed, True
+        self.seed.change(str(seed))
+        if self.values is not None or self.is_muted is not None:
+            for name, stream in self.streams.items():
+                if isinstance(stream, Replayed):
+                    stream.reseed(self.seed, name)
+        self.reseeded = True
 
     def get_values(self) -> dict[str, list[int]]:
         """Return what the streams said, without the zeros at their ends, sorted by name."""

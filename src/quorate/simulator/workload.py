@@ -12,7 +12,7 @@ shown; and nothing is final that nobody submitted, unless there are traitors.
 Answers of traitors, and of nodes whose disks lie, count as not given.
 """
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from quorate.base.types import Height, Nanoseconds
 from quorate.ledger.opaque import MEMBER_PREFIX
@@ -93,16 +93,24 @@ class Index:
         stores = self.world.stores
         while len(self.blocks) <= height:
             at = len(self.blocks)
-            # Who took over a state does not have what lies below it.
-            others = (m.store for m in self.world.machines if m.is_honest)
-            holders = (s for s in (machine.store, *others) if stores.get_final(s, at) is not None)
-            items, count = stores.list_items(next(holders), at)
+            items, count = stores.list_items(self.find_holder(machine, at), at)
             fresh = [item for item in dict.fromkeys(items) if item not in self.heights]
             if len(fresh) != count and not self.world.beyond:
                 text = f"height {at}: {count} items took effect, expected {len(fresh)} that are new"
                 self.world.find(EXACTLY_ONCE, text, machine)
             self.blocks.append(fresh)
             self.heights.update(dict.fromkeys(fresh, at))
+
+    def find_holder(self, machine: "Machine", height: Height) -> Any:
+        """Return the store to read a height from: a machine's own, unless it took over a state and
+        does not have what lies below it.
+        """
+        stores = self.world.stores
+        if stores.get_final(machine.store, height) is None:
+            for other in self.world.machines:
+                if other.is_honest and stores.get_final(other.store, height) is not None:
+                    return other.store
+        return machine.store
 
 
 def open_registers(world: "World", until_ns: Nanoseconds) -> Registers | None:

@@ -23,6 +23,7 @@ from typing import NoReturn
 import msgspec
 from msgspec import Struct
 
+from quorate._kernel import fork_process
 from quorate.base.errors import Unavailable
 from quorate.base.types import Nanoseconds
 from quorate.simulator.audit import Fingerprint
@@ -106,7 +107,7 @@ class Branch:
         """Run seeds in a child and keep what it says; return whether this is the child."""
         read, write = os.pipe()
         try:
-            child = os.fork()
+            child = fork_process()
         except OSError as error:
             os.close(read)
             os.close(write)
