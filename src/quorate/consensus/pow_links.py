@@ -162,9 +162,10 @@ class Links(Relay):
                 node = self.tree.blocks.get(hash)
                 if node is not None:
                     self.accept_body(sender, node, payload)
-            # The answer ends where it grew too long: what was asked for beyond is asked for again.
-            last = m.decisions[-1].height
-            for hash in [h for h in peer.flying if self.get_height(h) > last]:
+            # The answer ends where it grew too long: what was asked for with it, and lies beyond,
+            # is asked for again. Other requests to the same peer are still under way.
+            last, end = m.decisions[-1].height, m.decisions[0].height + MAX_BLOCKS
+            for hash in [h for h in peer.flying if last < self.get_height(h) < end]:
                 self.land(sender, peer, hash)
         elif peer.remaining:
             is_news = self.take_headers(now, sender, peer, raws)
@@ -373,10 +374,20 @@ class Links(Relay):
         if best <= self.tree.goal.work:
             return
         requests: dict[Address, list[Place]] = {}
+        chosen: Address | None = None
+        after: Height = 0
         for node in self.list_missing():
-            chosen = self.choose_peer(now, node)
+            # What is final is asked of one peer in runs: a store is read, and answers, by runs.
+            if not (
+                chosen is not None
+                and node.height == after <= self.peers[chosen].final
+                and len(requests[chosen]) % MAX_BLOCKS
+                and self.may_ask(now, self.peers[chosen], node)
+            ):
+                chosen = self.choose_peer(now, node)
             if chosen is None:
                 continue
+            after = node.height + 1
             self.flying[node.hash] = chosen
             deadline = now + self.compute_patience(self.peers[chosen])
             self.peers[chosen].flying[node.hash] = deadline
@@ -420,17 +431,19 @@ class Links(Relay):
         """The least busy peer that should have a block."""
         best: Address | None = None
         for who, peer in self.peers.items():
-            if not peer.is_here or peer.quiet_until > now:
-                continue
-            if peer.lacks.get(node.hash, 0) > now:
-                continue
-            if len(peer.flying) >= max(MAX_FLYING >> peer.failures, 1):
-                continue
-            if peer.seen != node.hash and peer.claim < node.work:
-                continue
-            if best is None or len(peer.flying) < len(self.peers[best].flying):
+            if self.may_ask(now, peer, node) and (
+                best is None or len(peer.flying) < len(self.peers[best].flying)
+            ):
                 best = who
         return best
+
+    def may_ask(self, now: Nanoseconds, peer: Peer, node: Node) -> bool:
+        """Whether a peer may be asked for a block: it should have it, and is not asked too much."""
+        if not peer.is_here or peer.quiet_until > now or peer.lacks.get(node.hash, 0) > now:
+            return False
+        if len(peer.flying) >= max(MAX_FLYING >> peer.failures, 1):
+            return False
+        return peer.seen == node.hash or peer.claim >= node.work
 
     def on_missing(self, now: Nanoseconds, sender: Address, m: Missing) -> None:
         peer = self.get_peer(now, sender)
