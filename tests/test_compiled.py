@@ -8,11 +8,13 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from quorate import compiled
+from quorate.cli.compile import remove_old
 from quorate.cli.selection import select
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -162,6 +164,15 @@ def test_build_that_others_could_write_to_is_none(tmp_path: Path) -> None:
         folder.chmod(mode)
         found.append(run_python(code, XDG_CACHE_HOME=str(tmp_path)))
     assert found == ["True", "True", "False", "False"]
+
+
+def test_what_killed_builds_left_is_removed(tmp_path: Path) -> None:
+    for name, age_s in (("build-old", 7 * 3600), ("build-new", 60), ("other", 7 * 3600)):
+        (tmp_path / name / "c").mkdir(parents=True)
+        at = time.time() - age_s
+        os.utime(tmp_path / name, (at, at))
+    remove_old(tmp_path, "key")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["build-new", "other"]
 
 
 DIGESTS = """

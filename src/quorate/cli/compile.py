@@ -26,6 +26,10 @@ from quorate.cli.selection import select
 OPTIMISATION = "2"
 KEPT_BUILDS = 4
 """Of other sources, as of other branches; older ones are removed."""
+UNFINISHED = "build-"
+"""What folders of builds under way are called."""
+ABANDONED_S = 6 * 3600
+"""Nobody compiles for so long."""
 EVERY_LINE_S = 10.0
 """Where lines cannot be redrawn."""
 SHOWN_LINES = 30
@@ -150,7 +154,7 @@ class Build:
         cache = compiled.get_cache()
         try:
             cache.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=cache, prefix="build-") as name:
+            with tempfile.TemporaryDirectory(dir=cache, prefix=UNFINISHED) as name:
                 folder = Path(name)
                 with Steps(4) as steps:
                     self.carry_out_in(folder, steps)
@@ -301,7 +305,10 @@ def list_builds(cache: Path) -> Iterator[tuple[float, Path]]:
 
 
 def remove_old(cache: Path, key: str) -> None:
-    """Remove builds of other sources but for the newest."""
+    """Remove builds of other sources but for the newest, and what killed builds have left."""
     others = sorted((at, folder) for at, folder in list_builds(cache) if folder.name != key)
     for _, folder in others[:-KEPT_BUILDS]:
         shutil.rmtree(folder, ignore_errors=True)
+    for folder in cache.glob(UNFINISHED + "*"):
+        if folder.stat().st_mtime < time.time() - ABANDONED_S:
+            shutil.rmtree(folder, ignore_errors=True)
