@@ -12,8 +12,10 @@ import pytest
 from quorate.cli.main import run
 from quorate.cli.output import EXIT_USAGE
 from quorate.cli.simulated import Setup, build_plan
+from quorate.cli.why import Dots
 from quorate.simulator.replay import decode_recording
 from quorate.simulator.run import run as run_plan
+from quorate.simulator.why import Point
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = ["--bug", "never-in-doubt", "--duration-ms", "4000"]
@@ -62,6 +64,26 @@ def test_story_from_a_seed_to_a_test_of_its_own(
     assert "one proposal" in small.with_suffix(".html").read_text()
     assert run(["why", small.name, "--points", "2", "--samples", "2", "--jobs", "1"]) == 0
     assert "chance of: one proposal" in capsys.readouterr().out
+
+
+def test_interrupted_why_shows_what_was_judged(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show = Dots.show
+
+    def show_two(self: Dots, point: Point) -> None:
+        show(self, point)
+        if self.count == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Dots, "show", show_two)
+    words = ["why", find(), *WORDS, "--points", "3", "--samples", "2", "--jobs", "1"]
+    assert run(words) == 130
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 3
+    assert "interrupted" in captured.err
+    assert run([*words, "-o", "json"]) == 130
+    assert len(json.loads(capsys.readouterr().out)["points"]) == 2
 
 
 def run_pytest(path: Path) -> subprocess.CompletedProcess[str]:

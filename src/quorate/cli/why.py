@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from quorate.cli.options import format_option, option
-from quorate.cli.output import emit, is_terminal, say, style
+from quorate.cli.output import EXIT_INTERRUPTED, emit, is_terminal, say, style
 from quorate.cli.sim import count_processors
 from quorate.cli.sim_summary import describe_plan
 from quorate.cli.target import Target, open_target, target_options
@@ -20,6 +20,7 @@ from quorate.simulator.trace import Event
 from quorate.simulator.why import Explanation, Jump, Point, explain, sample
 
 BAR = 40
+HEAD = f"{'ms':>13}  {'fails':>5}  95 % interval"
 SHOWN = 4
 """Events that are named at a jump."""
 
@@ -46,13 +47,14 @@ def why(target: str, points: int, samples: int, jobs: int | None, output: str, *
 
     From moments of the run on, everything is drawn anew, many times: the share of continuations
     that fail in the same way says how lost the run was by then. Where it jumps, something happened
-    that mattered.
+    that mattered. Ctrl-C shows the moments that were judged until then.
 
     \b
     quorate why small-4711.json
     quorate why 4711 --bug t4-amnesia --samples 200
     quorate why small-4711.json -o json | jq '.points[] | [.time_ns, .share]'
     """
+    explanation: Explanation | None
     found = open_target(target, asked)
     dots = Dots(points)
     with Workers(jobs or count_processors()) as workers:
@@ -64,8 +66,12 @@ def why(target: str, points: int, samples: int, jobs: int | None, output: str, *
                 evaluate=lambda samples: workers.map(sample, samples),
                 on_progress=dots.show,
             )
+        except KeyboardInterrupt:
+            explanation = None
         finally:
             dots.end()
+    if explanation is None:
+        return show_part(dots.seen, output)
     if output == "json":
         emit(json.dumps(make_document(explanation), indent=2))
     else:
@@ -73,15 +79,30 @@ def why(target: str, points: int, samples: int, jobs: int | None, output: str, *
     return 0
 
 
+def show_part(seen: list[Point], output: str) -> int:
+    """Print the moments that were judged before Ctrl-C; return the exit code."""
+    points = sorted(seen, key=lambda point: point.time_ns)
+    if output == "json":
+        emit(json.dumps({"interrupted": True, "points": list(map(make_row, points))}, indent=2))
+    elif points:
+        emit(HEAD)
+        for point in points:
+            emit(format_row(point, is_jump=False))
+    say("interrupted: these are the moments that were judged, no jump was narrowed down")
+    return EXIT_INTERRUPTED
+
+
 class Dots:
     """Says on a terminal which moment was judged."""
 
     def __init__(self, points: int) -> None:
         self.count, self.points = 0, points
+        self.seen: list[Point] = []
         self.moving = is_terminal(sys.stderr)
 
     def show(self, point: Point) -> None:
         self.count += 1
+        self.seen.append(point)
         if self.moving:
             doing = f"{self.count}/{self.points}" if self.count <= self.points else "the jumps"
             text = f"{doing}  at {format_time(point.time_ns).strip()}: {format_share(point)}"
@@ -103,7 +124,7 @@ def show(found: Target, explanation: Explanation) -> None:
     emit(f"chance of: {explanation.symptom}, if all after a moment is drawn anew")
     emit()
     ends = {jump.end.time_ns for jump in explanation.jumps if jump.is_certain}
-    emit(f"{'ms':>13}  {'fails':>5}  95 % interval")
+    emit(HEAD)
     for point in explanation.points:
         emit(format_row(point, point.time_ns in ends))
     emit()
