@@ -48,6 +48,13 @@ def test_files_fit_each_other(tmp_path: Path) -> None:
     assert run(["genesis", "verify", "out/genesis.json", "--network", "out/network.toml"]) == 0
 
 
+def test_what_an_engine_does_not_hold_against_is_said_when_its_network_is_made(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert init("--engine", "raft") == 0
+    assert "raft: the members trust each other" in capsys.readouterr().err
+
+
 def test_existing_files_are_never_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
     assert init() == 0
     assert init() == 1

@@ -17,7 +17,7 @@ from quorate.cli.options import (
     password_options,
     read_password,
 )
-from quorate.cli.output import Progress, emit, fail, say
+from quorate.cli.output import Progress, emit, fail, say, warn_of_engine
 from quorate.consensus import ENGINES, pow_types
 from quorate.crypto.addresses import to_checksum
 from quorate.ledger.keyvalue import ETHEREUM
@@ -180,6 +180,7 @@ def init(
             "--gas free asks for none."
         )
     introduce(out, places)
+    warn_of_engine(engine)
 
 
 def parse_place(text: str) -> Place:
