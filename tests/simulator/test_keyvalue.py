@@ -1,5 +1,7 @@
 """Keys and values in simulated runs: what clients are told can be explained, and lies are found."""
 
+from pathlib import Path
+
 import pytest
 
 from quorate.base.types import Height
@@ -14,6 +16,8 @@ from quorate.simulator.run import run
 from quorate.simulator.verdict import Outcome
 from simulator import own_machines
 from simulator.networks import make_plan as make_network
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "own_application"
 
 
 def make_plan(seed: int, engine: str) -> Plan:
@@ -95,3 +99,11 @@ def test_application_that_remembers_in_its_object_is_found() -> None:
 def test_application_without_calls_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert command(["sim", "--application", f"{own_machines.__name__}:Mute"]) == 2
     assert "it gives no `example` of a call" in capsys.readouterr().err
+
+
+def test_example_of_an_application_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(EXAMPLE))
+    setup = Setup(engine="raft", application="auction:Auction", duration_ms=4000)
+    outcome = run(build_plan(setup, 1))
+    assert outcome.verdict == "true", outcome.findings
+    assert outcome.sometimes["call done"] > 0

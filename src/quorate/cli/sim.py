@@ -141,7 +141,7 @@ def sim(
     if output == "json":
         emit(json.dumps(document, indent=2))
     else:
-        show_summary(campaign, summary, replay)
+        show_summary(campaign, summary, replay, on_ray=cluster)
     return EXIT_CODES[summary.verdict]
 
 

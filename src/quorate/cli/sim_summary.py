@@ -131,12 +131,16 @@ def describe_plan(plan: Plan) -> str:
     )
 
 
-def show_summary(campaign: Campaign, summary: Summary, replay: Callable[[int], str]) -> None:
+def show_summary(
+    campaign: Campaign, summary: Summary, replay: Callable[[int], str], *, on_ray: bool = False
+) -> None:
     """Print what a campaign came to."""
     tally = summary.tally
     emit(describe_plan(campaign.plan))
     if tally.runs:
-        workers = f"{summary.slots} process{'es' if summary.slots != 1 else ''}"
+        one, more = ("worker", "workers") if on_ray else ("process", "processes")
+        workers = f"{summary.slots} {one if summary.slots == 1 else more}"
+        workers += " of Ray" if on_ray else ""
         took = f"{tally.runs:,} seeds from {summary.first} on in {summary.seconds:.1f} s"
         emit(name_program(f"{took}, {workers}, {describe()}"))
         per_hour = tally.runs / max(summary.seconds, 1e-9) * 3600
