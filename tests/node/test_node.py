@@ -13,6 +13,7 @@ from node.lone import make_lone
 from node.world import MS, World, make_address
 from quorate.base.rng import Rng
 from quorate.base.types import Hash, Member
+from quorate.consensus.raft import Raft
 from quorate.consensus.replica import Decision, Keys, Recall, Replica
 from quorate.consensus.tendermint import Tendermint
 from quorate.ledger.opaque import OpaqueStore, make_genesis, make_member_change
@@ -640,6 +641,17 @@ def test_full_admission_queue_refuses_clients_at_once() -> None:
 
 
 # ---- words
+
+
+def test_a_leader_that_shows_that_it_is_there_has_nothing_to_agree_on() -> None:
+    world = World(lambda keys, chain: Raft(keys, chain, Rng(keys.address[0])))
+    world.start()
+    assert world.run(5000, lambda: any(world.get_node(i).leads() for i in range(4)))
+    world.run(500)
+    for index in range(4):
+        text = world.get_node(index).get_status().why_stalled
+        kind = "heartbeat" if world.get_node(index).leads() else "election"
+        assert text.startswith(f"idle: nothing to agree on; next timeout: {kind} in ")
 
 
 def test_status_says_what_is_waited_for() -> None:

@@ -74,6 +74,8 @@ def test_environment_of_the_wrong_type_names_the_variable() -> None:
     text = render_network(make_network())
     message = refuse(text, {"QUORATE_BLOCKS_BLOCK_TIME_MS": "fast"})
     assert message == "QUORATE_BLOCKS_BLOCK_TIME_MS: found 'fast', expected int"
+    message = refuse(text, {"QUORATE_MINING_THREADS": "-2"})
+    assert message == "QUORATE_MINING_THREADS: found -2, expected int >= 1"
 
 
 def test_unknown_key_names_file_key_and_the_known_ones() -> None:

@@ -4,6 +4,8 @@ from quorate.base.types import Address, Height, Nanoseconds
 from quorate.consensus.replica import Situation
 from quorate.node.peers import SECOND, Peers
 
+NO_WORK = "something to agree on"
+"""What engines say that they wait for when nobody has asked for anything."""
 MAX_NAMED = 8
 """Silent members that are named one by one."""
 
@@ -82,13 +84,14 @@ def explain(
         if not any(a in peers.connected for a in others):
             position += "; no member is connected"
         return position
-    # Without a timer and without work nobody has to do anything.
-    if situation.next_timeout is None and not has_work:
+    # Without work nobody has to do anything, but for a leader that shows that it is there.
+    rests = situation.next_timeout is None or situation.waiting_for.startswith(NO_WORK)
+    if rests and not has_work and not situation.missing:
         text = "idle: nothing to agree on"
         absent = [a for a in others if a not in peers.connected]
         if absent:
             text += f"; not connected: {describe_silent(absent, members, peers, now)}"
-        return text
+        return text + describe_timeout(situation, now)
     text = f"height {situation.height} round {situation.round}: "
     waiting = situation.waiting_for or situation.step
     # What is missing is often told of the thing that is waited for, and then names it again.
@@ -98,10 +101,15 @@ def explain(
         text += situation.missing or waiting
     if situation.silent:
         text += f"; silent: {describe_silent(situation.silent, members, peers, now)}"
-    if situation.next_timeout is not None:
-        name, at = situation.next_timeout
-        text += f"; next timeout: {name} in {format_duration(at - now)}"
-    return text
+    return text + describe_timeout(situation, now)
+
+
+def describe_timeout(situation: Situation, now: Nanoseconds) -> str:
+    """Say which timeout falls next, if one does."""
+    if situation.next_timeout is None:
+        return ""
+    name, at = situation.next_timeout
+    return f"; next timeout: {name} in {format_duration(at - now)}"
 
 
 def explain_open(*, failed: str, alarm: str, situation: Situation, connected: int) -> str:

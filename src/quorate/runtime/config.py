@@ -372,7 +372,7 @@ def is_table(hint: Any) -> bool:
 
 def read_variable(found: str, hint: Any) -> Any:
     """Read a variable as its key's type; what does not fit stays text and is refused later."""
-    if hint is int and re.fullmatch(r"[0-9]{1,18}", found):
+    if hint is int and re.fullmatch(r"-?[0-9]{1,18}", found):
         return int(found)
     if hint is bool and found.lower() in ("1", "true", "yes", "on"):
         return True
