@@ -5,7 +5,7 @@ from typing import Any
 
 from quorate.base.types import Member
 from quorate.cli import status
-from quorate.cli.local import Local, Observation
+from quorate.cli.local import Local, Observation, read_failure
 from quorate.consensus.replica import Situation
 from quorate.node.status import NodeStatus, PeerStatus
 from quorate.runtime.config import Network, ValidatorConfig
@@ -72,6 +72,26 @@ def test_all_dead_is_said_with_how_to_start() -> None:
     assert "No validator runs: 0 of 4 votes, a decision needs 3." in found["lines"][0]
     assert found["absent"] == [f"validator-{i}" for i in range(4)]
     assert found["lines"][-1] == "Start them all: quorate up --detach"
+
+
+def test_a_validator_that_failed_says_why(tmp_path: Path) -> None:
+    log = tmp_path / "validator.log"
+    assert read_failure(log, "validator-2") == ""
+    log.write_text("x" * 10_000 + "\nquorate: validator-2 failed: diverged at block 7\n")
+    assert read_failure(log, "validator-2") == "failed: diverged at block 7"
+    with log.open("a") as file:
+        file.write("node starts\n")
+    assert read_failure(log, "validator-2") == ""
+    seen = see(0, 1, 3)
+    seen[2] = Observation(2, VALIDATORS[2], None, None, "failed: diverged at block 7")
+    lines = status.explain(make_local(), seen)["lines"]
+    assert "  validator-2: it failed: diverged at block 7." in lines
+    dead = see()
+    dead[2] = seen[2]
+    assert (
+        "  validator-2: it failed: diverged at block 7."
+        in status.explain(make_local(), dead)["lines"]
+    )
 
 
 def test_missing_quorum_names_the_silent_and_the_way_out() -> None:

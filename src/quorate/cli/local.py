@@ -19,6 +19,7 @@ from quorate.runtime.ipc_client import ask_status
 ASK_S = 5.0
 """How long a validator may take to answer before it counts as silent."""
 MAX_GENESIS_BYTES = 256 << 20
+MAX_LINE_BYTES = 4096
 
 
 class Observation(Struct, frozen=True):
@@ -29,7 +30,7 @@ class Observation(Struct, frozen=True):
     pid: int | None
     status: NodeStatus | None
     error: str
-    """Why there is no status although a process runs."""
+    """Why there is no status although a process runs, or why it failed, if it did."""
 
     @property
     def state(self) -> str:
@@ -79,7 +80,9 @@ class Local:
         folder, validator = self.folders[index], self.network.validators[index]
         pid = processes.find(folder)
         status, error = None, ""
-        if pid is not None:
+        if pid is None:
+            error = read_failure(folder.log, validator.name)
+        else:
             try:
                 status = ask_status(folder.socket, ASK_S)
             except (Unavailable, Invalid, msgspec.MsgspecError) as reason:
@@ -104,6 +107,19 @@ class Local:
     def read_consensus(self) -> dict[str, Any]:
         """Return `config.quorate` of the genesis file. Raises Corrupt, Invalid."""
         return read_consensus(self.path / self.network.genesis)
+
+
+def read_failure(log: Path, name: str) -> str:
+    """Return why a validator failed, as the last line of its log says; empty if it does not."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(log.stat().st_size - MAX_LINE_BYTES, 0))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return ""
+    last = lines[-1] if lines else ""
+    start = f"quorate: {name} failed: "
+    return last.removeprefix("quorate: " + name + " ") if last.startswith(start) else ""
 
 
 def read_consensus(genesis: Path) -> dict[str, Any]:

@@ -275,14 +275,16 @@ def describe_absent(
 ) -> list[str]:
     """Return a line for every validator that is away, with what is known of it."""
     lines: list[str] = []
-    if all(o.pid is None for o in seen):
-        return lines
+    all_down = all(o.pid is None for o in seen)
     for observation in seen:
         name = observation.validator.name
         if name not in absent:
             continue
-        if observation.pid is None:
-            lines.append(f"  {name}: its process is down.")
+        if observation.pid is None and observation.error:
+            lines.append(f"  {name}: it {observation.error}.")
+        elif observation.pid is None:
+            if not all_down:
+                lines.append(f"  {name}: its process is down.")
         elif observation.validator.identity in strangers:
             found, usual = strangers[observation.validator.identity]
             lines.append(
