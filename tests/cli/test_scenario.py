@@ -128,3 +128,5 @@ def test_script_sets_only_rates_that_there_are() -> None:
     for wrong in ({"loss": 1001}, {"loss": -1}, {"luck": 1}):
         with pytest.raises(Invalid, match="expected one of loss to 1000"):
             play.faults.set_rates(**wrong)
+    play.faults.heal()
+    assert (play.world.network.rates.loss, play.world.network.rates.bandwidth) == (0, 0)

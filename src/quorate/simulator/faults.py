@@ -10,7 +10,7 @@ from quorate.simulator.budget import Budget
 from quorate.simulator.clock_errors import ClockError, Step
 from quorate.simulator.disk import EFFECTS
 from quorate.simulator.network import Link
-from quorate.simulator.plan import MS, SECOND
+from quorate.simulator.plan import MS
 from quorate.simulator.rounds import RoundScript
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ RATES = {
     "corrupt": 1000,
     "tail": 1000,
     "tail_factor": 1_000_000,
-    "jitter_ns": 3_600 * SECOND,
     "bandwidth": 1_000_000_000,
 }
 """What a script may set of links, and the most of each."""
@@ -85,7 +84,7 @@ class Faults:
         """Let frames on all links suffer at other rates from now on, until they are healed.
 
         In permille: `loss`, `duplicate`, `corrupt`, and `tail`, which come `tail_factor` times as
-        late; `jitter_ns` is how far they spread, `bandwidth` what fits in bytes per millisecond.
+        late; `bandwidth` is how many bytes go through a link in a millisecond.
         """
         for name, value in rates.items():
             if name not in RATES or not 0 <= value <= RATES[name]:
