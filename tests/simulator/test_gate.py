@@ -47,6 +47,11 @@ def test_known_bug_is_found_by_seeds_of_this_commit(bug: str, properties: set[st
     assert found.property in properties
 
 
+def test_majorities_counted_over_both_sets_together_are_found() -> None:
+    found = hunt("r13-union", get_first_seed(), max_seeds=MAX_SEEDS, shrink=False, engine="raft")
+    assert found.property in {"commitment", "agreement", "log matching"}
+
+
 def test_never_unlocking_is_found_where_locks_are_split() -> None:
     """It takes a traitor that helps two members to different locks, and then falls silent.
 

@@ -138,6 +138,17 @@ class OnlyNewMembers(Raft):
         return members is not None and has_majority(members.members, holders)
 
 
+class CountsUnion(Raft):
+    """R13: old and new members are counted as one set, half of which may be all of either."""
+
+    def is_chosen(self, holders: dict[Address, None], height: Height) -> bool:
+        first, second = self.sets.get(height), self.sets.get(height + 1)
+        if first is None or second is None:
+            return False
+        together = {m.address: m for m in (*first.members, *second.members)}
+        return has_majority(tuple(together.values()), holders)
+
+
 class LeavesAtOnce(Raft):
     """R11: whom the newest set does not hold stands for nothing any more, though others may need
     its log or its vote until that set has decided something.
@@ -335,6 +346,13 @@ _BUGS: tuple[tuple[str, str, str, str, type[Raft]], ...] = (
         "Howard and others, Smart Casual Verification, NSDI 2025",
         "commitment",
         CountsRefusals,
+    ),
+    (
+        "r13-union",
+        "majorities of old and new members are counted over both together",
+        "Howard and others, Smart Casual Verification, NSDI 2025",
+        "commitment",
+        CountsUnion,
     ),
     (
         "r14-old-commit",
