@@ -182,6 +182,9 @@ def test_replay_tells_of_detectors_and_clocks(capsys: pytest.CaptureFixture[str]
     assert run(["replay", "3", *words]) == 0
     out = capsys.readouterr().out
     assert "\n  detector heartbeat\n    crashes: " in out
+    faults = next(line for line in out.splitlines() if line.startswith("  faults: "))
+    assert "frame lost " in faults
+    assert "mend " not in faults
     assert (
         "\n  clocks: none was ahead" in out
         or "\n  clocks that were ahead by more than 1 ms:" in out

@@ -17,6 +17,7 @@ from quorate.base.errors import Invalid
 from quorate.base.types import Nanoseconds
 from quorate.cli.output import EXIT_USAGE, emit, fail, get_program, say, style
 from quorate.cli.simulated import DEFAULTS, Setup, build_plan, format_setup, setup_options
+from quorate.simulator.campaign.tally import name_fault
 from quorate.simulator.detectors.words import describe_report
 from quorate.simulator.listing import format_time
 from quorate.simulator.plan import MS, SECOND
@@ -149,11 +150,7 @@ def describe_outcome(outcome: Outcome, names: list[str]) -> list[str]:
         f"  {outcome.events:,} events in {format_time(outcome.time_ns).strip()}, "
         f"heights {told}, digest {outcome.digest}"
     )
-    faults = {
-        name.removeprefix("fault "): n
-        for name, n in outcome.counters.items()
-        if name.startswith("fault ")
-    }
+    faults = {fault: n for name, n in outcome.counters.items() if (fault := name_fault(name))}
     if faults:
         lines.append("  faults: " + ", ".join(f"{name} {n}" for name, n in faults.items()))
     if outcome.detection is not None:
