@@ -14,6 +14,8 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 use std::collections::VecDeque;
 
+/// From here on a call lets other threads of Python run; below, giving the lock away and taking it costs more than the work.
+const LARGE_BYTES: usize = 32 << 10;
 /// Shorter ones are hashed again before they are found.
 const MIN_BYTES: usize = 1 << 12;
 const MAX_REMEMBERED: usize = 64;
@@ -79,7 +81,9 @@ pub fn share(payload: PyBackedBytes) -> Bytes {
 #[pyfunction]
 #[pyo3(name = "hash_payload")]
 fn hash_payload_face(py: Python<'_>, payload: PyBackedBytes) -> Py<PyBytes> {
-    PyBytes::new(py, hash_payload(payload).as_slice()).unbind()
+    let is_large = payload.len() >= LARGE_BYTES;
+    let name = if is_large { py.detach(|| hash_payload(payload)) } else { hash_payload(payload) };
+    PyBytes::new(py, name.as_slice()).unbind()
 }
 
 pub fn export(m: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -139,6 +139,9 @@ pub struct Link {
     pub id: NodeId,
 }
 
+/// Of a branch with sixteen children that are named by their hashes.
+const MAX_HASHES_RLP: usize = 3 + 17 + 16 * HASH_BYTES;
+
 /// Hash and name of a child, as a record holds them.
 pub type HashedLink = [u8; HASH_BYTES + ID_BYTES];
 
@@ -491,24 +494,26 @@ impl NodeWriter {
                 bitmap
             }
         };
+        // Composed in place, where every missing child, and the value that no branch has, is an empty string already.
         let payload_length = 17 + children.len() * HASH_BYTES;
-        self.rlp.reserve(payload_length + 3);
-        alloy_rlp::Header { list: true, payload_length }.encode(&mut self.rlp);
+        let mut rlp = [alloy_rlp::EMPTY_STRING_CODE; MAX_HASHES_RLP];
+        let header = alloy_rlp::Header { list: true, payload_length };
+        header.encode(&mut &mut rlp[..]);
+        let mut end = header.length();
         let (mut left, mut written) = (bitmap, 0);
         for link in children {
             let nibble = left.trailing_zeros();
             left &= left.wrapping_sub(1);
-            self.rlp.resize(self.rlp.len() + (nibble - written) as usize, alloy_rlp::EMPTY_STRING_CODE);
+            end += (nibble - written) as usize;
             written = nibble + 1;
-            let mut cell = [alloy_rlp::EMPTY_STRING_CODE + HASH_BYTES as u8; 1 + HASH_BYTES];
-            cell[1..].copy_from_slice(&link[..HASH_BYTES]);
-            self.rlp.extend_from_slice(&cell);
+            rlp[end] = alloy_rlp::EMPTY_STRING_CODE + HASH_BYTES as u8;
+            rlp[end + 1..end + 1 + HASH_BYTES].copy_from_slice(&link[..HASH_BYTES]);
+            end += 1 + HASH_BYTES;
             if here & (1 << nibble) != 0 {
                 self.buffer.extend_from_slice(link);
             }
         }
-        // Those that are missing, and the value, which no branch has.
-        self.rlp.resize(self.rlp.len() + 17 - written as usize, alloy_rlp::EMPTY_STRING_CODE);
+        self.rlp.extend_from_slice(&rlp[..end + 17 - written as usize]);
         self.added.push((id, self.rlp.len()));
         Ok(earlier.is_some())
     }

@@ -163,6 +163,12 @@ impl Core {
         Ok(())
     }
 
+    /// Whether nothing was executed over this block yet, so that there is nothing to be found again.
+    pub fn is_fresh(&self, parent: &B256) -> bool {
+        let tree = self.tree.read();
+        tree.branches.contains_key(parent) && tree.branches.values().all(|branch| branch.header.parent != *parent)
+    }
+
     /// A block that was executed from the same already.
     pub fn executed(&self, cause: &Cause) -> Result<Option<Arc<Branch>>> {
         let parent = &cause.parent;

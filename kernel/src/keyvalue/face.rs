@@ -359,14 +359,18 @@ impl KeyValue {
         let (core, parent) = (self.core()?, hash_argument("parent", parent)?);
         let (envelope, payloads) = (hash_argument("parent_envelope", parent_envelope)?, bytes_list(payloads));
         let branch = detached(py, || {
-            let cause = Cause::new(parent, payloads, envelope);
-            if let Some(known) = core.executed(&cause)? {
-                return Ok(known);
+            let mut cause = None;
+            if !core.is_fresh(&parent) {
+                let found = cause.insert(Cause::new(parent, payloads.clone(), envelope));
+                if let Some(known) = core.executed(found)? {
+                    return Ok(known);
+                }
             }
-            let mut run = core.begin(&parent, &cause.payloads, true)?;
+            let mut run = core.begin(&parent, &payloads, true)?;
             run.run_all()?;
-            let height = run.height;
-            core.add(&cause, height, run.finish()?)
+            let (height, outcome) = (run.height, run.finish()?);
+            // Hashed last: whoever proposes the payload or votes for it needs its hash as well, and has it by now.
+            core.add(&cause.unwrap_or_else(|| Cause::new(parent, payloads, envelope)), height, outcome)
         })?;
         Ok(KeyValueBlock { branch })
     }

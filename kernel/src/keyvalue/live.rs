@@ -183,6 +183,8 @@ pub struct LiveTrie {
     extensions: Arena<Extension>,
     /// New values with their hashes.
     values: Vec<(Bytes, B256)>,
+    /// The slots on the way that `find` went last.
+    way: Vec<At>,
 }
 
 fn nibble_of(place: &B256, depth: usize) -> u8 {
@@ -252,7 +254,7 @@ impl LiveTrie {
 
     /// The node in a slot at `depth` on the way to `key`, read if it was not; None where nothing hangs.
     fn kid(&mut self, source: &NodeSource, at: At, key: &B256, depth: usize) -> Result<Option<Kid>> {
-        let Some(slot) = self.slot(at).copied() else { return Ok(None) };
+        let Some(slot) = self.slot(at) else { return Ok(None) };
         if slot.kid() != Kid::Unread {
             return Ok(Some(slot.kid()));
         }
@@ -325,19 +327,21 @@ impl LiveTrie {
         }
     }
 
-    /// The numbers of the entry at `place`.
-    pub fn find(&mut self, source: &NodeSource, place: &B256) -> Result<Option<Numbers>> {
+    /// The entry at `place`: its leaf and its numbers.
+    pub fn find(&mut self, source: &NodeSource, place: &B256) -> Result<Option<(u32, Numbers)>> {
         let (mut at, mut depth) = (At::Top, 0);
+        self.way.clear();
         loop {
+            self.way.push(at);
             match self.kid(source, at, place, depth)? {
                 None | Some(Kid::Unread) => return Ok(None),
                 Some(Kid::Branch(branch)) => match self.step(branch, place, depth) {
                     Some(next) => (at, depth) = (next, depth + 1),
                     None => return Ok(None),
                 },
-                Some(Kid::Leaf(leaf)) => {
-                    let leaf = &self.leaves.nodes[leaf as usize];
-                    return Ok((leaf.place == *place).then_some(leaf.numbers));
+                Some(Kid::Leaf(number)) => {
+                    let leaf = &self.leaves.nodes[number as usize];
+                    return Ok((leaf.place == *place).then_some((number, leaf.numbers)));
                 }
                 Some(Kid::Extension(extension)) => {
                     let path = &self.extensions.nodes[extension as usize].path;
@@ -358,6 +362,23 @@ impl LiveTrie {
     }
 
     // ---- changes
+
+    /// Note that the leaf which was found last will be overwritten, or written again as it is.
+    pub fn mark_found(&mut self) {
+        let way = std::mem::take(&mut self.way);
+        for at in &way {
+            self.mark(*at);
+        }
+        self.way = way;
+    }
+
+    /// Set the entry of a leaf that was marked.
+    pub fn overwrite(&mut self, leaf: u32, numbers: Numbers, value: Bytes) {
+        let fresh = self.values.len() as u32;
+        self.values.push((value, B256::ZERO));
+        let leaf = &mut self.leaves.nodes[leaf as usize];
+        (leaf.numbers, leaf.value) = (numbers, fresh);
+    }
 
     /// Set the entry at `place`.
     pub fn set(&mut self, source: &NodeSource, place: &B256, numbers: Numbers, value: Bytes) -> Result<()> {

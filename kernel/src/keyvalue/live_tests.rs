@@ -87,7 +87,7 @@ impl Bench {
         }
         for (place, entry) in changed {
             let before = self.entries.get(&place).map(Entry::numbers);
-            assert_eq!(self.live.find(&source, &place).unwrap(), before);
+            assert_eq!(self.live.find(&source, &place).unwrap().map(|(_, numbers)| numbers), before);
             match entry {
                 Some(entry) => {
                     self.live.set(&source, &place, entry.numbers(), entry.value.clone()).unwrap();

@@ -4,12 +4,11 @@
 //! entries through the run and then answers or refuses it.
 
 use crate::errors::Result;
-use crate::keccak_lanes::hash_many;
 use crate::keyvalue::item::{Action, Client, Condition, Identity, Item, identity_of};
 use crate::keyvalue::live::LiveTrie;
 use crate::keyvalue::state::{
     Answer, CONFLICT, Census, DONE, Entry, Hashed, Listing, MAX_DETAIL_BYTES, MISSING, Numbers, REFUSED, Session,
-    name_of, place_of,
+    place_of, places_of,
 };
 use crate::payload::Payload;
 use crate::state::Root;
@@ -63,6 +62,8 @@ pub struct Outcome {
 #[derive(Clone, Default)]
 struct Slot {
     numbers: Option<Numbers>,
+    /// The leaf that it had before the block, if the way there is marked.
+    leaf: Option<u32>,
     /// None where it was not read; nobody asks for what is overwritten.
     value: Option<Bytes>,
     changed: bool,
@@ -71,7 +72,7 @@ struct Slot {
 impl Slot {
     fn set(&mut self, entry: Option<&Entry>) -> Slot {
         let (numbers, value) = (entry.map(Entry::numbers), entry.map(|entry| entry.value.clone()));
-        std::mem::replace(self, Slot { numbers, value, changed: true })
+        std::mem::replace(self, Slot { numbers, leaf: self.leaf, value, changed: true })
     }
 }
 
@@ -287,11 +288,21 @@ impl Run {
     // ---- entries
 
     fn slot(&mut self, place: B256) -> Result<&mut Slot> {
+        self.slot_for(place, false)
+    }
+
+    /// With `changes`, a leaf that is there is marked, so that nobody has to go the way again to overwrite it.
+    fn slot_for(&mut self, place: B256, changes: bool) -> Result<&mut Slot> {
         match self.entries.entry(place) {
             Occupied(known) => Ok(known.into_mut()),
             Vacant(vacant) => {
-                let numbers = self.live.trie.find(&self.source, &place)?;
-                Ok(vacant.insert(Slot { numbers, value: None, changed: false }))
+                let found = self.live.trie.find(&self.source, &place)?;
+                let leaf = found.filter(|_| changes).map(|(leaf, _)| leaf);
+                if leaf.is_some() {
+                    self.live.trie.mark_found();
+                }
+                let numbers = found.map(|(_, numbers)| numbers);
+                Ok(vacant.insert(Slot { numbers, leaf, value: None, changed: false }))
             }
         }
     }
@@ -317,7 +328,7 @@ impl Run {
 
     fn put_at(&mut self, key: Bytes, place: B256, value: Bytes) -> Result<u64> {
         let revision = self.revision + 1;
-        let slot = self.slot(place)?;
+        let slot = self.slot_for(place, true)?;
         let (created, version) = slot.numbers.map_or((revision, 1), |numbers| (numbers.created, numbers.version + 1));
         let entry = Entry { created, modified: revision, version, value, hashed: Hashed(None) };
         let old = slot.set(Some(&entry));
@@ -443,7 +454,7 @@ impl Run {
                     continue;
                 }
                 let place = place_of(b'c', client);
-                let Some(numbers) = self.live.trie.find(&self.source, &place)? else { continue };
+                let Some((_, numbers)) = self.live.trie.find(&self.source, &place)? else { continue };
                 if Session::listed_ms(&numbers) == listing.time_ms {
                     self.clients.remove(client);
                     self.live.clients.remove(client);
@@ -480,10 +491,17 @@ impl Run {
         let mut edits: Vec<Edit> = Vec::with_capacity(self.entries.len() + self.clients.len() + 3);
         self.follow_clients(&mut edits)?;
         self.follow_sessions(&mut edits);
-        for (place, slot) in self.entries.drain().filter(|(_, slot)| slot.changed) {
-            edits.push((place, slot.numbers.zip(slot.value)));
+        for (place, Slot { numbers, leaf, value, .. }) in self.entries.drain().filter(|(_, slot)| slot.changed) {
+            match (leaf, numbers.zip(value)) {
+                (Some(leaf), Some((numbers, value))) => self.live.trie.overwrite(leaf, numbers, value),
+                (_, entry) => edits.push((place, entry)),
+            }
         }
-        edits.sort_unstable_by_key(|(place, _)| *place);
+        // Whatever is set in whatever order leads to the same nodes; where something is removed, how their records refer to
+        // earlier ones depends on it.
+        if edits.iter().any(|(_, entry)| entry.is_none()) {
+            edits.sort_unstable_by_key(|(place, _)| *place);
+        }
         let Run { mut live, source, revision, timestamp_ms, answers, skipped, events, height, .. } = self;
         for (place, entry) in edits {
             match entry {
@@ -499,9 +517,7 @@ impl Run {
 
     /// Keep what clients were answered.
     fn follow_sessions(&mut self, edits: &mut Vec<Edit>) {
-        let names: Vec<Vec<u8>> = self.clients.keys().map(|client| name_of(b'c', client)).collect();
-        let mut places = Vec::with_capacity(names.len());
-        hash_many(names.iter().map(Vec::as_slice), &mut places);
+        let places = places_of(b'c', self.clients.keys().map(Client::as_slice));
         for ((client, known), place) in self.clients.drain().zip(places) {
             if known.changed {
                 let entry = known.session.to_entry();
@@ -522,9 +538,7 @@ type Edit = (B256, Option<(Numbers, Bytes)>);
 fn make_tasks(raws: Vec<Bytes>) -> Vec<Task> {
     let mut tasks: Vec<Task> =
         raws.into_iter().map(|raw| Task { item: Item::parse(&raw).ok(), raw, place: None }).collect();
-    let names: Vec<Vec<u8>> = tasks.iter().filter_map(Task::key).map(|key| name_of(b'k', key)).collect();
-    let mut places = Vec::with_capacity(names.len());
-    hash_many(names.iter().map(Vec::as_slice), &mut places);
+    let places = places_of(b'k', tasks.iter().filter_map(Task::key).map(Bytes::as_ref));
     let concerned = tasks.iter_mut().filter(|task| task.key().is_some());
     for (task, place) in concerned.zip(places) {
         task.place = Some(place);

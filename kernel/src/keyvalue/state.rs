@@ -14,6 +14,7 @@
 //! value, so that a proof stays small whatever the value is.
 
 use crate::errors::{Error, Result};
+use crate::keccak_lanes::hash_many;
 use crate::keyvalue::item::Client;
 use crate::trie_node::{Leaf, Reader};
 use alloy_primitives::{B256, Bytes, keccak256};
@@ -98,15 +99,23 @@ impl Leaf for Entry {
     }
 }
 
-pub fn name_of(domain: u8, name: &[u8]) -> Vec<u8> {
-    let mut full = Vec::with_capacity(1 + name.len());
-    full.push(domain);
-    full.extend_from_slice(name);
-    full
+pub fn place_of(domain: u8, name: &[u8]) -> B256 {
+    keccak256([&[domain], name].concat())
 }
 
-pub fn place_of(domain: u8, name: &[u8]) -> B256 {
-    keccak256(name_of(domain, name))
+/// The places of many names, hashed together.
+pub fn places_of<'a>(domain: u8, names: impl Iterator<Item = &'a [u8]>) -> Vec<B256> {
+    let (mut full, mut ends) = (Vec::new(), Vec::new());
+    for name in names {
+        full.push(domain);
+        full.extend_from_slice(name);
+        ends.push(full.len());
+    }
+    let starts = std::iter::once(0).chain(ends.iter().copied());
+    let ranges: Vec<&[u8]> = starts.zip(&ends).map(|(start, end)| &full[start..*end]).collect();
+    let mut places = Vec::with_capacity(ranges.len());
+    hash_many(ranges.into_iter(), &mut places);
+    places
 }
 
 // ---- clients
