@@ -17,6 +17,7 @@ from quorate.consensus.raft import Raft
 from quorate.consensus.replica import Decision, Keys, Replica
 from quorate.consensus.tendermint import Tendermint
 from quorate.ledger.opaque import OpaqueStore, make_genesis, make_member_change
+from quorate.node.execution import AHEAD_BYTES
 from quorate.node.settings import Settings
 from quorate.node.wire import VERSION, Decisions, GetDecisions, Hello, Tip, Transactions, encode
 
@@ -308,7 +309,8 @@ def test_heights_that_share_a_write_of_the_store_survive_without_it(engine: obje
     world.check_agreement()
 
 
-def test_payload_goes_out_before_it_is_executed() -> None:
+@pytest.mark.parametrize("size", [100, AHEAD_BYTES])
+def test_small_payload_goes_out_before_it_is_executed(size: int) -> None:
     world = World(make_lone)
     world.start()
     node: Any = world.get_node(0)
@@ -320,9 +322,10 @@ def test_payload_goes_out_before_it_is_executed() -> None:
         submit(now, height, payload)
 
     node.replica.submit = spy
-    world.submit(0, b"item")
+    world.submit(0, bytes(size))
     assert world.run(500, lambda: have_items(world, 1))
-    assert executed_first[0] is False
+    assert executed_first[0] is (size >= AHEAD_BYTES)
+    world.check_agreement()
 
 
 def test_last_height_reaches_the_store_though_none_follows() -> None:

@@ -63,6 +63,7 @@ from quorate.consensus.raft_log import Log
 from quorate.consensus.raft_situation import describe_situation
 from quorate.consensus.raft_types import (
     ENGINE,
+    LARGE_BYTES,
     MAX_ENTRIES,
     MILLISECOND,
     Append,
@@ -253,7 +254,8 @@ class Raft(Followers):
         previous = self.log.last_index
         entry = Entry(self.term, previous + 1, height, envelope, payload)
         self.log.append([entry])
-        self.hurries = now - self.committed_at <= COMMIT_PAUSE
+        self.is_large = len(payload) >= LARGE_BYTES
+        self.hurries = not self.is_large and now - self.committed_at <= COMMIT_PAUSE
         self.cancel_timer("commit")
         self.replicate(now)
         self.out.append(Persist(Written(previous, [entry])))
@@ -411,7 +413,9 @@ class Raft(Followers):
         """Let followers execute what was committed without waiting for the next message."""
         news = Commit(self.term, self.commit)
         for address, progress in self.peers.items():
-            if progress.match >= self.commit:
+            # Who keeps a large one later than others shall not wait for the next message either.
+            known = progress.next - 1 if self.is_large else progress.match
+            if known >= self.commit:
                 self.out.append(Send(address, news))
 
     def hand_over(self, now: Nanoseconds, to: Address | None) -> str:

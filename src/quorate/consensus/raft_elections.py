@@ -68,6 +68,7 @@ class Elections(Replica):
         "height",
         "heights_since_checkpoint",
         "hurries",
+        "is_large",
         "kept",
         "log",
         "matched",
@@ -117,6 +118,8 @@ class Elections(Replica):
         """When this leader found something committed last."""
         self.hurries = False
         """Whether the last entry came so soon after that that another may."""
+        self.is_large = False
+        """Whether the last entry is, so that the next one takes long to come."""
         self.successor: Address | None = None
         """Who shall lead instead of this leader, as soon as it has the whole log (T3.10)."""
         self.applied_height = 0

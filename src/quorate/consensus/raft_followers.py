@@ -14,7 +14,16 @@ from quorate.consensus.certificate import (
 )
 from quorate.consensus.raft_certificate import compose_certificate, decode_certificate
 from quorate.consensus.raft_snapshots import Snapshots
-from quorate.consensus.raft_types import ENGINE, Append, Appended, Commit, Entry, Learned, Written
+from quorate.consensus.raft_types import (
+    ENGINE,
+    LARGE_BYTES,
+    Append,
+    Appended,
+    Commit,
+    Entry,
+    Learned,
+    Written,
+)
 from quorate.consensus.replica import Decision, Deliver, Head, Persist, Send
 from quorate.crypto.hashes import hash_payload, keccak256
 
@@ -51,6 +60,9 @@ class Followers(Snapshots):
         if not are_sound(entries, log.get_height(previous)):
             self.drop("entries")
             return
+        if sum(len(entry.payload) for entry in entries) >= LARGE_BYTES:
+            # Writing it takes long as well; then it is executed meanwhile.
+            self.foresee(entries)
         if not self.write(entries):
             return
         matching = previous + len(entries)

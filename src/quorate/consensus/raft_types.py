@@ -27,6 +27,10 @@ MILLISECOND = 1_000_000
 MAX_PAYLOAD_BYTES = 32 << 20
 MAX_ENTRIES = 1024
 """In one message."""
+LARGE_BYTES = 16 << 10
+"""From here on a payload takes so long to write, to hash and to execute that nobody shall wait for
+the one after it, or do one of these after the other.
+"""
 VERSION = 2
 """Of the certificate below."""
 PREFIX_BYTES = 1 + ENVELOPE_BYTES + 18

@@ -29,6 +29,8 @@ MAX_RESULTS: Final = 16
 """Speculative results that are kept for one height."""
 AT_ONCE_BYTES: Final = 1024
 """A payload up to this size is checked and executed in one call, which saves a change of thread."""
+AHEAD_BYTES: Final = 16 << 10
+"""An own payload from this size on is executed while it goes out, since that takes long as well."""
 
 T = TypeVar("T")
 
@@ -258,6 +260,9 @@ class Execution:
         self.want = None
         self.count("payloads_built")
         self.verdicts[payload] = True
+        if len(payload) >= AHEAD_BYTES:
+            # A lane works while this thread hashes the payload and encodes it for everybody.
+            self.speculate(payload)
         self.interpreter.submit(height, payload)
         # Others have it by now, and what they do with it takes as long as executing it here.
         if height == self.final.height + 1 and not self.executing:
