@@ -25,11 +25,12 @@ from consensus.raft_member import (
 from quorate.base.errors import Corrupt
 from quorate.base.rng import Rng
 from quorate.base.types import Member
-from quorate.consensus.certificate import Envelope
+from quorate.consensus.certificate import Envelope, encode_envelope
 from quorate.consensus.membership import hash_members
 from quorate.consensus.raft import Raft
 from quorate.consensus.raft_certificate import encode_certificate
 from quorate.consensus.raft_types import (
+    LARGE_BYTES,
     Append,
     Appended,
     Ballot,
@@ -48,6 +49,7 @@ from quorate.consensus.replica import (
     Checkpoint,
     Decision,
     Deliver,
+    Head,
     Persist,
     Record,
     Send,
@@ -274,12 +276,12 @@ def test_payload_is_asked_for_when_everything_before_it_is_applied() -> None:
     assert [e.height for e in raft.take() if type(e) is Want] == [2]
 
 
-def propose(raft: Raft, height: int, now: int) -> list[Any]:
+def propose(raft: Raft, height: int, now: int, payload: bytes = PAYLOAD) -> list[Any]:
     """Let a leader that has applied everything below a height propose there."""
     if height > 1:
         raft.applied(now, height - 1, MEMBERS)
         raft.take()
-    raft.submit(now, height, PAYLOAD)
+    raft.submit(now, height, payload)
     return raft.take()
 
 
@@ -304,6 +306,36 @@ def test_commit_waits_for_entries_that_come_at_once_and_no_others() -> None:
     effects = propose(raft, 3, 2 * LATE + MS + MS // 2)
     assert [m.commit for _, m in get_sends(effects, Append)] == [3, 3]
     assert CancelTimer(Timer("commit")) in effects
+
+
+def test_commit_of_a_large_payload_is_told_at_once_to_all_who_were_sent_it() -> None:
+    raft = start()
+    elect(raft)
+    hold(raft, 1, LATE)
+    propose(raft, 1, LATE + MS // 2, bytes(LARGE_BYTES))
+    effects = hold(raft, 2, LATE + MS)
+    # C acknowledged nothing yet.
+    assert get_sends(effects, Commit) == [(B, Commit(1, 2)), (C, Commit(1, 2))]
+    assert [e for e in effects if type(e) is SetTimer] == []
+    propose(raft, 2, LATE + MS + MS // 2)
+    assert get_sends(hold(raft, 3, LATE + 2 * MS), Commit) == []
+
+
+@pytest.mark.parametrize("size", [100, LARGE_BYTES])
+def test_follower_has_a_large_payload_executed_while_it_is_written(size: int) -> None:
+    payload = bytes(size)
+    raft, members = start(), hash_members(MEMBERS)
+    envelope = Envelope("raft", 1, 1, B, CHAIN, members, members, hash_payload(payload))
+    entries = [Entry(1, 1, 1, encode_envelope(envelope), payload)]
+    effects = say(raft, B, Append(1, 0, 0, entries, 0))
+    kinds = [
+        Ballot if type(e) is Persist and type(e.record) is Ballot else type(e)
+        for e in effects
+        if type(e) in (Head, Persist, Send)
+    ]
+    # Behind its answer too: only there it is what follows the last final block for sure.
+    before = [Head] if size >= LARGE_BYTES else []
+    assert kinds[kinds.index(Ballot) + 1 :] == [*before, Persist, Send, Head]
 
 
 def test_commit_is_told_when_no_entries_came() -> None:

@@ -85,9 +85,29 @@ impl Bench {
             let value = Bytes::from(vec![7; self.random(300) as usize]);
             changed.insert(place, (!dies).then(|| numbers.with(value, Hashed(None))));
         }
+        let (mut marked, mut others) = (Vec::new(), Vec::new());
         for (place, entry) in changed {
             let before = self.entries.get(&place).map(Entry::numbers);
-            assert_eq!(self.live.find(&source, &place).unwrap().map(|(_, numbers)| numbers), before);
+            let found = self.live.find(&source, &place).unwrap();
+            assert_eq!(found.map(|(_, numbers)| numbers), before);
+            match (found, self.random(3)) {
+                (Some((leaf, _)), 0) if entry.is_some() => {
+                    self.live.mark_found();
+                    marked.push((leaf, place, entry.unwrap()));
+                }
+                // As where a change is taken back.
+                (Some(_), 1) => {
+                    self.live.mark_found();
+                    others.push((self.random(2) == 0).then_some((place, entry)));
+                }
+                _ => others.push(Some((place, entry))),
+            }
+        }
+        for (leaf, place, entry) in marked {
+            self.live.overwrite(leaf, entry.numbers(), entry.value.clone());
+            self.entries.insert(place, entry);
+        }
+        for (place, entry) in others.into_iter().flatten() {
             match entry {
                 Some(entry) => {
                     self.live.set(&source, &place, entry.numbers(), entry.value.clone()).unwrap();
