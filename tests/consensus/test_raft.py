@@ -316,6 +316,7 @@ def test_commit_of_a_large_payload_is_told_at_once_to_all_who_were_sent_it() -> 
     effects = hold(raft, 2, LATE + MS)
     # C acknowledged nothing yet.
     assert get_sends(effects, Commit) == [(B, Commit(1, 2)), (C, Commit(1, 2))]
+    assert [type(e) for e in effects[:3]] == [Send, Send, Deliver]
     assert [e for e in effects if type(e) is SetTimer] == []
     propose(raft, 2, LATE + MS + MS // 2)
     assert get_sends(hold(raft, 3, LATE + 2 * MS), Commit) == []

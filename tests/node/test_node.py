@@ -4,7 +4,6 @@ import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -17,7 +16,6 @@ from quorate.consensus.raft import Raft
 from quorate.consensus.replica import Decision, Keys, Replica
 from quorate.consensus.tendermint import Tendermint
 from quorate.ledger.opaque import OpaqueStore, make_genesis, make_member_change
-from quorate.node.execution import AHEAD_BYTES
 from quorate.node.settings import Settings
 from quorate.node.wire import VERSION, Decisions, GetDecisions, Hello, Tip, Transactions, encode
 
@@ -70,20 +68,6 @@ def test_items_become_final_everywhere_and_the_network_falls_silent(engine: obje
     assert not world.run(60_000, lambda: world.frames > frames)
     assert world.get_heights() == heights
     assert not world.queue
-
-
-def test_what_was_said_leaves_before_a_height_is_completed() -> None:
-    world = World(make_lone)
-    world.start()
-    world.run(100)
-    leader = world.get_machine(0)
-    world.submit(0, b"one")
-    world.run(20_000)
-    assert [height for _, height in leader.hurried] == [0, 1]
-    for said, height in leader.hurried:
-        final = leader.store.final[height + 1]
-        decision = Decision(height + 1, final.payloads, final.certificate)
-        assert said == encode(decision)
 
 
 @ENGINES
@@ -306,25 +290,6 @@ def test_heights_that_share_a_write_of_the_store_survive_without_it(engine: obje
     for i in range(4):
         world.start(i)
     assert world.run(2000, lambda: min(world.get_heights()) >= max(heights))
-    world.check_agreement()
-
-
-@pytest.mark.parametrize("size", [100, AHEAD_BYTES])
-def test_small_payload_goes_out_before_it_is_executed(size: int) -> None:
-    world = World(make_lone)
-    world.start()
-    node: Any = world.get_node(0)
-    submit, executed_first = node.replica.submit, []
-
-    def spy(now: int, height: int, payload: bytes) -> None:
-        execution = node.execution
-        executed_first.append(payload in execution.results or payload in execution.speculating)
-        submit(now, height, payload)
-
-    node.replica.submit = spy
-    world.submit(0, bytes(size))
-    assert world.run(500, lambda: have_items(world, 1))
-    assert executed_first[0] is (size >= AHEAD_BYTES)
     world.check_agreement()
 
 

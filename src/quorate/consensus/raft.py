@@ -374,13 +374,16 @@ class Raft(Followers):
                 self.is_chosen(self.get_holders(last), height)
                 for height, last in self.get_heights(index)
             ):
+                if self.is_large:
+                    # First of all, since to carry it out here takes a while.
+                    self.tell_commit(index)
                 self.commit_to(index, holders)
                 self.committed_at = now
                 # Others learn of it with the next entries if those are about to come.
                 if self.hurries:
                     self.set_timer(now, "commit", COMMIT_PAUSE)
-                else:
-                    self.tell_commit()
+                elif not self.is_large:
+                    self.tell_commit(index)
                 self.begin_round(now)
                 return
 
@@ -407,15 +410,15 @@ class Raft(Followers):
     def on_timeout_commit(self, now: Nanoseconds) -> None:
         """The next entries are not there yet: nothing is in a hurry."""
         self.hurries = False
-        self.tell_commit()
+        self.tell_commit(self.commit)
 
-    def tell_commit(self) -> None:
-        """Let followers execute what was committed without waiting for the next message."""
-        news = Commit(self.term, self.commit)
+    def tell_commit(self, index: int) -> None:
+        """Let followers execute what is committed without waiting for the next message."""
+        news = Commit(self.term, index)
         for address, progress in self.peers.items():
             # Who keeps a large one later than others shall not wait for the next message either.
             known = progress.next - 1 if self.is_large else progress.match
-            if known >= self.commit:
+            if known >= index:
                 self.out.append(Send(address, news))
 
     def hand_over(self, now: Nanoseconds, to: Address | None) -> str:
@@ -457,7 +460,7 @@ class Raft(Followers):
     def resign(self, now: Nanoseconds) -> None:
         """T3.10: no member any more, let the most complete follower stand at once."""
         if "commit" in self.timers:
-            self.tell_commit()
+            self.tell_commit(self.commit)
         best = self.find_best(list(self.peers))
         if best is not None:
             self.out.append(Send(best, TimeoutNow(self.term)))

@@ -35,7 +35,7 @@ class CommitsOldTerms(Raft):
             holders = self.get_holders(index)
             if self.is_chosen(holders, self.log.get_height(index)):
                 self.commit_to(index, holders)
-                self.tell_commit()
+                self.tell_commit(self.commit)
                 return
 
 
