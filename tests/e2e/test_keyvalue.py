@@ -73,6 +73,9 @@ def test_both_ports_tell_the_same_and_survive_a_dead_leader(three: Stage) -> Non
     three.up()
     assert ask(three, 0, "GET", "kv/greeting")[1]["value"] == "bye"
     assert ask(three, 1, "GET", "kv/n19")[1]["value"] == "19"
+    judged = three.do("judge")
+    assert "true: everything that was written keeps the rules" in judged.out
+    assert "Stores of application keyvalue are not read." in judged.err
 
 
 def test_what_was_acknowledged_survives_the_death_of_all(three: Stage) -> None:

@@ -64,6 +64,13 @@ def test_two_branches_become_one_and_lose_no_transaction(stage: Stage) -> None:
     assert "All miners together" in text
     assert "is reversed by 10% of the hash power" in text
     assert "Blocks need no votes: 4 of 4 nodes answer" in stage.do("why-stalled").out
+    poll(lambda: get_final(stage) > 0, "a block is final")
+    assert "true: everything that was written keeps the rules" in stage.do("judge").out
+
+
+def get_final(stage: Stage) -> int:
+    block = stage.call(0, "eth_getBlockByNumber", "finalized", False)
+    return int(block["number"], 16)
 
 
 def test_who_has_lost_everything_catches_up_by_work(stage: Stage) -> None:

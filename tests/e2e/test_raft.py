@@ -25,6 +25,7 @@ def test_leader_is_killed_and_nothing_is_lost(three: Stage) -> None:
     # One that stops in good order hands over by itself.
     three.do("stop", str(successor))
     assert find_leader(three) != successor
+    assert "true: everything that was written keeps the rules" in three.do("judge").out
     refused = three.do("verify", ok=False)
     assert refused.code
     assert "convinces a stranger" in refused.err

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from quorate._kernel import View
 from quorate.base.errors import Corrupt, Invalid, Unavailable
@@ -13,16 +14,18 @@ from quorate.base.types import Address, Hash, Member
 from quorate.cli.genesis import open_genesis
 from quorate.cli.local import Local, open_local
 from quorate.cli.options import folder_option, format_option
-from quorate.cli.output import EXIT_CONFIG, Progress, emit, emit_table, fail, say, style
-from quorate.consensus import ENGINES
+from quorate.cli.output import EXIT_CONFIG, Problem, Progress, emit, emit_table, fail, say, style
+from quorate.consensus import ENGINES, pow_types
 from quorate.consensus.keys import verify_signature
 from quorate.consensus.replica import Record
 from quorate.crypto.hashes import keccak256
-from quorate.ledger.genesis import VALIDATORS
+from quorate.ledger.genesis import VALIDATORS, get_pow_rules
+from quorate.ledger.keyvalue import ETHEREUM, get_genesis_hash
 from quorate.ledger.payload import parse_head
 from quorate.node.wire import make_record_decoder
 from quorate.runtime.folder import Folder
 from quorate.simulator.recorded import Decision, Recorded, RecordedJudge
+from quorate.simulator.recorded_ledgers import RaftJudge, RecordedLedgers, WorkJudge
 from quorate.simulator.verdict import EXIT_CODES, Verdict
 from quorate.storage.journal import open_journal
 
@@ -72,8 +75,10 @@ def judge(folder: Path, output: str) -> int:
 
     Reads the journals and stores of all validators whose folders are in --dir, while they run or
     not, and changes nothing. For a network on several hosts, copy the folders to one place first.
-    Judged are: one block at a height, with a certificate that proves it; one vote and one proposal
-    in a round, kept before it was said; every lock and polka.
+    Judged are: one block at a height, that names the one before it, with its certificate.
+    Tendermint: one vote and one proposal in a round, kept before it was said; every lock and polka.
+    Raft: one vote in a term, and one entry at an index of a term. Proof of work: the time, target
+    and work of each final header. Stores of key-value networks are not read, only journals.
 
     Exit code 0: all kept; 1: something was broken; 2: not known, since nothing could be read.
 
@@ -86,17 +91,35 @@ def judge(folder: Path, output: str) -> int:
     genesis = local.path / local.network.genesis
     if not genesis.exists():
         fail(f"{genesis}: not there, expected the network's genesis file", EXIT_CONFIG)
-    chain = open_genesis(genesis).genesis_hash
+    try:
+        chain, found_judge = open_judge(local, genesis)
+    except (Corrupt, Invalid) as error:
+        raise Problem(str(error), EXIT_CONFIG) from None
+    found = find_folders(local)
+    if not found:
+        fail(f"{folder}: no validator's folder is here, expected validator-0 or a name", 2)
+    notes = read_all(local, found_judge, chain, found)
+    return tell(local, found_judge, notes, output)
+
+
+def open_judge(local: Local, genesis: Path) -> tuple[Hash, RecordedJudge | RecordedLedgers]:
+    """Return the hash of the genesis block, and who knows the engine's rules. Raises Invalid,
+    Corrupt.
+    """
+    content = genesis.read_bytes()
+    is_ethereum = local.network.application == ETHEREUM
+    chain = open_genesis(genesis).genesis_hash if is_ethereum else get_genesis_hash(content)
     members = [
         Member(bytes.fromhex(v["address"][2:]), v["power"])
         for v in local.read_consensus()["validators"]
     ]
-    found = find_folders(local)
-    if not found:
-        fail(f"{folder}: no validator's folder is here, expected validator-0 or a name", 2)
-    found_judge = RecordedJudge(chain, members, verify_signature)
-    notes = read_all(local, found_judge, chain, found)
-    return tell(local, found_judge, notes, output)
+    engine = local.network.engine
+    if engine == "raft":
+        return chain, RaftJudge(chain, members)
+    if engine == "pow":
+        rules = msgspec.structs.asdict(pow_types.Settings()) | get_pow_rules(content)
+        return chain, WorkJudge(chain, members, rules)
+    return chain, RecordedJudge(chain, members, verify_signature)
 
 
 def find_folders(local: Local) -> dict[Address, Folder]:
@@ -110,7 +133,10 @@ def find_folders(local: Local) -> dict[Address, Folder]:
 
 
 def read_all(
-    local: Local, judge: RecordedJudge, chain: Hash, folders: dict[Address, Folder]
+    local: Local,
+    judge: RecordedJudge | RecordedLedgers,
+    chain: Hash,
+    folders: dict[Address, Folder],
 ) -> list[str]:
     """Let everything that can be read be judged; return what could not, one line each."""
     notes: list[str] = []
@@ -119,6 +145,8 @@ def read_all(
     seen = {who: read_journal(local, chain, who, place) for who, place in folders.items()}
     progress.enter("judging stores")
     for who, place in folders.items():
+        if local.network.application != ETHEREUM:
+            break
         try:
             judge.judge_store(who, read_store(place))
         except (Unavailable, Corrupt, Invalid, OSError) as error:
@@ -158,10 +186,11 @@ def read_store(folder: Folder) -> Iterator[Decision]:
     """Yield what a store holds, from the first height on."""
     view = View.open(str(folder.ledger))
     try:
-        for height in range(1, view.head() + 1):
+        _, _, final, _ = view.tips()
+        for height in range(1, final + 1):
             decision, block = view.decision(height), view.block_hash(height)
             if decision is None or block is None:
-                raise Corrupt(f"height {height}: not there, expected up to {view.head()}")
+                raise Corrupt(f"height {height}: not there, expected up to {final}")
             envelope, certificate, payloads = decision
             time_ms = max(parse_head(payload)[1] for payload in payloads)
             members = read_members(view, height)
@@ -180,13 +209,15 @@ def read_members(view: View, height: int) -> list[Member]:
     return sorted(members)
 
 
-def tell(local: Local, judge: RecordedJudge, notes: list[str], output: str) -> int:
+def tell(
+    local: Local, judge: RecordedJudge | RecordedLedgers, notes: list[str], output: str
+) -> int:
     """Print what was judged and found; return the exit code."""
     judged = judge.judged
     verdict: Verdict = "true"
     if judged.found:
         verdict = "false"
-    elif notes or not (judged.votes or judged.decisions):
+    elif notes or not (judged.records or judged.decisions):
         verdict = "unknown"
     found = [
         {"property": property, "validator": local.get_name(who), "message": message}
@@ -197,12 +228,17 @@ def tell(local: Local, judge: RecordedJudge, notes: list[str], output: str) -> i
         document: dict[str, Any] = {"verdict": verdict, "found": found, "notes": notes, **counts}
         emit(json.dumps(document, indent=2))
         return EXIT_CODES[verdict]
-    emit(
-        f"{judged.journals} journals: {judged.records:,} records, {judged.votes:,} votes and "
-        f"{judged.proposals:,} proposals of {judged.heights:,} heights, "
-        f"{judged.complete:,} of them complete"
-    )
-    emit(f"stores: {judged.decisions:,} decisions")
+    journals = f"{judged.journals} journals: {judged.records:,} records"
+    if isinstance(judge, RecordedJudge):
+        journals += (
+            f", {judged.votes:,} votes and {judged.proposals:,} proposals of {judged.heights:,} "
+            f"heights, {judged.complete:,} of them complete"
+        )
+    emit(journals)
+    if local.network.application == ETHEREUM:
+        emit(f"stores: {judged.decisions:,} decisions")
+    else:
+        say(f"Stores of application {local.network.application} are not read.")
     if found:
         emit()
         emit_table(
