@@ -11,7 +11,7 @@ import pytest
 from kernel.chain import ACCOUNTS, CHAIN_ID, COINBASE, KEYS, transaction
 from quorate.base.errors import Invalid, Unavailable
 from quorate.base.types import Hash, Height, Member
-from quorate.crypto.hashes import keccak256
+from quorate.crypto.hashes import HEAD_BYTES, keccak256
 from quorate.ledger import operations as op
 from quorate.ledger.application import Application, Executed, Snapshot
 from quorate.ledger.ethereum import EthereumLedger, open_ethereum
@@ -303,6 +303,22 @@ def test_chunks_of_another_snapshot_are_forgotten(kind: Kind) -> None:
     assert target.list_kept(second) == []
     target.keep_chunk(first, 0, chunk)
     assert target.list_kept(second) == []
+
+
+@pytest.mark.parametrize("below", [1, 2])
+def test_what_a_state_holds_that_is_taken_over_waits_no_longer(kind: Kind, below: int) -> None:
+    """Also where it is the very next height: what its block changed is not known here."""
+    source, target = kind.open(), kind.open()
+    grow(kind, target, HEIGHT - below)
+    grow(kind, source, HEIGHT)
+    waits = kind.make_items(target, HEIGHT - below + 1)
+    assert [reason for _, reason in target.add(waits)] == [None] * len(waits)
+    snapshot = describe(source, HEIGHT)
+    keep(target, snapshot, export(source, snapshot))
+    block = take(target, snapshot, source).block
+    assert (target.counts(), target.has_work(1 << 20)) == ((0, 0, 0), False)
+    assert target.build(block, NOW_MS + 10_000, 1 << 20)[HEAD_BYTES:] == b"\xc0"
+    grow(kind, target, HEIGHT + 1)
 
 
 def test_a_state_that_is_pruned_meanwhile_is_not_told(tmp_path: Path) -> None:

@@ -268,6 +268,9 @@ class EthereumLedger(Portable):
         self.sets = {block.hash: (root, snapshot.members[2])}
         self.tip = block.hash
         self.follow(block.hash)
+        # The pool takes over what a next block changed, and of one that was not executed here
+        # nothing is known. Told again, it reads its accounts anew.
+        self.pool.settle(block.hash)
         return self.describe(block)
 
 
