@@ -10,6 +10,7 @@ from quorate.cli import keystore
 from quorate.cli.main import run
 from quorate.cli.output import Problem
 from quorate.cli.run import make_rpc_command, unlock_validator
+from quorate.ledger.keyvalue import get_genesis_hash
 from quorate.runtime.config import load_network
 from quorate.runtime.folder import Folder
 from quorate.runtime.tls import load_identity
@@ -53,6 +54,29 @@ def test_what_an_engine_does_not_hold_against_is_said_when_its_network_is_made(
 ) -> None:
     assert init("--engine", "raft") == 0
     assert "raft: the members trust each other" in capsys.readouterr().err
+
+
+def test_the_genesis_of_keys_and_values_is_hashed_shown_and_verified(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert init("--engine", "raft", "--application", "keyvalue") == 0
+    capsys.readouterr()
+    assert run(["genesis", "hash", "out/genesis.json"]) == 0
+    expected = get_genesis_hash(Path("out/genesis.json").read_bytes()).hex()
+    assert capsys.readouterr().out == f"0x{expected}\n"
+    assert run(["genesis", "show", "out/genesis.json"]) == 0
+    shown = capsys.readouterr().out
+    assert "application  keyvalue" in shown
+    assert "gas" not in shown
+    verify = ["genesis", "verify", "out/genesis.json", "--network", "out/network.toml"]
+    assert run(verify) == 0
+    assert capsys.readouterr().out == f"ok 0x{expected}\n"
+    file = Path("out/network.toml")
+    file.write_text(
+        file.read_text().replace('application = "keyvalue"', 'application = "ethereum"')
+    )
+    assert run(verify) == 78
+    assert "application: out/genesis.json has keyvalue" in capsys.readouterr().err
 
 
 def test_existing_files_are_never_overwritten(capsys: pytest.CaptureFixture[str]) -> None:

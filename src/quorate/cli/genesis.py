@@ -9,9 +9,11 @@ import msgspec
 
 from quorate._kernel import Ledger
 from quorate.base.errors import Invalid
+from quorate.base.types import Hash
 from quorate.cli.options import format_option
 from quorate.cli.output import EXIT_CONFIG, Problem, emit, fail
 from quorate.ledger.genesis import compute_network_id
+from quorate.ledger.keyvalue import ETHEREUM, get_genesis_hash
 from quorate.runtime.config import load_network
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -30,6 +32,25 @@ def open_genesis(path: Path) -> Ledger:
         raise Problem(f"{path}: {error}", EXIT_CONFIG) from None
 
 
+def read_application(path: Path) -> str:
+    """Return what a file says that its network agrees on; damaged files are judged elsewhere."""
+    try:
+        tree = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        return str(tree["config"]["quorate"].get("application", ETHEREUM))
+    except (msgspec.MsgspecError, KeyError, TypeError, AttributeError):
+        return ETHEREUM
+
+
+def compute_hash(path: Path) -> Hash:
+    """Return the hash of the block that a file describes. Raises Problem."""
+    if read_application(path) == ETHEREUM:
+        return open_genesis(path).genesis_hash
+    try:
+        return get_genesis_hash(path.read_bytes())
+    except Invalid as error:
+        raise Problem(f"{path}: {error}", EXIT_CONFIG) from None
+
+
 @genesis.command("hash")
 @click.argument("path", type=FILE)
 def hash_(path: Path) -> None:
@@ -41,7 +62,7 @@ def hash_(path: Path) -> None:
     \b
     quorate genesis hash genesis.json
     """
-    emit("0x" + open_genesis(path).genesis_hash.hex())
+    emit("0x" + compute_hash(path).hex())
 
 
 @genesis.command()
@@ -67,6 +88,8 @@ def show(path: Path, output: str) -> None:
 
 
 def describe(path: Path) -> dict[str, Any]:
+    if read_application(path) != ETHEREUM:
+        return describe_keyvalue(path)
     ledger = open_genesis(path)
     tree = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
     quorate = tree["config"].get("quorate", {})
@@ -85,6 +108,22 @@ def describe(path: Path) -> dict[str, Any]:
         "development": "yes: anybody may change any account" if quorate.get("dev") else "no",
         "validators": quorate.get("validators", []),
         "accounts": accounts,
+    }
+
+
+def describe_keyvalue(path: Path) -> dict[str, Any]:
+    """Return the same of a network that agrees on keys and values: no gas, and no accounts."""
+    found = "0x" + compute_hash(path).hex()
+    config = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])["config"]
+    quorate = config["quorate"]
+    return {
+        "hash": found,
+        # It covers the whole file.
+        "network id": found,
+        "chain id": config.get("chainId"),
+        "engine": quorate.get("engine", "tendermint"),
+        "application": quorate["application"],
+        "validators": quorate["validators"],
     }
 
 
@@ -108,6 +147,7 @@ def verify(path: Path, network: Path) -> None:
     for what, here, there in (
         ("chain id", found["chain id"], settings.chain_id),
         ("engine", found["engine"], settings.engine),
+        ("application", found.get("application", ETHEREUM), settings.application),
         ("validators", named, listed),
     ):
         if here != there:

@@ -11,7 +11,7 @@ import msgspec
 from quorate._kernel import View
 from quorate.base.errors import Corrupt, Invalid, Unavailable
 from quorate.base.types import Address, Hash, Member
-from quorate.cli.genesis import open_genesis
+from quorate.cli.genesis import compute_hash
 from quorate.cli.local import Local, open_local
 from quorate.cli.options import folder_option, format_option
 from quorate.cli.output import EXIT_CONFIG, Problem, Progress, emit, emit_table, fail, say, style
@@ -20,7 +20,7 @@ from quorate.consensus.keys import verify_signature
 from quorate.consensus.replica import Record
 from quorate.crypto.hashes import keccak256
 from quorate.ledger.genesis import VALIDATORS, get_pow_rules
-from quorate.ledger.keyvalue import ETHEREUM, get_genesis_hash
+from quorate.ledger.keyvalue import ETHEREUM
 from quorate.ledger.payload import parse_head
 from quorate.node.wire import make_record_decoder
 from quorate.runtime.folder import Folder
@@ -107,8 +107,7 @@ def open_judge(local: Local, genesis: Path) -> tuple[Hash, RecordedJudge | Recor
     Corrupt.
     """
     content = genesis.read_bytes()
-    is_ethereum = local.network.application == ETHEREUM
-    chain = open_genesis(genesis).genesis_hash if is_ethereum else get_genesis_hash(content)
+    chain = compute_hash(genesis)
     members = [
         Member(bytes.fromhex(v["address"][2:]), v["power"])
         for v in local.read_consensus()["validators"]

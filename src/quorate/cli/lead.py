@@ -12,6 +12,8 @@ from quorate.runtime import ipc
 from quorate.runtime.ipc_client import ask
 
 POLL_S = 0.02
+LED = ("raft",)
+"""Engines with a leader that stays."""
 
 
 @click.command("hand-over")
@@ -30,6 +32,10 @@ def hand_over(folder: Path, validator: str, timeout_ms: int) -> None:
     quorate hand-over validator-2
     """
     local = open_local(folder)
+    if local.network.engine not in LED:
+        fail(
+            f"{local.network.engine}: no member leads for longer than a block, so nobody hands over"
+        )
     to = local.network.validators[local.find_index(validator)].identity if validator else b""
     leader = find_leader(local)
     if leader is None:
