@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from quorate.base.types import Member
 from quorate.cli import status
 from quorate.cli.local import Local, Observation, read_failure
+from quorate.cli.output import warn_of_engine
 from quorate.consensus.replica import Situation
 from quorate.node.status import NodeStatus, PeerStatus
 from quorate.runtime.config import Network, ValidatorConfig
@@ -114,6 +117,19 @@ def test_voting_power_counts_and_not_heads() -> None:
     assert status.explain(make_local(), see(0, 1, validators=members))["needed"] == 7
     assert status.explain(make_local(), see(0, validators=members))["quorum"]
     assert not status.explain(make_local(), see(1, 2, 3, validators=members))["quorum"]
+
+
+def test_leases_are_told_with_the_bound_on_clocks(capsys: pytest.CaptureFixture[str]) -> None:
+    warn_of_engine("raft", {"lease_reads": True, "clock_drift_percent": 7})
+    told = capsys.readouterr().err
+    assert "the members trust each other" in told
+    assert "leases answer reads; one may be stale if a clock runs more than 7 percent" in told
+    warn_of_engine("raft", {"lease_reads": True})
+    assert "more than 5 percent" in capsys.readouterr().err
+    warn_of_engine("raft", {"lease_reads": False, "clock_drift_percent": 7})
+    assert "lease" not in capsys.readouterr().err
+    warn_of_engine("tendermint", {})
+    assert not capsys.readouterr().err
 
 
 def test_raft_needs_more_than_half_of_the_power() -> None:

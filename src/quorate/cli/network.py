@@ -252,7 +252,7 @@ def introduce(local: Local, *, again: bool) -> None:
             bold=True,
         )
     )
-    warn_of_engine(network.engine)
+    warn_of_engine(network.engine, network.engine_settings)
     emit()
     is_ethereum = network.application == ETHEREUM
     what = "JSON-RPC" if is_ethereum else "clients"

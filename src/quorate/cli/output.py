@@ -40,14 +40,14 @@ class Problem(click.ClickException):
         self.code = code
 
 
-def warn_of_engine(name: str) -> None:
-    """Say what an operator has to know of an engine, on stderr."""
+def warn_of_engine(name: str, settings: dict[str, Any] | None = None) -> None:
+    """Say what an operator has to know of an engine and its settings, on stderr."""
     # Imported when it is needed, so that no command loads the engines only to print.
     from quorate.consensus import ENGINES
 
     engine = ENGINES.get(name)
-    if engine is not None and engine.caution:
-        say(style(engine.caution, fg="yellow"))
+    for caution in [] if engine is None else engine.list_cautions(settings or {}):
+        say(style(caution, fg="yellow"))
 
 
 def fail(message: str, code: int = EXIT_FAILURE) -> NoReturn:

@@ -43,13 +43,13 @@ def status(folder: Path, output: str) -> int:
         facts = {
             "network": network.name,
             "engine": network.engine,
-            "caution": ENGINES[network.engine].caution,
+            "cautions": ENGINES[network.engine].list_cautions(network.engine_settings),
             "development": is_development(local),
             "validators": rows,
         }
         emit(json.dumps(facts, indent=2))
     else:
-        warn_of_engine(local.network.engine)
+        warn_of_engine(local.network.engine, local.network.engine_settings)
         if is_development(local):
             say(DEV_WARNING)
         show_table(rows, local.network.application)

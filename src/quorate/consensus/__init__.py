@@ -43,6 +43,17 @@ class Engine(Struct, frozen=True):
     open: bool = False
     """Whether members join without asking: anybody may take part, and tips move sideways."""
 
+    def list_cautions(self, settings: dict[str, Any]) -> list[str]:
+        """Return what an operator has to know of the engine and of what its settings ask for."""
+        cautions = [self.caution] if self.caution else []
+        if settings.get("lease_reads"):
+            drift = settings.get("clock_drift_percent", raft_types.Settings().clock_drift_percent)
+            cautions.append(
+                f"{self.name}: leases answer reads; one may be stale if a clock runs more than "
+                f"{drift} percent too fast or too slow, or stands still"
+            )
+        return cautions
+
     def compute_needed(self, total: int) -> int:
         """Return the least voting power of a quorum, of so much in all."""
         numerator, denominator = self.share

@@ -257,8 +257,8 @@ class Validator:
         self.notifier.ready(f"height {height}")
         if self.notifier.watchdog_s:
             self.tell_watchdog()
-        caution = ENGINES[self.plan.network.engine].caution
-        if caution:
+        network = self.plan.network
+        for caution in ENGINES[network.engine].list_cautions(network.engine_settings):
             self.log("warning", caution)
         if self.opened.is_dev:
             self.log("warning", "development chain: anybody may change its state and time")
