@@ -140,7 +140,7 @@ class Node:
         self.execution.interpreter = self.interpreter
         self.reads = Reads(self.port, settings, self.counters, self.execution, self.interpreter)
         self.make_talkers()
-        self.interpreter.on_leader = self.gossip.on_leader
+        self.interpreter.on_leader = self.on_leader
         self.discovery: Discovery | None = None
         self.wire_up()
         if open is not None:
@@ -532,6 +532,14 @@ class Node:
         self.peers.on_final(executed.height)
         self.reads.on_final()
         self.port.committed(executed.height)
+
+    def on_leader(self) -> None:
+        """Somebody else proposes alone from now on, or it is not known who."""
+        leader = self.interpreter.leader
+        if leader is not None:
+            who = "this member" if leader == self.me else f"0x{leader.hex()}"
+            self.port.log("info", "leader", who=who)
+        self.gossip.on_leader()
 
     def on_accuse(self, effect: Accuse) -> None:
         self.count("accusations")

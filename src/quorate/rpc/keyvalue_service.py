@@ -452,13 +452,3 @@ def make_gap(height: Height, error: Unavailable) -> Failure:
     """Return what a watch is told whose next height this node does not have, as after a jump."""
     text = f"what height {height} changed is not here ({error}): read, and watch from there on"
     return Failure(410, text)
-
-
-def join(first: Done, second: Done) -> Done:
-    """Return what tells both, of an operation that came twice."""
-
-    def both(result: Result | Failure) -> None:
-        first(result)
-        second(result)
-
-    return both
