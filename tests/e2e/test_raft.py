@@ -17,7 +17,7 @@ def test_leader_is_killed_and_nothing_is_lost(three: Stage) -> None:
     other = (leader + 1) % 3
     later = three.send(other, sender)
     three.settle(other, later)
-    assert "leader who=" in three.do("logs", str(other), "-n", "1000").out
+    assert "leader  who=" in three.do("logs", str(other), "-n", "1000").out
     three.do("start", str(leader))
     poll(lambda: len({row["height"] for row in three.status()}) == 1, "all are as far")
     leader = find_leader(three)
