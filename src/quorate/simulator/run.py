@@ -14,7 +14,7 @@ from quorate.simulator.budget import Budget
 from quorate.simulator.cast import cast, recast
 from quorate.simulator.faults import Faults
 from quorate.simulator.forks import OnFork, choose_way, get_first_seed, take_way
-from quorate.simulator.invariants import watch
+from quorate.simulator.invariants.watch import watch
 from quorate.simulator.knobs import turn_knobs
 from quorate.simulator.nemesis import Nemesis
 from quorate.simulator.plan import MS, Plan
