@@ -222,12 +222,12 @@ def busy(form: str, request: pytest.FixtureRequest, omitted: None) -> Iterator[N
     sender, done = account_at(1), threading.Event()
 
     def send() -> None:
-        nonce = w3.eth.get_transaction_count(sender.address)
         while not done.wait(0.05):
+            # Asked each time: what an earlier test sent may wait yet.
+            nonce = w3.eth.get_transaction_count(sender.address, "pending")
             transfer = {"to": sender.address, "value": 1, "gas": 21_000, "gasPrice": GENEROUS}
             signed = sender.sign_transaction(transfer | {"nonce": nonce, "chainId": GETH_CHAIN_ID})
             w3.eth.send_raw_transaction(signed.raw_transaction)
-            nonce += 1
 
     with ThreadPoolExecutor(1) as pool:
         sending = pool.submit(send)

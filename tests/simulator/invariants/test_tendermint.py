@@ -87,6 +87,28 @@ def test_polka_of_another_round_does_not_count(court: Court) -> None:
     assert court.found == ["polka"]
 
 
+def test_member_that_was_away_for_very_long_is_not_judged_by_votes_that_are_forgotten() -> None:
+    found: list[str] = []
+    rules = TendermintRules(
+        lambda height: MEMBERS, lambda property, message, who: found.append(property)
+    )
+
+    def say(who: int, kind: int, height: int) -> None:
+        vote = Vote(kind, height, 0, V, WHO[who], bytes(65))
+        rules.keep(WHO[who], vote)
+        rules.judge_vote(vote)
+
+    for height in range(1, 400):
+        for who in (0, 1, 2):
+            say(who, PREVOTE, height)
+    # The votes of that height came to it only now: gate seed 3700946.
+    say(3, PREVOTE, 56)
+    say(3, PRECOMMIT, 56)
+    assert found == []
+    say(3, PRECOMMIT, 400)
+    assert found == ["polka"]
+
+
 def test_locked_voter_may_not_change_without_a_polka(court: Court) -> None:
     court.polka(0, V, 0, 1, 2)
     court.say(0, PRECOMMIT, 0, V)

@@ -28,7 +28,9 @@ from quorate.simulator.invariants.chain import Report
 __all__ = ["TendermintRules"]
 
 KEPT_HEIGHTS: Final = 64
-"""Heights whose votes are kept below the highest."""
+"""Heights whose votes are kept below the highest. What a member says of lower ones, having been
+away for so long, rests on votes that are not known any more, and is not judged.
+"""
 
 
 class HeightVotes:
@@ -52,7 +54,7 @@ class HeightVotes:
 class TendermintRules:
     """Told what is said and written; reports what breaks a rule."""
 
-    __slots__ = ("get_members", "heights", "kept", "powers", "report")
+    __slots__ = ("forgotten", "get_members", "heights", "kept", "powers", "report")
 
     def __init__(
         self, get_members: Callable[[Height], list[Member] | None], report: Report
@@ -60,6 +62,8 @@ class TendermintRules:
         """`get_members` returns who agrees on a height, None while that is not known."""
         self.get_members, self.report = get_members, report
         self.heights: dict[Height, HeightVotes] = {}
+        self.forgotten: Height = -1
+        """The highest height whose votes are not kept any more."""
         self.powers: dict[Height, tuple[dict[Address, int], int]] = {}
         self.kept: dict[Address, dict[tuple[int, int, int, Hash], None]] = {}
         """(kind, height, round, value) of each voter's durable votes."""
@@ -74,7 +78,7 @@ class TendermintRules:
         if value == NIL:
             return
         height, round = vote.height, vote.round
-        if not self.knows_members(height):
+        if height <= self.forgotten or not self.knows_members(height):
             # Of heights that nobody has come to, liars alone speak.
             return
         votes = self.get_height(height)
@@ -102,6 +106,8 @@ class TendermintRules:
             vote.round,
             vote.value,
         )
+        if height <= self.forgotten:
+            return
         votes = self.get_height(height)
         known = votes.said.get((who, kind, round))
         if known == value:
@@ -151,6 +157,8 @@ class TendermintRules:
         """Judge what an honest proposer says."""
         height, round = proposal.height, proposal.round
         value, valid_round = keccak256(proposal.envelope), proposal.valid_round
+        if height <= self.forgotten:
+            return
         votes = self.get_height(height)
         known = votes.proposals.setdefault((who, round), (value, valid_round))
         if known != (value, valid_round):
@@ -203,6 +211,7 @@ class TendermintRules:
             found = self.heights[height] = HeightVotes()
             if len(self.heights) > 2 * KEPT_HEIGHTS:
                 oldest = sorted(self.heights)[:KEPT_HEIGHTS]
+                self.forgotten = oldest[-1]
                 for old in oldest:
                     del self.heights[old]
                     self.powers.pop(old, None)
