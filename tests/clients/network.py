@@ -69,8 +69,9 @@ def free_port_blocks(count: int, blocks: int) -> list[int]:
     They lie below the range from which systems choose the near ends of connections, so that none of
     those takes one before it is used.
     """
+    lowest, ports = get_own_ports()
     while True:
-        first = LOWEST_PORT + secrets.randbelow(HIGHEST_PORT - LOWEST_PORT - count * blocks)
+        first = lowest + secrets.randbelow(ports - count * blocks)
         held: list[socket.socket] = []
         try:
             for port in range(first, first + count * blocks):
@@ -82,6 +83,17 @@ def free_port_blocks(count: int, blocks: int) -> list[int]:
         finally:
             for opened in held:
                 opened.close()
+
+
+def get_own_ports() -> tuple[int, int]:
+    """Return the first port that this process may choose, and how many there are from it on.
+
+    Workers of pytest-xdist have a part each, so that none takes what another has just found free.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ports = (HIGHEST_PORT - LOWEST_PORT) // workers
+    return LOWEST_PORT + worker * ports, ports
 
 
 def start_network(folder: Path, *options: str, validators: int = 4) -> Endpoint:
