@@ -2,8 +2,6 @@
 
 import json
 import os
-import secrets
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,10 +12,11 @@ from typing import Any
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
+from ports import free_port_blocks
+
 ROOT = Path(__file__).resolve().parents[2]
 JS = ROOT / "tests" / "js"
 CHAIN_ID = 31337
-LOWEST_PORT, HIGHEST_PORT = 12_000, 32_000
 MNEMONIC = "test test test test test test test test test test test junk"
 
 Account.enable_unaudited_hdwallet_features()
@@ -56,44 +55,6 @@ def run_quorate(*arguments: str, timeout: float = 110) -> str:
         output = result.stdout + result.stderr
         raise RuntimeError(f"quorate {' '.join(arguments)}: exit {result.returncode}\n{output}")
     return result.stdout
-
-
-def free_port_block(count: int) -> int:
-    """Return the first of `count` neighbouring ports that are free now."""
-    return free_port_blocks(count, 1)[0]
-
-
-def free_port_blocks(count: int, blocks: int) -> list[int]:
-    """Return the first ports of blocks of `count` that are free now and do not overlap.
-
-    They lie below the range from which systems choose the near ends of connections, so that none of
-    those takes one before it is used.
-    """
-    lowest, ports = get_own_ports()
-    while True:
-        first = lowest + secrets.randbelow(ports - count * blocks)
-        held: list[socket.socket] = []
-        try:
-            for port in range(first, first + count * blocks):
-                held.append(socket.socket())
-                held[-1].bind(("127.0.0.1", port))
-            return [first + count * block for block in range(blocks)]
-        except OSError:
-            continue
-        finally:
-            for opened in held:
-                opened.close()
-
-
-def get_own_ports() -> tuple[int, int]:
-    """Return the first port that this process may choose, and how many there are from it on.
-
-    Workers of pytest-xdist have a part each, so that none takes what another has just found free.
-    """
-    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    ports = (HIGHEST_PORT - LOWEST_PORT) // workers
-    return LOWEST_PORT + worker * ports, ports
 
 
 def start_network(folder: Path, *options: str, validators: int = 4) -> Endpoint:

@@ -25,7 +25,8 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "src"), str(ROOT / "benchmarks")
 
 from targets import find_anvil, wait_until_it_answers  # noqa: E402
 
-from clients.network import JS, free_port_block, start_network, stop_network  # noqa: E402
+from clients.network import JS, start_network, stop_network  # noqa: E402
+from ports import free_port_block  # noqa: E402
 
 SUITE_S = 900
 PYTHON = {

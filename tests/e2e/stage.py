@@ -15,7 +15,8 @@ from typing import Any
 
 from eth_account.signers.local import LocalAccount
 
-from clients.network import ROOT, account_at, free_port_blocks
+from clients.network import ROOT, account_at
+from ports import free_port_blocks
 
 COMMAND_S = 110
 PATIENCE_S = 60

@@ -6,8 +6,8 @@ import pytest
 from eth_account import Account
 from eth_account.signers.local import LocalAccount
 
-from clients.network import free_port_blocks
 from e2e.stage import CHAIN_ID, Stage, account_at, poll
+from ports import free_port_blocks
 from quorate._kernel import keccak256
 from quorate.consensus.certificate import decode_certificate
 

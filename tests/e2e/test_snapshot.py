@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from clients.network import free_port_blocks
 from e2e.stage import Stage, account_at, poll
+from ports import free_port_blocks
 
 pytestmark = [pytest.mark.network, pytest.mark.timeout(240)]
 

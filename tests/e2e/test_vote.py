@@ -2,9 +2,10 @@
 
 import pytest
 
-from clients.network import account_at, free_port_blocks
+from clients.network import account_at
 from e2e.stage import Stage, poll
 from e2e.test_membership import expect_powers, read_key
+from ports import free_port_blocks
 
 pytestmark = [pytest.mark.network, pytest.mark.timeout(240)]
 

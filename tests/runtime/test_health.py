@@ -6,13 +6,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from ports import free_port
 from quorate.base.errors import Unavailable
 from quorate.base.types import Member
 from quorate.node.status import NodeStatus, PeerStatus
 from quorate.runtime.health import HealthServer, make_app
 from quorate.runtime.metrics import Metrics, PeerTraffic
 from quorate.runtime.transport import Traffic
-from runtime.worlds import STATUS, drive, free_port
+from runtime.worlds import STATUS, drive
 
 
 class Observed:

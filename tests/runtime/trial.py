@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from ports import free_port
 from quorate._kernel import Ledger, address
 from quorate.base.types import Hash, Height, Member
 from quorate.consensus.keys import SecpKeys
@@ -37,7 +38,6 @@ from quorate.runtime.folder import Folder, get_network_path, make_private
 from quorate.runtime.ipc_client import ask_status
 from quorate.runtime.tls import create_certificate, write_private
 from quorate.runtime.validator import Opened, Plan, run_validator
-from runtime.worlds import free_port
 
 ACCOUNTS = 10
 

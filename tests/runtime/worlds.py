@@ -1,13 +1,13 @@
 """What the tests of the runtime share: identities, collecting events, waiting with a deadline."""
 
 import asyncio
-import socket
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import uvloop
 
+from ports import free_port
 from quorate.base.types import Address, Hash
 from quorate.consensus.replica import Situation
 from quorate.node.status import NodeStatus
@@ -43,13 +43,6 @@ STATUS = NodeStatus(
 
 def get_address(index: int) -> Address:
     return bytes([index + 1]) * 20
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def drive(main: Coroutine[Any, Any, None]) -> None:
