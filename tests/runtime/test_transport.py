@@ -5,6 +5,7 @@ import contextlib
 import os
 import ssl
 import struct
+import time
 from pathlib import Path
 
 import pytest
@@ -253,6 +254,26 @@ def test_idle_links_stay_up_by_signs_of_life() -> None:
         assert link.received_bytes > before
         assert a.recorder.history == history
         await stop_places([a, b])
+
+    drive(run())
+
+
+def test_who_was_held_up_takes_nobody_for_dead() -> None:
+    async def run() -> None:
+        settings = Peers(reconnect_max_ms=200, ping_ms=50, timeout_ms=200)
+        places = await start_places(2, settings)
+        history = [list(place.recorder.history) for place in places]
+        for _ in range(5):
+            # What the other one says meanwhile waits unread.
+            time.sleep(0.5)
+            links = [link for place in places for link in place.transport.links.values()]
+            held_up = asyncio.get_running_loop().time()
+            await until(
+                lambda links=links, since=held_up: all(link.heard_at > since for link in links),
+                "signs of life",
+            )
+        assert [place.recorder.history for place in places] == history
+        await stop_places(places)
 
     drive(run())
 

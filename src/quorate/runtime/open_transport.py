@@ -20,13 +20,12 @@ from quorate.node.places import Place, format_host, parse_host
 from quorate.runtime.config import BootnodePlace, Peers
 from quorate.runtime.hello import Hello
 from quorate.runtime.link import Link, Outbox, as_protocol
-from quorate.runtime.strangers import Dropped, Strangers, Traffic, is_better, keep_alive, tune
+from quorate.runtime.strangers import Dropped, KeepAlive, Strangers, Traffic, is_better, tune
 from quorate.runtime.tls import TlsIdentity
 
 __all__ = ["IDENTITY_BYTES", "OpenEvents", "OpenTransport", "resolve"]
 
 IDENTITY_BYTES = 20
-SWEEPS_PER_PING = 2
 RESOLVE_S = 10.0
 """How long a name may take to be looked up."""
 
@@ -73,7 +72,7 @@ class OpenTransport:
         """Why a link is about to end, and who was found at its end."""
         self._dials: dict[Place, asyncio.Task[None]] = {}
         self._server: asyncio.Server | None = None
-        self._sweeper: asyncio.TimerHandle | None = None
+        self._keep_alive = KeepAlive(self.links, settings)
         self._stopped = False
         self._loop = asyncio.get_running_loop()
         self.outbox = Outbox()
@@ -85,7 +84,7 @@ class OpenTransport:
         self._server = await self._loop.create_server(
             self._accept, host or None, port, reuse_address=True, backlog=128
         )
-        self._sweep()
+        self._keep_alive.start()
         bound: int = self._server.sockets[0].getsockname()[1]
         return bound
 
@@ -94,8 +93,7 @@ class OpenTransport:
         self._stopped = True
         if self._server is not None:
             self._server.close()
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        self._keep_alive.stop()
         tasks = list(self._dials.values())
         for task in tasks:
             task.cancel()
@@ -270,11 +268,6 @@ class OpenTransport:
         if place is not None and not self._stopped:
             why, found = verdict or (reason, None)
             self.events.undialled(place, why, found)
-
-    def _sweep(self) -> None:
-        keep_alive(self.links.values(), self.settings, self._loop.time())
-        period_s = self.settings.ping_ms / 1000 / SWEEPS_PER_PING
-        self._sweeper = self._loop.call_later(period_s, self._sweep)
 
 
 def get_host(link: Link) -> bytes | None:

@@ -1,12 +1,12 @@
 """Connections that have not shown whose they are: bounded in number, in rate and in time.
 
 Each costs a TLS handshake and no more than a hello's buffer, and what is logged of them is bounded
-too, since strangers must not fill the disk.
+too, since strangers must not fill the disk. Beside them what all links share: signs of life.
 """
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from msgspec import Struct
 
@@ -14,10 +14,11 @@ from quorate.base.types import Address
 from quorate.runtime.config import Peers
 from quorate.runtime.link import Link
 
-__all__ = ["Dropped", "Strangers", "Traffic", "is_better", "keep_alive", "tune"]
+__all__ = ["Dropped", "KeepAlive", "Strangers", "Traffic", "is_better", "tune"]
 
 UNKNOWN_LINES_PER_SECOND = 5
 """How many connections of strangers may write into the log; the rest is counted."""
+SWEEPS_PER_PING = 2
 
 Log = Callable[..., None]
 
@@ -107,14 +108,33 @@ def is_better(new: Link, old: Link, me: Address) -> bool:
     return new.dialled == (me < new.peer)
 
 
-def keep_alive(links: Iterable[Link], settings: Peers, now: float) -> None:
-    """Send signs of life where nothing was sent, and end what has fallen silent."""
-    timeout_s = settings.timeout_ms / 1000
-    for link in list(links):
-        if now - link.heard_at > timeout_s:
-            link.close(f"silent for {timeout_s:g} s")
-        elif now - link.sent_at >= settings.ping_ms / 1000:
-            link.ping()
+class KeepAlive:
+    """Sends signs of life where nothing was sent, and ends links that have fallen silent."""
+
+    def __init__(self, links: Mapping[Address, Link], settings: Peers) -> None:
+        self.links = links
+        self.ping_s, self.timeout_s = settings.ping_ms / 1000, settings.timeout_ms / 1000
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        due = self._loop.time() + self.ping_s / SWEEPS_PER_PING
+        self._timer = self._loop.call_at(due, self._look, due)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self, due: float) -> None:
+        now = self._loop.time()
+        # While this process was held up (a busy machine, a suspended one) it read nothing: what
+        # peers sent meanwhile still waits, and so the delay is not their silence.
+        for link in list(self.links.values()):
+            if due - link.heard_at > self.timeout_s:
+                link.close(f"silent for {self.timeout_s:g} s")
+            elif now - link.sent_at >= self.ping_s:
+                link.ping()
+        self.start()
 
 
 def tune(link: Link) -> None:

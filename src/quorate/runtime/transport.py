@@ -22,7 +22,7 @@ from quorate.base.types import Address, Hash
 from quorate.runtime.config import Peers
 from quorate.runtime.hello import Hello
 from quorate.runtime.link import Link, Outbox, as_protocol
-from quorate.runtime.strangers import Dropped, Strangers, Traffic, is_better, keep_alive, tune
+from quorate.runtime.strangers import Dropped, KeepAlive, Strangers, Traffic, is_better, tune
 from quorate.runtime.tls import TlsIdentity
 
 __all__ = ["Dropped", "PeerPlace", "Transport", "TransportEvents"]
@@ -34,7 +34,6 @@ STEADY_S = 2.0
 """A link that lasted as long was a good one: the next attempt comes without a long pause."""
 LONGEST = 16
 """Attempts after which the pause grows no more."""
-SWEEPS_PER_PING = 2
 
 Log = Callable[..., None]
 
@@ -90,7 +89,7 @@ class Transport:
         self.dropped = self._strangers.dropped
         self._diallers = {peer: Dialler() for peer in self.places}
         self._server: asyncio.Server | None = None
-        self._sweeper: asyncio.TimerHandle | None = None
+        self._keep_alive = KeepAlive(self.links, settings)
         self._stopped = False
         self._loop = asyncio.get_running_loop()
         self.outbox = Outbox()
@@ -104,7 +103,7 @@ class Transport:
         )
         for peer in self.places:
             self._dial_soon(peer, 0.0 if self.me < peer else SECOND_DIAL_S)
-        self._sweep()
+        self._keep_alive.start()
         bound: int = self._server.sockets[0].getsockname()[1]
         return bound
 
@@ -113,8 +112,7 @@ class Transport:
         self._stopped = True
         if self._server is not None:
             self._server.close()
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        self._keep_alive.stop()
         tasks = []
         for dialler in self._diallers.values():
             if dialler.timer is not None:
@@ -323,8 +321,3 @@ class Transport:
             self.events.disconnected(peer)
         if peer not in self.links:
             self._retry(peer)
-
-    def _sweep(self) -> None:
-        keep_alive(self.links.values(), self.settings, self._loop.time())
-        period_s = self.settings.ping_ms / 1000 / SWEEPS_PER_PING
-        self._sweeper = self._loop.call_later(period_s, self._sweep)
