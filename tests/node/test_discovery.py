@@ -9,12 +9,12 @@ import pytest
 from node.lone import Lone
 from quorate.base.errors import Invalid
 from quorate.base.rng import Rng
-from quorate.base.types import Address
+from quorate.base.types import SECOND, Address
 from quorate.consensus.replica import Timer
 from quorate.node.contacts import FEELER, INBOUND, OUTBOUND, Bootnode, Meeting, Open, OpenSettings
 from quorate.node.discovery import DISCOVERY_TIMER, Discovery
 from quorate.node.peer_file import Kept, decode_kept
-from quorate.node.peers import MALFORMED_POINTS, SECOND, Peer, Peers
+from quorate.node.peers import MALFORMED_POINTS, Peer, Peers
 from quorate.node.places import Place
 from quorate.node.settings import Settings
 from quorate.node.slots import Guest, choose_victim

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from quorate.base.types import Address, Height
+from quorate.base.types import MILLISECOND, Address, Height
 from quorate.consensus.replica import Timer
 from quorate.node.messages import Hello, Tip
-from quorate.node.peers import MILLISECOND, TIP_TIMER, Peer, Peers
+from quorate.node.peers import TIP_TIMER, Peer, Peers
 from quorate.node.settings import Settings
 from quorate.node.wire import VERSION, make_decoder
 

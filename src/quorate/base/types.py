@@ -13,6 +13,9 @@ Height: TypeAlias = int
 Nanoseconds: TypeAlias = int
 Milliseconds: TypeAlias = int
 """Of Unix time in payloads."""
+MILLISECOND: Final = 1_000_000
+"""In nanoseconds, and so is `SECOND`."""
+SECOND: Final = 1_000_000_000
 
 ZERO_HASH: Final = b"\0" * 32
 

@@ -42,6 +42,8 @@ class Engine(Struct, frozen=True):
     """Who stands for a certificate, as far as it says. Raises Invalid."""
     open: bool = False
     """Whether members join without asking: anybody may take part, and tips move sideways."""
+    leads: bool = False
+    """Whether a member leads until another one takes over, and can be asked to hand over."""
 
     def list_cautions(self, settings: dict[str, Any]) -> list[str]:
         """Return what an operator has to know of the engine and of what its settings ask for."""
@@ -91,6 +93,7 @@ ENGINES: dict[str, Engine] = {
         caution="raft: the members trust each other; one that lies can rewrite what all hold, and "
         "nothing convinces a stranger",
         get_signers=lambda data: raft_certificate.decode_certificate(data).holders,
+        leads=True,
     ),
     "pow": Engine(
         name="pow",

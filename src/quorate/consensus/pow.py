@@ -38,7 +38,7 @@ from typing import Any, ClassVar
 from quorate.base.errors import Corrupt, Invalid
 from quorate.base.native import mypyc_attr
 from quorate.base.rng import Rng
-from quorate.base.types import Hash, Height, Member, Nanoseconds
+from quorate.base.types import MILLISECOND, Hash, Height, Member, Nanoseconds
 from quorate.consensus.pow_headers import decode_certificate, decode_header, make_header, put_nonce
 from quorate.consensus.pow_links import FETCH_TIMER, Links
 from quorate.consensus.pow_situation import collect_facts, describe_alarm, describe_situation
@@ -49,7 +49,6 @@ from quorate.consensus.pow_tree import (
     make_genesis_node,
 )
 from quorate.consensus.pow_types import (
-    MILLISECOND,
     Announce,
     Block,
     GetBlocks,

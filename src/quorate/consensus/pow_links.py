@@ -15,7 +15,7 @@ from abc import abstractmethod
 from quorate.base.errors import Invalid
 from quorate.base.native import mypyc_attr
 from quorate.base.rng import Rng
-from quorate.base.types import Address, Hash, Height, Nanoseconds
+from quorate.base.types import MILLISECOND, Address, Hash, Height, Nanoseconds
 from quorate.consensus.pow_difficulty import compute_work
 from quorate.consensus.pow_headers import Header, decode_certificate, decode_header
 from quorate.consensus.pow_peers import Orphan, Orphans, Peer
@@ -24,7 +24,6 @@ from quorate.consensus.pow_tree import INVALID, VALID, Node
 from quorate.consensus.pow_types import (
     MAX_BLOCKS,
     MAX_HEADERS,
-    MILLISECOND,
     Announce,
     Block,
     GetBlocks,

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from quorate.base.native import mypyc_attr
 from quorate.base.rng import Rng
-from quorate.base.types import Address, Hash, Height, Nanoseconds
+from quorate.base.types import MILLISECOND, Address, Hash, Height, Nanoseconds
 from quorate.consensus.certificate import ENVELOPE_BYTES
 from quorate.consensus.pow_difficulty import compute_work
 from quorate.consensus.pow_peers import Peer
@@ -22,7 +22,6 @@ from quorate.consensus.pow_tree import VALID, Tree, make_genesis_node
 from quorate.consensus.pow_types import (
     MAX_BLOCKS,
     MAX_HEADERS,
-    MILLISECOND,
     Announce,
     Block,
     GetBlocks,

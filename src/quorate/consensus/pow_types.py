@@ -9,7 +9,6 @@ from quorate.consensus.certificate import ENVELOPE_BYTES
 from quorate.consensus.pow_difficulty import compute_target
 from quorate.consensus.replica import HashBytes, HeightNumber, Message, Record
 
-MILLISECOND = 1_000_000
 """In nanoseconds."""
 MAX_PAYLOAD_BYTES = 32 << 20
 MAX_HEADERS = 512

@@ -51,7 +51,7 @@ from typing import Any, ClassVar
 
 from quorate.base.errors import Corrupt
 from quorate.base.native import mypyc_attr
-from quorate.base.types import Address, Hash, Height, Member, Nanoseconds
+from quorate.base.types import MILLISECOND, Address, Hash, Height, Member, Nanoseconds
 from quorate.consensus.certificate import (
     Envelope,
     encode_envelope,
@@ -65,7 +65,6 @@ from quorate.consensus.raft_types import (
     ENGINE,
     LARGE_BYTES,
     MAX_ENTRIES,
-    MILLISECOND,
     Append,
     Appended,
     Ballot,

@@ -1,4 +1,4 @@
-"""The bytes of Raft's certificates (`Certificate`), and which members are enough."""
+"""The bytes of Raft's certificates, as `Certificate` lays them out, and who is enough."""
 
 from quorate.base.errors import Invalid
 from quorate.base.types import Address, Member
@@ -7,13 +7,13 @@ from quorate.consensus.raft_types import PREFIX_BYTES, VERSION, Certificate
 
 
 def encode_certificate(certificate: Certificate) -> bytes:
-    """Return the layout above."""
+    """Return the bytes of a certificate."""
     envelope = encode_envelope(certificate.envelope)
     return compose_certificate(envelope, certificate.term, certificate.index, certificate.holders)
 
 
 def compose_certificate(envelope: bytes, term: int, index: int, holders: list[Address]) -> bytes:
-    """Return the layout above around an envelope that is encoded already."""
+    """Return the same around an envelope that is encoded already."""
     return b"".join(
         (
             bytes((VERSION,)),

@@ -8,18 +8,11 @@ from typing import Final
 
 from quorate.base.native import mypyc_attr
 from quorate.base.rng import Rng
-from quorate.base.types import Address, Hash, Height, Member, Nanoseconds
+from quorate.base.types import MILLISECOND, Address, Hash, Height, Member, Nanoseconds
 from quorate.consensus.membership import ValidatorSet
 from quorate.consensus.raft_certificate import has_majority
 from quorate.consensus.raft_log import Log
-from quorate.consensus.raft_types import (
-    MILLISECOND,
-    Ballot,
-    RequestVote,
-    Settings,
-    TimeoutNow,
-    VoteReply,
-)
+from quorate.consensus.raft_types import Ballot, RequestVote, Settings, TimeoutNow, VoteReply
 from quorate.consensus.replica import (
     CancelTimer,
     Keys,

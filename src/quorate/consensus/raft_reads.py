@@ -22,17 +22,10 @@ it has no lease in that term any more.
 
 from quorate.base.native import mypyc_attr
 from quorate.base.rng import Rng
-from quorate.base.types import Address, Hash, Height, Nanoseconds
+from quorate.base.types import MILLISECOND, Address, Hash, Height, Nanoseconds
 from quorate.consensus.raft_certificate import has_majority
 from quorate.consensus.raft_elections import Elections
-from quorate.consensus.raft_types import (
-    MILLISECOND,
-    Confirm,
-    Confirmed,
-    ReadReply,
-    ReadRequest,
-    Settings,
-)
+from quorate.consensus.raft_types import Confirm, Confirmed, ReadReply, ReadRequest, Settings
 from quorate.consensus.replica import Keys, Readable, Send
 
 __all__ = ["Reads"]

@@ -22,7 +22,6 @@ from quorate.consensus.replica import (
 ENGINE = "raft"
 """Its name in envelopes."""
 
-MILLISECOND = 1_000_000
 """In nanoseconds."""
 MAX_PAYLOAD_BYTES = 32 << 20
 MAX_ENTRIES = 1024

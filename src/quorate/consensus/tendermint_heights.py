@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 from quorate.base.errors import Corrupt
 from quorate.base.native import mypyc_attr
-from quorate.base.types import Hash, Height, Member, Nanoseconds
+from quorate.base.types import MILLISECOND, Hash, Height, Member, Nanoseconds
 from quorate.consensus.certificate import (
     NIL,
     PRECOMMIT,
@@ -33,7 +33,6 @@ from quorate.consensus.replica import (
 from quorate.consensus.tendermint_links import Links
 from quorate.consensus.tendermint_rounds import Round
 from quorate.consensus.tendermint_types import (
-    MILLISECOND,
     Decided,
     Entered,
     Polka,

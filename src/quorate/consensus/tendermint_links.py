@@ -17,7 +17,7 @@ from abc import abstractmethod
 from typing import Final
 
 from quorate.base.native import mypyc_attr
-from quorate.base.types import Address, Hash, Height, Member, Nanoseconds
+from quorate.base.types import MILLISECOND, Address, Hash, Height, Member, Nanoseconds
 from quorate.consensus.certificate import NIL, Envelope, compute_digest
 from quorate.consensus.evidence import (
     Offences,
@@ -43,7 +43,6 @@ from quorate.consensus.tendermint_types import (
     ENGINE,
     HELD_PER_SENDER,
     KEPT_ROUNDS,
-    MILLISECOND,
     ROUNDS_AHEAD,
     STATUS_PEERS,
     STATUS_ROUNDS,

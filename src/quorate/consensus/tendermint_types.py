@@ -19,7 +19,6 @@ from quorate.consensus.replica import (
 ENGINE: Final = "tendermint"
 """Its name in envelopes."""
 
-MILLISECOND: Final = 1_000_000
 """In nanoseconds."""
 
 KEPT_ROUNDS: Final = 16

@@ -3,17 +3,15 @@
 from collections.abc import Callable
 
 from quorate.base.native import mypyc_attr
-from quorate.base.types import Address, Milliseconds, Nanoseconds
+from quorate.base.types import MILLISECOND, SECOND, Address, Milliseconds, Nanoseconds
 from quorate.node.addresses import AddressBook
 from quorate.node.contacts import FEELER, OUTBOUND, Contact, Dial, Open
-from quorate.node.peers import SECOND
 from quorate.node.places import Place, Range, get_range, get_site
 from quorate.node.port import Port
 from quorate.node.standing import Standing
 
-__all__ = ["BOOT_PAUSE", "MILLISECOND", "Dialling"]
+__all__ = ["BOOT_PAUSE", "Dialling"]
 
-MILLISECOND: Nanoseconds = 1_000_000
 BOOT_PAUSE: Nanoseconds = SECOND
 LONGEST_BOOT_PAUSE: Nanoseconds = 300 * SECOND
 LOOK: Nanoseconds = MILLISECOND

@@ -21,7 +21,7 @@ alone, and addresses that are passed on unasked.
 """
 
 from quorate.base.native import mypyc_attr
-from quorate.base.types import Address, Hash, Nanoseconds
+from quorate.base.types import MILLISECOND, SECOND, Address, Hash, Nanoseconds
 from quorate.consensus.replica import Timer
 from quorate.node.addresses import Entry
 from quorate.node.contacts import (
@@ -33,9 +33,9 @@ from quorate.node.contacts import (
     Meeting,
     Open,
 )
-from quorate.node.dialling import BOOT_PAUSE, MILLISECOND, Dialling
+from quorate.node.dialling import BOOT_PAUSE, Dialling
 from quorate.node.peer_file import MAX_ANCHORS, Kept, KeptEntry, encode_kept
-from quorate.node.peers import SECOND, Peer, Peers
+from quorate.node.peers import Peer, Peers
 from quorate.node.places import (
     UNUSABLE,
     Place,

@@ -9,7 +9,7 @@ ask its peers to relay. Duplicates are dropped before the pool sees them.
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
-from quorate.base.types import Address, Hash, Height, Nanoseconds
+from quorate.base.types import MILLISECOND, Address, Hash, Height, Nanoseconds
 from quorate.consensus.replica import Timer
 from quorate.crypto.hashes import keccak256
 from quorate.ledger.application import Application
@@ -21,7 +21,6 @@ from quorate.node.wire import MAX_ITEMS, Transactions, encode
 
 GOSSIP_TIMER: Final = Timer("node.gossip")
 AGAIN_TIMER: Final = Timer("node.gossip.again")
-MILLISECOND: Final = 1_000_000
 MAX_BATCH: Final = 4096
 """Items in one call of the pool, so that the first of a flood need not wait for the last."""
 MAX_DOUBLINGS: Final = 5

@@ -13,12 +13,12 @@ makes a thousand heights a minute holds back one of them.
 from typing import Final
 
 from quorate.base.errors import Unavailable
-from quorate.base.types import Address, Height, Nanoseconds
+from quorate.base.types import MILLISECOND, SECOND, Address, Height, Nanoseconds
 from quorate.crypto.hashes import HEAD_BYTES, keccak256
 from quorate.ledger.application import Snapshot
 from quorate.node.execution import Outcome, guard
 from quorate.node.parts import Parts
-from quorate.node.peers import SECOND, Allowance, Peer
+from quorate.node.peers import Allowance, Peer
 from quorate.node.settings import Settings
 from quorate.node.states import NONE
 from quorate.node.wire import MAX_CHUNK_BYTES, MAX_CHUNKS, Chunk, GetChunk, GetState, State, encode
@@ -29,12 +29,10 @@ KEPT: Final = 2
 """Snapshots that are offered; a newer one replaces the oldest."""
 IN_USE: Final = 60 * SECOND
 """A snapshot of which a chunk was asked for so lately is being downloaded."""
-KEEP: Final = 600 * SECOND
-"""A snapshot is kept so long after somebody asked for it: who is restarted goes on with it, and who
-has all of it needs the blocks that follow.
-"""
 LIFE: Final = 3600 * SECOND
 """Nobody is told to begin with an older one."""
+LONGEST: Final = 24 * LIFE
+"""No download lasts longer: whoever goes on asking does not hold back pruning for ever."""
 ANSWERS: Final = 2
 """A peer is told of an offer so often in a second."""
 MAX_WAITING: Final = 1024
@@ -133,8 +131,10 @@ class Offers:
         return found if found is not None and found.message.height > above else None
 
     def forget_old(self, now: Nanoseconds) -> None:
-        for height in [h for h, o in self.offers.items() if now - o.asked_at >= KEEP]:
-            del self.offers[height]
+        kept = self.settings.state_kept_ms * MILLISECOND
+        for height, offer in list(self.offers.items()):
+            if now - offer.asked_at >= kept or now - offer.made_at >= LONGEST:
+                del self.offers[height]
 
     def forget(self) -> None:
         """The states that were offered are gone."""

@@ -16,15 +16,13 @@ answer is of use.
 from collections.abc import Callable
 from typing import Final
 
-from quorate.base.types import Address, Hash, Height, Nanoseconds
+from quorate.base.types import MILLISECOND, SECOND, Address, Hash, Height, Nanoseconds
 from quorate.consensus.replica import Timer
 from quorate.node.guard import GuardedPort
 from quorate.node.settings import Settings
 from quorate.node.status import PeerStatus
 from quorate.node.wire import VERSION, Hello, Tip, encode
 
-SECOND: Final = 1_000_000_000
-MILLISECOND: Final = 1_000_000
 HELLO_TIMER: Final = Timer("node.hello")
 TIP_TIMER: Final = Timer("node.tip")
 HELLO_AGAIN: Final = SECOND

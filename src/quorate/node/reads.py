@@ -6,7 +6,7 @@ engine without a leader, or an application that does not keep up, holds nobody f
 
 from collections.abc import Callable
 
-from quorate.base.types import Height, Nanoseconds
+from quorate.base.types import MILLISECOND, Height, Nanoseconds
 from quorate.consensus.replica import Readable, Timer
 from quorate.node.execution import Execution
 from quorate.node.guard import GuardedPort
@@ -18,7 +18,6 @@ __all__ = ["READ_TIMER", "Reads"]
 READ_TIMER = Timer("node.read")
 """Falls when the oldest read has waited too long."""
 REFUSED: Height = -1
-MILLISECOND = 1_000_000
 
 Done = Callable[[Height], None]
 

@@ -88,6 +88,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     """Who is so many heights behind takes over the state at a height, where engine and application
     can, instead of executing its way there; 0: only where nobody has the blocks any more.
     """
+    state_kept_ms: Milliseconds = 600_000
+    """An offered state is kept so long after somebody asked for it, whatever else is pruned: who is
+    restarted goes on with it, and who has all of it needs the blocks that follow.
+    """
     state_chunk_bytes: int = 1 << 18
     """Of a chunk of a snapshot, about. Only members with the same number can help each other out
     while one downloads.

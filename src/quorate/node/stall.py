@@ -1,8 +1,8 @@
 """Why nothing happens, in words: the sentence behind `why-stalled`."""
 
-from quorate.base.types import Address, Height, Nanoseconds
+from quorate.base.types import SECOND, Address, Height, Nanoseconds
 from quorate.consensus.replica import Situation
-from quorate.node.peers import SECOND, Peers
+from quorate.node.peers import Peers
 
 NO_WORK = "something to agree on"
 """What engines say that they wait for when nobody has asked for anything."""

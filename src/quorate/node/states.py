@@ -16,20 +16,19 @@ from collections.abc import Callable
 from typing import Final
 
 from quorate.base.errors import Invalid
-from quorate.base.types import Address, Nanoseconds
+from quorate.base.types import MILLISECOND, SECOND, Address, Nanoseconds
 from quorate.consensus.replica import StateClaim, Timer
 from quorate.crypto.hashes import HEAD_BYTES, keccak256
 from quorate.ledger.application import Executed, Snapshot
 from quorate.ledger.payload import parse_head
 from quorate.node.execution import Outcome, guard
 from quorate.node.parts import Parts
-from quorate.node.peers import SECOND, Peer
+from quorate.node.peers import Peer
 from quorate.node.wire import Chunk, GetChunk, GetState, State, encode
 
 STATE_TIMER: Final = Timer("node.state")
 REST: Final = 5 * SECOND
 """After an attempt that came to nothing, blocks are fetched for so long at least."""
-MILLISECOND: Final = 1_000_000
 SHUN: Final = 600 * SECOND
 """Whoever told something wrong is not asked for so long."""
 MAX_SHUNNED: Final = 256

@@ -12,11 +12,11 @@ keeps what comes next, that is told, for only a snapshot can help then.
 
 from typing import Final
 
-from quorate.base.types import Address, Height, Nanoseconds
+from quorate.base.types import MILLISECOND, SECOND, Address, Height, Nanoseconds
 from quorate.consensus.replica import Decision, Recalled, Timer
 from quorate.node.execution import Outcome, guard
 from quorate.node.parts import Parts
-from quorate.node.peers import SECOND, Peer
+from quorate.node.peers import Peer
 from quorate.node.states import StateSync
 from quorate.node.wire import Decisions, GetDecisions, Pruned, encode
 
@@ -37,7 +37,6 @@ has under way, however its requests fall apart and however slow this machine is.
 """
 WINDOW: Final = 1024
 """Heights ahead of the verified one that are asked for."""
-MILLISECOND: Final = 1_000_000
 
 
 class Request:

@@ -228,6 +228,10 @@ class Store(Section, frozen=True, kw_only=True):
         int,
         Meta(ge=0, le=1 << 40, description="Offer states at multiples of this height; 0: none."),
     ] = 1024
+    state_kept_s: Annotated[
+        int,
+        Meta(ge=1, le=86_400, description="Keep what others take over so long after they asked."),
+    ] = 600
     fsync: Annotated[
         bool, Meta(description="false: a power failure may break agreement; only for trials.")
     ] = True

@@ -572,6 +572,7 @@ def make_node(
             state_history=0 if keeps_all else network.store.state_history,
             block_history=0 if keeps_all else network.store.block_history,
             state_gap=network.store.state_gap,
+            state_kept_ms=network.store.state_kept_s * 1000,
             # Whoever lacks what an older state had cannot follow a revert.
             state_interval=0 if is_dev else network.store.state_interval,
             # Its clients are answered when an operation is final, and send it again until then.

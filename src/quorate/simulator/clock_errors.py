@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 
 from msgspec import Struct
 
-from quorate.base.types import Milliseconds, Nanoseconds
+from quorate.base.types import SECOND, Milliseconds, Nanoseconds
 from quorate.simulator.tape import Choices
 
 __all__ = [
@@ -28,7 +28,6 @@ __all__ = [
 ]
 
 MS: Final = 1_000_000
-SECOND: Final = 1_000_000_000
 MILLION: Final = 1_000_000
 
 LEAP_SMEAR_NS: Final = 86_400 * SECOND

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from quorate import _kernel
-from quorate.base.types import Nanoseconds
+from quorate.base.types import SECOND, Nanoseconds
 from quorate.crypto.hashes import keccak256
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DRAWS", "HASHES_PER_SECOND", "REAL_HASHES_PER_SECOND", "Rig", "make_token"]
 
-SECOND: Nanoseconds = 1_000_000_000
 HASHES_PER_SECOND = 1 << 20
 """Of a machine, for each unit of its power; who has no power does not mine."""
 REAL_HASHES_PER_SECOND = 1 << 8
