@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from quorate.simulator.applications import find_difference
+from quorate.simulator.applications import find_disagreement
 from quorate.simulator.run import run
 from quorate.simulator.world import World
 from simulator.networks import make_plan
@@ -22,8 +22,8 @@ def world() -> World:
 def test_stores_of_a_run_are_equal(world: World) -> None:
     held = [machine.store for machine in world.machines]
     assert min(store.height for store in held) > 2
-    assert find_difference(world.stores, held) is None
-    assert find_difference(world.stores, []) is None
+    assert find_disagreement(world.stores, held) is None
+    assert find_disagreement(world.stores, []) is None
 
 
 @pytest.mark.parametrize("change", ["payloads", "block"])
@@ -35,9 +35,9 @@ def test_a_difference_is_found_at_its_height_in_any_store(world: World, change: 
         if change == "block":
             changed = {"executed": replace(right.executed, block=bytes(32))}
         store.final[2] = replace(right, **changed)
-        assert find_difference(world.stores, held) == 2
-        assert find_difference(world.stores, [store]) is None
+        assert find_disagreement(world.stores, held) == 2
+        assert find_disagreement(world.stores, [store]) is None
         # What one of them does not have is no difference.
-        assert find_difference(world.stores, [store, world.stores.make()]) is None
+        assert find_disagreement(world.stores, [store, world.stores.make()]) is None
         store.final[2] = right
-    assert find_difference(world.stores, held) is None
+    assert find_disagreement(world.stores, held) is None

@@ -24,8 +24,8 @@ from quorate.ledger.keyvalue import ETHEREUM
 from quorate.ledger.payload import parse_head
 from quorate.node.wire import make_record_decoder
 from quorate.runtime.folder import Folder
-from quorate.simulator.recorded import Decision, Recorded, RecordedJudge
-from quorate.simulator.recorded_ledgers import RaftJudge, RecordedLedgers, WorkJudge
+from quorate.simulator.recorded import Decision, Recorded, RecordedJudge, StoreJudge
+from quorate.simulator.recorded_ledgers import RaftJudge, WorkJudge
 from quorate.simulator.verdict import EXIT_CODES, Verdict
 from quorate.storage.journal import open_journal
 
@@ -102,7 +102,7 @@ def judge(folder: Path, output: str) -> int:
     return tell(local, found_judge, notes, output)
 
 
-def open_judge(local: Local, genesis: Path) -> tuple[Hash, RecordedJudge | RecordedLedgers]:
+def open_judge(local: Local, genesis: Path) -> tuple[Hash, StoreJudge]:
     """Return the hash of the genesis block, and who knows the engine's rules. Raises Invalid,
     Corrupt.
     """
@@ -118,6 +118,8 @@ def open_judge(local: Local, genesis: Path) -> tuple[Hash, RecordedJudge | Recor
     if engine == "pow":
         rules = msgspec.structs.asdict(pow_types.Settings()) | get_pow_rules(content)
         return chain, WorkJudge(chain, members, rules)
+    if engine != "tendermint":
+        raise Invalid(f"engine {engine}: nobody here knows its rules")
     return chain, RecordedJudge(chain, members, verify_signature)
 
 
@@ -133,7 +135,7 @@ def find_folders(local: Local) -> dict[Address, Folder]:
 
 def read_all(
     local: Local,
-    judge: RecordedJudge | RecordedLedgers,
+    judge: StoreJudge,
     chain: Hash,
     folders: dict[Address, Folder],
 ) -> list[str]:
@@ -208,9 +210,7 @@ def read_members(view: View, height: int) -> list[Member]:
     return sorted(members)
 
 
-def tell(
-    local: Local, judge: RecordedJudge | RecordedLedgers, notes: list[str], output: str
-) -> int:
+def tell(local: Local, judge: StoreJudge, notes: list[str], output: str) -> int:
     """Print what was judged and found; return the exit code."""
     judged = judge.judged
     verdict: Verdict = "true"

@@ -8,12 +8,11 @@ import click
 from quorate.cli.local import Local, Observation, open_local
 from quorate.cli.options import folder_option, option
 from quorate.cli.output import fail, say
+from quorate.consensus import ENGINES
 from quorate.runtime import ipc
 from quorate.runtime.ipc_client import ask
 
 POLL_S = 0.02
-LED = ("raft",)
-"""Engines with a leader that stays."""
 
 
 @click.command("hand-over")
@@ -32,7 +31,7 @@ def hand_over(folder: Path, validator: str, timeout_ms: int) -> None:
     quorate hand-over validator-2
     """
     local = open_local(folder)
-    if local.network.engine not in LED:
+    if not ENGINES[local.network.engine].leads:
         fail(
             f"{local.network.engine}: no member leads for longer than a block, so nobody hands over"
         )

@@ -13,12 +13,12 @@ on; the same payloads give the same blocks.
 Members are those of genesis.
 """
 
-import importlib
 import json
 from typing import Any
 
 from quorate._kernel import KeyValue, KeyValueBlock, KeyValueRun
 from quorate.base.errors import Invalid, Unavailable
+from quorate.base.plugins import load_class
 from quorate.base.types import Address, Hash, Height, Member, Milliseconds
 from quorate.crypto.hashes import HEAD_BYTES, keccak256
 from quorate.ledger.application import Beginning, Executed, Snapshot
@@ -269,25 +269,12 @@ def open_machine(application: str) -> Machine | None:
     """Return the application's own code, None for the built-in application. Raises Invalid."""
     if application == KEYVALUE:
         return None
-    module, _, name = application.partition(":")
-    if not module or not name:
+    if ":" not in application:
         raise Invalid(
             f"application: found {application!r}, "
             f"expected {ETHEREUM}, {KEYVALUE} or package.module:Class"
         )
-    try:
-        found = getattr(importlib.import_module(module), name, None)
-    except ImportError as error:
-        raise Invalid(f"application {application!r}: {error}; is it on PYTHONPATH?") from None
-    except Exception as error:
-        # The module is somebody's own: whatever it raises is not a bug of ours.
-        reason = f"{type(error).__name__}: {error}"
-        raise Invalid(f"application {application!r}: its module fails: {reason}") from None
-    if not (isinstance(found, type) and issubclass(found, Machine)):
-        raise Invalid(
-            f"application {application!r}: found {found!r} there, "
-            "expected a class that extends quorate.ledger.machine.Machine"
-        )
+    found = load_class("application", application, Machine)
     try:
         return found()
     except Exception as error:

@@ -21,7 +21,7 @@ from quorate.simulator.wallets import Wallet, fund
 if TYPE_CHECKING:
     from quorate.simulator.plan import Plan
 
-__all__ = ["EthereumStores", "OpaqueStores", "Stores", "find_difference", "make_stores"]
+__all__ = ["EthereumStores", "OpaqueStores", "Stores", "find_disagreement", "make_stores"]
 
 GAS_LIMIT = 30_000_000
 GENESIS_TIME = 1_600_000_000
@@ -181,7 +181,7 @@ def make_stores(plan: "Plan") -> Stores:
     return EthereumStores(plan) if plan.application == ETHEREUM else KeyValueStores(plan)
 
 
-def find_difference(stores: Stores, held: list[Any]) -> Height | None:
+def find_disagreement(stores: Stores, held: list[Any]) -> Height | None:
     """Return the lowest height of which two stores hold something else, byte for byte."""
     highest = max([stores.get_height(store) for store in held], default=-1)
     for height in range(highest + 1):

@@ -13,6 +13,7 @@ Journals of validators that run are read one after another. To be sound all the 
 have seen (`Recorded.seen`) is read before what a validator has kept (`Recorded.records`).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 
 from msgspec import Struct
@@ -87,19 +88,15 @@ class Judged(Struct):
     """Of all stores."""
 
 
-class RecordedJudge:
+class StoreJudge(ABC):
     """Told of stores first, then of all journals at once."""
 
-    def __init__(self, chain: Hash, genesis: list[Member], verify: Verify) -> None:
-        """`chain` is the genesis block's hash, `genesis` its members."""
-        self.hash, self.verify = chain, verify
+    def __init__(self, chain: Hash, genesis: list[Member], verify: Verify | None) -> None:
+        """`chain` is the genesis block's hash, `genesis` its members; `verify` None: certificates
+        are no signatures of members.
+        """
         self.judged = Judged([])
         self.chain = Chain(chain, genesis, verify, self.report)
-        # Without members there is no counting, and no rule that needs it.
-        self.strict = TendermintRules(self.chain.members.get, self.report)
-        self.lenient = TendermintRules(lambda _: None, self.report)
-        self.genesis = ValidatorSet(genesis)
-        self.turns: dict[Hash, ValidatorSet] = {}
 
     def report(self, property: str, message: str, who: Address) -> None:
         if len(self.judged.found) < MAX_FOUND and (property, message, who) not in self.judged.found:
@@ -120,6 +117,31 @@ class RecordedJudge:
                 found.certificate,
                 found.payloads,
             )
+            self.judge_certificate(who, found)
+
+    @abstractmethod
+    def judge_certificate(self, who: Address, found: Decision) -> None:
+        """Judge what `Chain` does not know of: signatures are all that it looks at."""
+
+    @abstractmethod
+    def judge_journals(self, journals: list[Recorded]) -> None:
+        """Judge all journals of one network."""
+
+
+class RecordedJudge(StoreJudge):
+    """The rules of Tendermint."""
+
+    def __init__(self, chain: Hash, genesis: list[Member], verify: Verify) -> None:
+        super().__init__(chain, genesis, verify)
+        self.hash, self.verify = chain, verify
+        # Without members there is no counting, and no rule that needs it.
+        self.strict = TendermintRules(self.chain.members.get, self.report)
+        self.lenient = TendermintRules(lambda _: None, self.report)
+        self.genesis = ValidatorSet(genesis)
+        self.turns: dict[Hash, ValidatorSet] = {}
+
+    def judge_certificate(self, who: Address, found: Decision) -> None:
+        """Its certificates are signatures."""
 
     def judge_journals(self, journals: list[Recorded]) -> None:
         """Judge all journals of one network."""

@@ -5,14 +5,14 @@ Of Raft's journals: one vote of a member in a term, and one entry for an index a
 wrote it. Of chains of work: time, target and work of each header, by arithmetic of the judge's own.
 """
 
-from collections.abc import Iterable
+from abc import abstractmethod
 
 from quorate.base.types import Address, Hash, Member
 from quorate.crypto.hashes import keccak256
-from quorate.simulator.invariants.chain import ENVELOPE_AT, ENVELOPE_END, Chain
+from quorate.simulator.invariants.chain import ENVELOPE_AT, ENVELOPE_END
 from quorate.simulator.invariants.pow import PowRules, VerifySeal
 from quorate.simulator.invariants.raft import RaftRules
-from quorate.simulator.recorded import MAX_FOUND, Decision, Judged, Recorded
+from quorate.simulator.recorded import Decision, Recorded, StoreJudge
 
 __all__ = ["RaftJudge", "RecordedLedgers", "WorkJudge", "verify_seal"]
 
@@ -27,42 +27,22 @@ def verify_seal(sealed: bytes, nonce: int, target: int) -> bool:
     return int.from_bytes(tried, "big") <= target
 
 
-class RecordedLedgers:
-    """Told of stores first, then of all journals at once."""
+class RecordedLedgers(StoreJudge):
+    """Certificates that name an envelope, and what an engine adds to it instead of signatures."""
 
     def __init__(self, chain: Hash, genesis: list[Member]) -> None:
-        """`chain` is the genesis block's hash, `genesis` its members."""
-        self.judged = Judged([])
-        self.chain = Chain(chain, genesis, None, self.report)
+        super().__init__(chain, genesis, None)
         self.right: dict[bytes, None] = {}
         """Certificates in which nothing is wrong: most stores hold the same."""
 
-    def report(self, property: str, message: str, who: Address) -> None:
-        if len(self.judged.found) < MAX_FOUND and (property, message, who) not in self.judged.found:
-            self.judged.found.append((property, message, who))
-
-    def judge_store(self, who: Address, decisions: Iterable[Decision]) -> None:
-        """Judge what a validator has made final, in the order of heights, from the first on."""
-        self.chain.start(who, 0)
-        for found in decisions:
-            self.judged.decisions += 1
-            self.chain.decide(
-                who,
-                found.height,
-                found.block,
-                found.time_ms,
-                found.members,
-                found.envelope,
-                found.certificate,
-                found.payloads,
-            )
-            if found.certificate in self.right:
-                continue
-            fault = self.find_fault(found) or self.find_certificate_fault(found)
-            if fault:
-                self.report("certificate", f"height {found.height}: {fault}", who)
-            else:
-                self.right[found.certificate] = None
+    def judge_certificate(self, who: Address, found: Decision) -> None:
+        if found.certificate in self.right:
+            return
+        fault = self.find_fault(found) or self.find_certificate_fault(found)
+        if fault:
+            self.report("certificate", f"height {found.height}: {fault}", who)
+        else:
+            self.right[found.certificate] = None
 
     def find_fault(self, found: Decision) -> str:
         """Return what is wrong with an envelope and its payload, or nothing."""
@@ -81,12 +61,11 @@ class RecordedLedgers:
             return "the payload is not the one that the envelope names"
         return ""
 
+    @abstractmethod
     def find_certificate_fault(self, found: Decision) -> str:
         """Return what is wrong with what an engine adds to an envelope."""
-        raise NotImplementedError
 
     def judge_journals(self, journals: list[Recorded]) -> None:
-        """Judge all journals of one network."""
         self.judged.journals = len(journals)
         self.judged.records = sum(len(journal.records) for journal in journals)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from quorate.simulator.applications import find_difference
+from quorate.simulator.applications import find_disagreement
 from quorate.simulator.budget import Budget
 from quorate.simulator.cast import cast, recast
 from quorate.simulator.faults import Faults
@@ -149,7 +149,7 @@ def await_synchrony(world: World) -> None:
 def judge_identity(world: World) -> None:
     """What two stores hold of a height is the same, byte for byte."""
     held = [machine.store for machine in world.machines if machine.is_honest]
-    height = find_difference(world.stores, held)
+    height = find_disagreement(world.stores, held)
     if height is not None:
         world.find("byte identity", f"height {height}: stores differ")
 

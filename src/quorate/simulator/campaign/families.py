@@ -15,6 +15,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -107,7 +108,8 @@ class Branch:
         """Run seeds in a child and keep what it says; return whether this is the child."""
         read, write = os.pipe()
         try:
-            child = fork_process()
+            # A worker of a cluster has threads, and only Python's own fork makes their locks anew.
+            child = fork_process() if threading.active_count() == 1 else os.fork()
         except OSError as error:
             os.close(read)
             os.close(write)

@@ -4,13 +4,13 @@
 `oracles` those of theory, as scripts; `quality` measures them and `host` runs them on machines.
 """
 
-import importlib
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from quorate.base.errors import Invalid
+from quorate.base.plugins import load_class
 from quorate.simulator.detectors.detector import Detector
 from quorate.simulator.detectors.oracles import EventuallyPerfect, Omega, Perfect
 from quorate.simulator.detectors.phi import PhiAccrual
@@ -34,24 +34,14 @@ def get_detector(name: str) -> type[Detector]:
     """Return a detector by name, or one of a user's own as `package.module:Class`. Raises
     Invalid.
     """
-    found: Any = DETECTORS.get(name)
-    module, _, attribute = name.partition(":")
-    if found is None and module and attribute:
-        try:
-            found = getattr(importlib.import_module(module), attribute, None)
-        except ImportError as error:
-            raise Invalid(f"detector {name!r}: {error}; is it on PYTHONPATH?") from None
-        if not (isinstance(found, type) and issubclass(found, Detector)):
-            raise Invalid(
-                f"detector {name!r}: found {found!r} there, expected a class that extends "
-                "quorate.simulator.detectors.detector.Detector"
-            )
-    if found is None:
+    found = DETECTORS.get(name)
+    if found is not None:
+        return found
+    if ":" not in name:
         raise Invalid(
             f"detector {name!r}: expected one of {', '.join(DETECTORS)}, or package.module:Class"
         )
-    kind: type[Detector] = found
-    return kind
+    return load_class("detector", name, Detector)  # type: ignore[type-abstract]
 
 
 def make_settings(name: str, settings: Mapping[str, Any]) -> Any:
