@@ -1,6 +1,7 @@
 """Hashes that wallets sign, against those of EIP-191 and EIP-712."""
 
 import copy
+import sys
 from typing import Any
 
 import pytest
@@ -101,6 +102,8 @@ def test_all_types_against_another_implementation() -> None:
         ("uint8", -1, "type uint8"),
         ("int8", 128, "type int8"),
         ("uint7", 1, "type uint7"),
+        ("int0", 0, "type int0"),
+        ("int999", 0, "type int999"),
         ("uint256", "ten", "expected a number"),
         ("uint256", True, "expected a number"),
         ("uint256", "0x" + "f" * 10_000, "expected a number"),
@@ -144,6 +147,17 @@ def test_what_does_not_fit_its_type_is_refused(kind: str, value: Any, words: str
 def test_hostile_shapes_are_refused(value: Any) -> None:
     with pytest.raises(BadArgument):
         parse_typed_data(value)
+
+
+def test_text_that_is_nested_too_deep_is_refused() -> None:
+    # Libraries of Ethereum's raise the limit, to where the stack ends.
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(1000)
+    try:
+        with pytest.raises(BadArgument, match="recursion"):
+            parse_typed_data("[" * 5000)
+    finally:
+        sys.setrecursionlimit(limit)
 
 
 def test_depth_is_bounded() -> None:

@@ -17,7 +17,7 @@ from quorate.rpc.dev_clock import set_next_time
 from quorate.rpc.dev_inclusion import Inclusion
 from quorate.rpc.dev_keys import KEYS, sign
 from quorate.rpc.dev_parameters import parse_any_number
-from quorate.rpc.dispatch import Kind, Method, Parameter, required
+from quorate.rpc.dispatch import MALFORMED, Kind, Method, Parameter, required
 from quorate.rpc.encoding import FALSE, TRUE, data, to_hex
 from quorate.rpc.errors import NO_METHOD, SERVER, BadArgument, RpcError, invalid_params
 from quorate.rpc.parameters import LATEST, parse_address, parse_data, wrong_type
@@ -220,6 +220,6 @@ def parse_typed_data(value: Any) -> TypedData:
     if type(value) is str:
         try:
             value = msgspec.json.decode(value)
-        except msgspec.DecodeError as error:
+        except MALFORMED as error:
             raise BadArgument(f"typed data: {error}") from None
     return TypedData(value)

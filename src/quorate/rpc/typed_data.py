@@ -161,7 +161,7 @@ def parse_sized(value: Any, length: int, field: str) -> bytes:
 
 def encode_integer(bits: int, is_signed: bool, value: Any, field: str) -> bytes:
     number = parse_integer(value)
-    low, high = (-(1 << bits - 1), 1 << bits - 1) if is_signed else (0, 1 << bits)
+    low, high = (-(1 << bits) >> 1, 1 << bits >> 1) if is_signed else (0, 1 << bits)
     if bits not in range(8, 257, 8) or number is None or not low <= number < high:
         kind = f"{'' if is_signed else 'u'}int{bits}"
         raise BadArgument(f"{field}: {str(value)[:SHOWN]!r}, expected a number of type {kind}")
