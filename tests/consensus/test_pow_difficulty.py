@@ -1,6 +1,7 @@
 """The arithmetic of proof of work, against published tables and against its own promises."""
 
 import math
+from decimal import Decimal, localcontext
 
 import pytest
 from hypothesis import given, settings
@@ -9,8 +10,6 @@ from hypothesis import strategies as st
 from quorate.base.rng import Rng
 from quorate.consensus.pow_difficulty import (
     MAX_INTERVALS,
-    compute_depth,
-    compute_exact_reversal_probability,
     compute_next_target,
     compute_reversal_probability,
     compute_target,
@@ -41,25 +40,36 @@ def test_probabilities_are_those_of_nakamoto(share: float, depth: int, published
     assert compute_reversal_probability(depth, share) == pytest.approx(published, abs=5e-8)
 
 
-@pytest.mark.parametrize(
-    ("share", "depth", "published"),
-    [(0.1, 1, 0.2), (0.1, 2, 0.056), (0.1, 6, 0.00059), (0.3, 3, 0.32616), (0.02, 4, 0.00001)],
-)
-def test_probabilities_are_those_of_rosenfeld(share: float, depth: int, published: float) -> None:
-    assert compute_exact_reversal_probability(depth, share) == pytest.approx(published, abs=6e-6)
-
-
 def test_depths_are_those_of_nakamoto() -> None:
     # "Solving for P less than 0.1%", section 11.
     published = {0.10: 5, 0.15: 8, 0.20: 11, 0.25: 15, 0.30: 24, 0.35: 41, 0.40: 89, 0.45: 340}
-    assert {q: compute_depth(q, 0.001) for q in published} == published
-    assert compute_depth(0.5, 0.001) is None
+    for share, depth in published.items():
+        assert compute_reversal_probability(depth, share) <= 0.001
+        assert compute_reversal_probability(depth - 1, share) > 0.001
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.45, 0.49, 0.499])
+@pytest.mark.parametrize("depth", [1, 30, 776, 1500])
+def test_sum_is_that_of_exact_arithmetic(share: float, depth: int) -> None:
+    with localcontext(prec=60):
+        ratio = Decimal(share) / (1 - Decimal(share))
+        expected = depth * ratio
+        behind, poisson = Decimal(0), (-expected).exp()
+        for k in range(depth + 1):
+            behind += poisson * (1 - ratio ** (depth - k))
+            poisson *= expected / (k + 1)
+        found = float(1 - behind)
+    assert compute_reversal_probability(depth, share) == pytest.approx(found, rel=1e-9, abs=1e-50)
+
+
+def test_great_depths_take_few_steps() -> None:
+    assert compute_reversal_probability(10**9, 0.1) == 0.0
+    assert 0.9 < compute_reversal_probability(10**9, 0.4999999) < 1.0
 
 
 def test_half_of_the_power_reverses_everything_and_none_nothing() -> None:
-    for compute in (compute_reversal_probability, compute_exact_reversal_probability):
-        assert compute(100, 0.5) == 1.0
-        assert compute(0, 0.0) == 0.0
+    assert compute_reversal_probability(100, 0.5) == 1.0
+    assert compute_reversal_probability(0, 0.0) == 0.0
 
 
 def test_work_is_the_mean_number_of_tries() -> None:

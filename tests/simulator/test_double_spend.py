@@ -42,6 +42,12 @@ def test_exact_law_gives_the_published_table(at: tuple[float, int], expected: fl
     assert 100 * compute_exact(*at, ahead=1) == pytest.approx(expected, abs=6e-4)
 
 
+def test_great_numbers_of_confirmations_are_computed_too() -> None:
+    # With a ratio r of the powers an attacker that is n behind comes back with r to the n.
+    assert 0.3 < compute_nakamoto(0.49, 1000) < compute_exact(0.49, 1000, ahead=1) < 0.4
+    assert 0 <= compute_exact(0.3, 1000) < 1e-9
+
+
 def test_half_of_the_power_always_wins() -> None:
     assert compute_nakamoto(0.5, 20) == compute_exact(0.6, 20) == 1.0
     assert measure_races(600, 3, 50) == 50

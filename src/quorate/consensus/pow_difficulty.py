@@ -56,55 +56,31 @@ def compute_next_target(
 def compute_reversal_probability(depth: int, share: float) -> float:
     """Return the probability that an attacker with this share of the hash power ever replaces a
     block that `depth` blocks confirm (itself the first), as Nakamoto computes it (2008, section
-    11): the attacker's progress is Poisson.
+    11): the attacker's progress is Poisson. Takes a number of steps like the root of `depth`.
     """
     if share <= 0:
         return 0.0
-    if share >= 0.5:
+    if share >= 0.5 or not depth:
         return 1.0
     ratio = share / (1 - share)
     expected = depth * ratio
     # As a sum of what leads there, since one minus what does not loses all digits of small numbers:
-    # the attacker is behind and catches up, or is ahead when the last confirmation comes.
-    total, poisson, k = 0.0, math.exp(-expected), 0
-    while k <= depth or poisson > total * SMALL:
-        total += poisson * (ratio ** (depth - k) if k <= depth else 1.0)
+    # the attacker has found k blocks and catches up, or more than `depth` and is ahead. Both kinds
+    # of terms are greatest at k = depth, and fall from there on; the sum begins with that one, as
+    # the first ones are too small for a float where depths are great.
+    top = math.exp(depth * math.log(expected) - expected - math.lgamma(depth + 1))
+    total, term, k = 0.0, top, depth
+    while term > total * SMALL:
+        total += term
+        term *= k / depth
+        k -= 1
+    term, k = top, depth
+    while True:
         k += 1
-        poisson *= expected / k
-    return min(total, 1.0)
-
-
-def compute_exact_reversal_probability(depth: int, share: float) -> float:
-    """Return the same by Rosenfeld's exact model ("Analysis of hashrate-based double spending",
-    2012, section 4): the attacker's progress is negative binomial.
-    """
-    if share <= 0:
-        return 0.0
-    if share >= 0.5:
-        return 1.0
-    if not depth:
-        return 1.0
-    p, q = 1 - share, share
-    total, behind, ahead, m = 0.0, q**depth, p**depth, 0
-    # `behind` and `ahead` are C(m + depth - 1, m) times p^m q^depth and p^depth q^m.
-    while m <= depth or ahead > total * SMALL:
-        total += behind if m <= depth else ahead
-        m += 1
-        behind *= p * (m + depth - 1) / m
-        ahead *= q * (m + depth - 1) / m
-    return min(total, 1.0)
-
-
-def compute_depth(share: float, probability: float, most: int = 10_000) -> int | None:
-    """Return how many confirmations make a reversal at most this probable; None: no number up to
-    `most` does.
-    """
-    if share >= 0.5:
-        return None
-    for depth in range(most + 1):
-        if compute_reversal_probability(depth, share) <= probability:
-            return depth
-    return None
+        term *= expected / k
+        if term <= total * SMALL:
+            return min(total, 1.0)
+        total += term
 
 
 def format_rate(hashes_per_second: int) -> str:

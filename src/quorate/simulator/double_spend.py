@@ -16,12 +16,12 @@ links are raced by the scenario `double-spend`, a few at a time.
 """
 
 from collections.abc import Sequence
-from math import comb, exp
 
 from msgspec import Struct
 
 from quorate.base.errors import Invalid
 from quorate.base.rng import Rng
+from quorate.consensus.pow_difficulty import compute_reversal_probability
 from quorate.crypto.hashes import keccak256
 
 __all__ = [
@@ -61,17 +61,7 @@ class Point(Struct, frozen=True, kw_only=True):
 
 def compute_nakamoto(share: float, confirmations: int) -> float:
     """Return Nakamoto's probability that a payment with so many confirmations is taken back."""
-    q, z = check_share(share), check_confirmations(confirmations)
-    p = 1.0 - q
-    if q >= p:
-        return 1.0
-    mean = z * q / p
-    total, poisson = 1.0, exp(-mean)
-    for k in range(z + 1):
-        if k:
-            poisson *= mean / k
-        total -= poisson * (1.0 - (q / p) ** (z - k))
-    return min(max(total, 0.0), 1.0)
+    return compute_reversal_probability(check_confirmations(confirmations), check_share(share))
 
 
 def compute_exact(share: float, confirmations: int, ahead: int = 0) -> float:
@@ -85,10 +75,10 @@ def compute_exact(share: float, confirmations: int, ahead: int = 0) -> float:
         return 1.0
     if not z:
         return (q / p) ** max(1 - ahead, 0)
-    total = 0.0
+    total, chance = 0.0, p**z
     for found in range(z - ahead + 1):
-        chance = comb(found + z - 1, found) * p**z * q**found
         total += chance * (1.0 - (q / p) ** (z - ahead - found + 1))
+        chance *= q * (found + z) / (found + 1)
     return min(max(1.0 - total, 0.0), 1.0)
 
 
