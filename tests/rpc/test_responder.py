@@ -14,6 +14,9 @@ from kernel.chain import ACCOUNTS, CONTRACT, KEYS, extend, genesis, transaction
 from quorate._kernel import Ledger
 from quorate.rpc.api import Api
 from quorate.rpc.dispatch import Exchange
+from quorate.rpc.http1 import Head
+from quorate.rpc.responder import MAX_HOSTS
+from quorate.rpc.server import Gateway
 from quorate.rpc.settings import NAMESPACES, Settings
 from rpc.fakes import Node, running
 from rpc.mill import Mill
@@ -406,6 +409,21 @@ def test_calls_beyond_what_may_wait_are_left(ledger: Ledger) -> None:
 
 
 # ---- HTTP
+
+
+def test_hosts_that_clients_name_are_bounded(ledger: Ledger) -> None:
+    async def main() -> None:
+        api = Api(SMALL, "", None, ledger.view())
+        gateway, head = Gateway(api), Head()
+        assert api.store.view is not None
+        assert api.responder.get() is not None
+        for port in range(200):
+            head.method, head.host = b"GET", b"127.0.0.1:%d" % port
+            assert gateway.refuse(head) is None
+        assert len(api.responder.hosts) == MAX_HOSTS
+        api.close()
+
+    asyncio.run(main())
 
 
 @pytest.fixture(scope="module")

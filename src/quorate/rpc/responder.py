@@ -19,6 +19,8 @@ Done: TypeAlias = Callable[[bool, bytes], None]
 """Takes (True, answer), or (False, body) of a message that is to be answered in another way."""
 
 SWEEP_SECONDS = 1.0
+MAX_HOSTS = 64
+"""As many as the kernel keeps. A client may send any port behind an address, or any text."""
 
 
 class Responder:
@@ -63,7 +65,7 @@ class Responder:
 
     def allow_host(self, host: bytes) -> None:
         """Let the kernel take requests with a Host header that was found to be allowed."""
-        if host not in self.hosts and self.kernel is not None:
+        if self.kernel is not None and host not in self.hosts and len(self.hosts) < MAX_HOSTS:
             self.hosts.add(host)
             self.kernel.allow_host(host)
 
