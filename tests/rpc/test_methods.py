@@ -163,6 +163,28 @@ def test_overrides_hold_for_one_call(ask: Ask) -> None:
     assert ask("eth_call", call, "latest") == "0x"
 
 
+def test_a_call_may_find_another_block(ask: Ask) -> None:
+    # Return number, timestamp and prevRandao.
+    teller = {hexed(CONTRACT): {"code": "0x43600052426020524460405260606000f3"}}
+    call, random = {"to": hexed(CONTRACT)}, "0x" + "07" * 32
+    changes = {"number": "0x500", "time": "0x70000000", "random": random}
+    expected = f"0x{0x500:064x}{0x70000000:064x}{random[2:]}"
+    for at in ("latest", "pending"):
+        assert ask("eth_call", call, at, teller, changes) == expected
+    timestamp = {"timestamp": "0x70000000"}
+    assert ask("eth_call", call, "latest", teller, timestamp)[66:130] == expected[66:130]
+    # Only at that time it does not revert.
+    picky = {hexed(CONTRACT): {"code": "0x63700000004214600d575f5ffd5b00"}}
+    assert ask("eth_estimateGas", call, "latest", picky)["code"] == 3
+    assert int(ask("eth_estimateGas", call, "latest", picky, timestamp), 16) > 21_000
+    # Without overrides of the state, too.
+    assert ask("eth_call", call, "latest", None, changes) == "0x"
+    for wrong, words in (([], "override.BlockOverrides"), ({"number": "ten"}, "overrides: ")):
+        error = ask("eth_call", call, "latest", None, wrong)
+        assert error["code"] == -32602
+        assert words in error["message"]
+
+
 def test_estimate_is_what_a_transfer_needs(ask: Ask) -> None:
     transfer = {"from": hexed(ACCOUNTS[0]), "to": hexed(STRANGER), "value": "0x1"}
     assert ask("eth_estimateGas", transfer) == "0x5208"

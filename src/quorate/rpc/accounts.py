@@ -14,8 +14,10 @@ from quorate.rpc.parameters import (
     MAX_STORAGE_KEYS,
     PENDING,
     Selector,
+    join_overrides,
     parse_address,
     parse_block,
+    parse_block_overrides,
     parse_call,
     parse_hash,
     parse_overrides,
@@ -38,7 +40,8 @@ class Accounts:
 
     def methods(self) -> list[Method]:
         account, block = required(parse_address), optional(parse_block, LATEST)
-        call = (required(parse_call), block, optional(parse_overrides))
+        listed = (required(parse_call), block, optional(parse_overrides))
+        call = (*listed, optional(parse_block_overrides))
         inline = Kind.INLINE
         return [
             Method("eth_getBalance", inline, self.get_balance, (account, block)),
@@ -56,7 +59,7 @@ class Accounts:
             Method("eth_call", Kind.SLOW, self.call, call),
             Method("eth_estimateGas", Kind.SLOW, self.estimate_gas, call),
             Method("eth_simulateV1", Kind.SLOW, self.simulate, (required(parse_call), block)),
-            Method("eth_createAccessList", Kind.SLOW, self.create_access_list, call),
+            Method("eth_createAccessList", Kind.SLOW, self.create_access_list, listed),
             Method(
                 "eth_getStorageValues",
                 Kind.SLOW,
@@ -82,15 +85,20 @@ class Accounts:
     def get_proof(self, account: Address, slots: list[bytes], block: Selector) -> bytes:
         return self.store.view.proof_json(self.store.locate(block), account, slots)
 
-    def call(self, request: bytes, block: Selector, overrides: bytes | None) -> bytes:
+    def call(
+        self, request: bytes, block: Selector, state: bytes | None, changes: dict[str, Any] | None
+    ) -> bytes:
         located = self.store.locate(block)
         if block == PENDING:
-            overrides = set_next_time(self.store.view, block, overrides)
+            changes = set_next_time(self.store.view, block, changes)
+        overrides = join_overrides(state, changes)
         return data(self.store.view.call(located, request, overrides, self.settings.gas_cap))
 
-    def estimate_gas(self, request: bytes, block: Selector, overrides: bytes | None) -> bytes:
+    def estimate_gas(
+        self, request: bytes, block: Selector, state: bytes | None, changes: dict[str, Any] | None
+    ) -> bytes:
         located = self.store.locate(block)
-        overrides = set_next_time(self.store.view, block, overrides)
+        overrides = join_overrides(state, set_next_time(self.store.view, block, changes))
         return quantity(
             self.store.view.estimate_gas(located, request, overrides, self.settings.gas_cap)
         )

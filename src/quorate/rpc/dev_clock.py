@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-
-import msgspec
+from typing import Any
 
 from quorate import _kernel
 from quorate.rpc.parameters import LATEST, PENDING, Selector
@@ -20,13 +19,15 @@ def get_next_time(view: _kernel.View) -> int | None:
     return latest + interval if left and interval else max(latest, int(time.time()) + offset)
 
 
-def set_next_time(view: _kernel.View, block: Selector, overrides: bytes | None) -> bytes | None:
-    """Return the overrides, with the next block's time where a call is about the next block.
+def set_next_time(
+    view: _kernel.View, block: Selector, changes: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Return block overrides, with the next block's time where a call is about the next block.
 
     Whoever asks for a time in the next block estimates what a transaction will do at that time.
     """
+    changes = changes or {}
     next_time = get_next_time(view) if block in (LATEST, PENDING) else None
-    if next_time is None:
-        return overrides
-    state = None if overrides is None else msgspec.Raw(overrides)
-    return msgspec.json.encode([state, {"time": hex(next_time)}])
+    if next_time is None or "time" in changes or "timestamp" in changes:
+        return changes
+    return {"time": hex(next_time), **changes}

@@ -20,7 +20,13 @@ from quorate.rpc.dev_parameters import parse_any_number
 from quorate.rpc.dispatch import MALFORMED, Kind, Method, Parameter, required
 from quorate.rpc.encoding import FALSE, TRUE, data, to_hex
 from quorate.rpc.errors import NO_METHOD, SERVER, BadArgument, RpcError, invalid_params
-from quorate.rpc.parameters import LATEST, parse_address, parse_data, wrong_type
+from quorate.rpc.parameters import (
+    LATEST,
+    join_overrides,
+    parse_address,
+    parse_data,
+    wrong_type,
+)
 from quorate.rpc.settings import Settings
 from quorate.rpc.store import Store
 from quorate.rpc.typed_data import TypedData, hash_message
@@ -190,7 +196,7 @@ class Wallet:
             estimate = view.estimate_gas(
                 LATEST,
                 msgspec.json.encode(call),
-                set_next_time(view, LATEST, None),
+                join_overrides(None, set_next_time(view, LATEST, None)),
                 self.settings.gas_cap,
             )
             filled["gas"] = hex(estimate)

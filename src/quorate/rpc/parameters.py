@@ -205,6 +205,20 @@ def parse_overrides(value: Any) -> bytes:
     return msgspec.json.encode(value)
 
 
+def parse_block_overrides(value: Any) -> dict[str, Any]:
+    """Return what a call shall find of its block; the kernel knows the fields."""
+    if type(value) is not dict:
+        raise wrong_type(value, "override.BlockOverrides")
+    return value
+
+
+def join_overrides(state: bytes | None, changes: dict[str, Any] | None) -> bytes | None:
+    """Return the JSON of both kinds of overrides as the kernel takes it."""
+    if not changes:
+        return state
+    return msgspec.json.encode([None if state is None else msgspec.Raw(state), changes])
+
+
 def parse_slot(value: Any) -> bytes:
     """Return a storage key of up to 32 bytes, padded on the left."""
     if type(value) is not str:
