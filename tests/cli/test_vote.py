@@ -1,12 +1,16 @@
 """Who is voted on, by whom, and where votes are sent, before anything is sent."""
 
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from quorate.cli import vote
+from quorate.cli.local import Local, Observation
 from quorate.cli.output import Problem
 from quorate.runtime.config import Network, ValidatorConfig
+from runtime.worlds import STATUS
 
 ADDRESS = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
 
@@ -83,6 +87,33 @@ def test_votes_go_to_the_validator_of_this_host(host: str, url: str) -> None:
         metrics_port=9545,
     )
     assert vote.make_url(validator) == url
+
+
+def test_votes_are_asked_of_the_validator_that_is_furthest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was started a moment ago would take an account's nonces for unused."""
+    validators = [
+        msgspec.structs.replace(make_network().validators[0], name=name) for name in "abcd"
+    ]
+    network = make_network(validators=validators)
+    heights = {"a": None, "b": 3, "c": 5}
+
+    def observe(index: int) -> Observation:
+        validator = network.validators[index]
+        latest = heights.get(validator.name)
+        status = None if latest is None else msgspec.structs.replace(STATUS, latest=latest)
+        pid = 7 if validator.name in heights else None
+        return Observation(index, validator, pid, status, "")
+
+    local = Local(tmp_path, network)
+    monkeypatch.setattr(local, "observe_one", observe)
+    assert vote.find_running(local).name == "c"
+    heights["b"] = heights["c"] = None
+    assert vote.find_running(local).name == "a"
+    heights.clear()
+    with pytest.raises(Problem, match="no validator runs here"):
+        vote.find_running(local)
 
 
 class Scripted(vote.Chain, frozen=True):

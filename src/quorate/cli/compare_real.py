@@ -57,7 +57,7 @@ __all__ = ["MAX_MEMBERS", "run_real"]
 
 MAX_MEMBERS = 16
 SETTLE_S = 3.0
-DRAIN_S = 20.0
+DRAIN_S = 60.0
 ASK_S = 1.0
 FIRST_PORT, LAST_PORT = 21_000, 60_000
 POSSIBLE = ("crash", "pause", "isolate", "partition", "mute", "slow-links")

@@ -9,9 +9,9 @@ from quorate.cli.local import Local
 from quorate.cli.output import Progress, fail
 from quorate.runtime.ipc_client import ask_status
 
-START_S = 60.0
+START_S = 120.0
 """How long validators may take until they answer; recovery of a long chain takes part of it."""
-ASK_S = 1.0
+ASK_S = 5.0
 FREE_S = 1.0
 """A validator that was killed a moment ago may still be giving its ports back."""
 

@@ -12,7 +12,7 @@ from quorate._kernel import address
 from quorate.base.errors import Corrupt, Invalid, Unavailable
 from quorate.base.types import Address, Height
 from quorate.cli.devnet import get_accounts
-from quorate.cli.local import Local, open_local, read_consensus
+from quorate.cli.local import Local, Observation, open_local, read_consensus
 from quorate.cli.options import folder_option, option, password_options
 from quorate.cli.output import EXIT_CONFIG, EXIT_USAGE, Problem, fail, say
 from quorate.cli.run import unlock_validator
@@ -29,7 +29,7 @@ from quorate.simulator.wallets import sign_transaction
 TRANSFER_GAS = 21_000
 MAX_GAS = 1 << 24
 """Of one vote, which looks at each validator."""
-RECEIPT_S = 30.0
+RECEIPT_S = 60.0
 POLL_S = 0.05
 DELAY = 2
 """What a block changes of the set holds this many heights later."""
@@ -192,11 +192,17 @@ def unlock_all(local: Local, by: tuple[str, ...], password_file: Path | None) ->
 
 
 def find_running(local: Local) -> ValidatorConfig:
-    """Return a validator that runs here. Raises Problem."""
-    running = local.find_running()
+    """Return the validator here that is furthest: one that was away knows neither the votes of late
+    nor which nonces are used. Raises Problem.
+    """
+    running = [observation for observation in local.observe() if observation.pid is not None]
     if not running:
         fail("no validator runs here; `quorate up` or `quorate start` begins")
-    return local.network.validators[running[0]]
+    return max(running, key=get_latest).validator
+
+
+def get_latest(observation: Observation) -> Height:
+    return -1 if observation.status is None else observation.status.latest
 
 
 def make_url(validator: ValidatorConfig) -> str:
