@@ -9,6 +9,7 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).resolve().parent.parent
 
+NETWORK_S = 900
 # Tests are about the sources; those that are about compiled modules say so.
 os.environ.setdefault("QUORATE_COMPILED", "0")
 
@@ -29,6 +30,13 @@ def node_modules() -> Path:
     if not found.is_dir():
         pytest.skip("needs Node.js packages: install Node.js 20, then `cd tests/js && npm ci`")
     return found
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave tests of real processes so much time that a wait of theirs ends first, by its name."""
+    for item in items:
+        if item.get_closest_marker("network") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(NETWORK_S))
 
 
 class FilesOfNetworks(LoadScopeScheduling):  # type: ignore[misc]

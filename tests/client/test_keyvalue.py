@@ -64,7 +64,7 @@ def places(*ports: int) -> list[tuple[str, int]]:
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keyvalue, "PAUSE_S", 0.001)
     monkeypatch.setattr(keyvalue, "SILENCE_S", 0.05)
-    monkeypatch.setattr(keyvalue, "ATTEMPT_S", 0.2)
+    monkeypatch.setattr(keyvalue, "ATTEMPT_S", 2.0)
 
 
 def tell_one_event(number: int, kind: int, _: list[Any]) -> list[Any] | None:

@@ -76,6 +76,6 @@ def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.is_dir():
             part = place / "artefacts.part"
-            subprocess.run([node, str(JS / "compile.mjs"), str(part)], check=True, timeout=110)
+            subprocess.run([node, str(JS / "compile.mjs"), str(part)], check=True, timeout=240)
             part.rename(folder)
     return folder

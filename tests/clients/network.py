@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class Endpoint:
         return [url.replace("http", "ws", 1) for url in self.http]
 
 
-def run_quorate(*arguments: str, timeout: float = 110) -> str:
+def run_quorate(*arguments: str, timeout: float = 240) -> str:
     """Run the command and return what it prints; a failure shows its output."""
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "NO_COLOR": "1"}
     result = subprocess.run(
@@ -73,7 +73,9 @@ def start_network(folder: Path, *options: str, validators: int = 4) -> Endpoint:
     return Endpoint([f"http://127.0.0.1:{rpc + i}" for i in range(validators)], folder)
 
 
-def network_of(folder: Path, *options: str, of: str = "QUORATE_TEST_RPC") -> Iterator[Endpoint]:
+def network_of(
+    folder: Path, *options: str, of: str = "QUORATE_TEST_RPC"
+) -> Generator[Endpoint, None, None]:
     """Yield four validator processes; where the variable `of` is set, what answers at its URL."""
     url = os.environ.get(of)
     if url:

@@ -55,7 +55,7 @@ def run_node(file: str, package: str, dev: Endpoint) -> None:
         [
             require_node_package(package),
             "--test",
-            "--test-timeout=60000",
+            "--test-timeout=230000",
             "--test-reporter=spec",
             file,
         ],
@@ -63,7 +63,7 @@ def run_node(file: str, package: str, dev: Endpoint) -> None:
         env=os.environ | places,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=240,
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "fail 0" in result.stdout
@@ -140,7 +140,7 @@ def test_known_accounts_sign_transactions(dev: Endpoint) -> None:
 
 def await_answer(url: str, method: str, expected: object) -> None:
     """Wait until this node has executed what another one has answered."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while (found := ask(url, method)["result"]) != expected:
         assert time.monotonic() < deadline, found
         time.sleep(0.05)
@@ -176,10 +176,10 @@ def test_blocks_at_an_interval(dev: Endpoint) -> None:
         sent = ask(url, "eth_sendTransaction", {"from": KNOWN.address, "to": SOMEONE})["result"]
         assert ask(url, "eth_getTransactionReceipt", sent)["result"] is None
         web3 = Web3(Web3.HTTPProvider(other, request_kwargs={"timeout": 30}))
-        receipt = web3.eth.wait_for_transaction_receipt(sent, timeout=30, poll_latency=0.05)
+        receipt = web3.eth.wait_for_transaction_receipt(sent, timeout=120, poll_latency=0.05)
         assert receipt["status"] == 1
         # Empty ones come, too.
-        height, deadline = web3.eth.block_number, time.monotonic() + 30
+        height, deadline = web3.eth.block_number, time.monotonic() + 60
         while web3.eth.block_number < height + 2:
             assert time.monotonic() < deadline
             time.sleep(0.05)

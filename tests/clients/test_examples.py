@@ -28,7 +28,7 @@ def test_supply_chain_proves_every_record_and_catches_every_lie(
     ]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     result = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=170, check=False
+        command, env=environment, capture_output=True, text=True, timeout=400, check=False
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "89 events of 39 documents recorded" in result.stdout
@@ -44,6 +44,6 @@ def test_supply_chain_proves_every_record_and_catches_every_lie(
 
 def test_escrow_pays_refunds_and_arbitrates(network: Endpoint, node: str) -> None:
     command = [node, str(ROOT / "examples" / "escrow" / "run.mjs"), network.http[0]]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "every deal has ended" in result.stdout

@@ -26,12 +26,12 @@ def run_suite(name: str, network: Endpoint, node: str, artefacts: Path) -> None:
         "QUORATE_ARTEFACTS": str(artefacts),
     }
     result = subprocess.run(
-        [node, "--test", "--test-timeout=150000", "--test-reporter=spec", f"{name}.test.mjs"],
+        [node, "--test", "--test-timeout=390000", "--test-reporter=spec", f"{name}.test.mjs"],
         cwd=JS,
         env=os.environ | places,
         capture_output=True,
         text=True,
-        timeout=160,
+        timeout=400,
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert "fail 0" in result.stdout

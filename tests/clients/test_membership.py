@@ -38,7 +38,7 @@ def send(web3: Web3, sender: LocalAccount, body: dict[str, Any]) -> int:
     fees = {"maxFeePerGas": 20 * GWEI, "maxPriorityFeePerGas": 1}
     body = {"chainId": CHAIN_ID, "nonce": nonce, "value": 0, "gas": 500_000} | fees | body
     identity = web3.eth.send_raw_transaction(sender.sign_transaction(body).raw_transaction)
-    receipt = web3.eth.wait_for_transaction_receipt(identity, timeout=30, poll_latency=0.02)
+    receipt = web3.eth.wait_for_transaction_receipt(identity, timeout=120, poll_latency=0.02)
     assert receipt["status"] == 1
     return int(receipt["blockNumber"])
 
@@ -71,9 +71,9 @@ def read_powers(web3: Web3, height: int) -> dict[str, int]:
 
 def make_blocks_until(web3: Web3, height: int) -> None:
     """Blocks are made on demand, so ask for some."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while web3.eth.block_number < height:
-        assert time.monotonic() < end, f"no block {height} within 60 s"
+        assert time.monotonic() < end, f"no block {height} within 120 s"
         send(web3, FUNDER, {"to": FUNDER.address, "gas": 21_000})
 
 

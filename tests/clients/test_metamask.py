@@ -110,7 +110,7 @@ def replay(web3: Web3) -> dict[str, Any]:
 
 
 def ask(web3: Web3, call: dict[str, Any], known: dict[str, Any]) -> Any:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 120
     while True:
         parameters = fill(call["params"], known)
         answer: Any = web3.provider.make_request(call["method"], parameters)  # type: ignore[arg-type]

@@ -59,7 +59,7 @@ def send(web3: Web3, **fields: Any) -> Any:
     }
     sent = ALICE.sign_transaction(body | fields).raw_transaction
     name = web3.eth.send_raw_transaction(sent)
-    return web3.eth.wait_for_transaction_receipt(name, timeout=30, poll_latency=0.02)
+    return web3.eth.wait_for_transaction_receipt(name, timeout=120, poll_latency=0.02)
 
 
 def name_all(value: Any, known: dict[str, Any]) -> Any:

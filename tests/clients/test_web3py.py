@@ -36,7 +36,7 @@ BOB = account_at(1)
 GWEI = 10**9
 
 
-def until(condition: Callable[[], T | None], what: str, deadline_s: float = 20) -> T:
+def until(condition: Callable[[], T | None], what: str, deadline_s: float = 60) -> T:
     """Return the first result that is not None; fail when the deadline passes."""
     end = time.monotonic() + deadline_s
     while (value := condition()) is None:
@@ -56,7 +56,7 @@ def send(web3: Web3, sender: LocalAccount, body: dict[str, Any]) -> TxReceipt:
         filled["gas"] = web3.eth.estimate_gas(filled)
     raw = sender.sign_transaction(filled).raw_transaction
     identity = web3.eth.send_raw_transaction(raw)
-    return web3.eth.wait_for_transaction_receipt(identity, timeout=30, poll_latency=0.02)
+    return web3.eth.wait_for_transaction_receipt(identity, timeout=120, poll_latency=0.02)
 
 
 def transact(web3: Web3, function: Any, sender: LocalAccount = ALICE) -> TxReceipt:
@@ -314,7 +314,7 @@ def test_replacement_must_pay_more(web3: Web3) -> None:
     replaced = submit(waiting | higher | {"value": 2})
     assert web3.eth.get_transaction_count(BOB.address, "pending") == nonce
     submit(base | fees | {"nonce": nonce})
-    receipt = web3.eth.wait_for_transaction_receipt(replaced, timeout=30, poll_latency=0.02)
+    receipt = web3.eth.wait_for_transaction_receipt(replaced, timeout=120, poll_latency=0.02)
     assert receipt["status"] == 1
     assert web3.eth.get_transaction(replaced)["value"] == 2
 
@@ -347,7 +347,7 @@ def test_subscriptions_over_websocket(web3: Web3, network: Endpoint, probe: Cont
             function = probe.functions.setNumber(7, "heard")
             await asyncio.to_thread(transact, web3, function)
             seen: dict[str, Any] = {}
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 async for message in socket.socket.process_subscriptions():
                     seen.setdefault(message["subscription"], message["result"])
                     if len(seen) == 2:

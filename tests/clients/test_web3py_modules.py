@@ -202,7 +202,7 @@ def fresh(form: str, request: pytest.FixtureRequest, omitted: None) -> None:
     if form == "dev" or "pending" not in request.node.name:
         return
     w3: Web3 = request.getfixturevalue("w3")
-    height, deadline = w3.eth.block_number, time.monotonic() + 20
+    height, deadline = w3.eth.block_number, time.monotonic() + 60
     while w3.eth.block_number == height:
         assert time.monotonic() < deadline, "no block comes"
         time.sleep(0.005)
@@ -233,7 +233,7 @@ def busy(form: str, request: pytest.FixtureRequest, omitted: None) -> Iterator[N
         sending = pool.submit(send)
         yield
         done.set()
-        sending.result(timeout=30)
+        sending.result(timeout=60)
 
 
 # ---- what is asked, and by whom
@@ -325,7 +325,7 @@ class Chain:
     def wait(self, transaction: Any) -> Any:
         """Return the block that a transaction got into."""
         receipt = self.w3.eth.wait_for_transaction_receipt(
-            transaction, timeout=30, poll_latency=0.02
+            transaction, timeout=120, poll_latency=0.02
         )
         assert receipt["status"] == 1
         return self.w3.eth.get_block(receipt["blockHash"])

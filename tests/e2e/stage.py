@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,8 +19,9 @@ from eth_account.signers.local import LocalAccount
 from clients.network import ROOT, account_at
 from ports import free_port_blocks
 
-COMMAND_S = 110
-PATIENCE_S = 60
+COMMAND_S = 240
+"""Longer than any command waits by itself, so that its own words tell what it waits for."""
+PATIENCE_S = 120
 POLL_S = 0.05
 CHAIN_ID = 31337
 
@@ -37,11 +39,14 @@ class Result:
         return self.out + self.err
 
 
-def poll(done: Callable[[], bool], what: str, seconds: float = PATIENCE_S) -> None:
+def poll(
+    done: Callable[[], bool], what: str | Callable[[], str], seconds: float = PATIENCE_S
+) -> None:
     """Wait for real processes to bring something about; fail naming it."""
     deadline = time.monotonic() + seconds
     while not done():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s: {what() if callable(what) else what}")
         time.sleep(POLL_S)
 
 
@@ -94,10 +99,29 @@ class Stage:
         ]
 
     def status(self) -> list[dict[str, Any]]:
-        """Return what `quorate status -o json` says of each validator."""
-        rows = json.loads(self.do("status", "-o", "json", ok=False).out)["validators"]
-        assert isinstance(rows, list)
+        """Return what `quorate status -o json` says of each validator, once all that run answer."""
+        rows: list[dict[str, Any]] = []
+
+        def look() -> bool:
+            rows[:] = json.loads(self.do("status", "-o", "json", ok=False).out)["validators"]
+            return all(row["state"] != "silent" for row in rows)
+
+        poll(look, "an answer of each validator that runs")
         return rows
+
+    def expect(self, command: str, *words: str) -> None:
+        """Wait until a command says all of these: each time it tells of a moment only."""
+        told: list[str] = []
+
+        def look() -> bool:
+            told[:] = [self.do(*command.split(), ok=False).text]
+            return all(word in told[0] for word in words)
+
+        poll(look, lambda: f"quorate {command} says {words}, found {told}")
+
+    def expect_all(self, state: str) -> None:
+        """Wait until all validators are in a state; one may be behind for a moment."""
+        poll(lambda: {row["state"] for row in self.status()} == {state}, f"all are {state}")
 
     def validator(self, index: int) -> Path:
         return self.folder / f"validator-{index}"
@@ -112,13 +136,28 @@ class Stage:
             json.dumps(body).encode(),
             {"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             answer = json.load(response)
         assert "error" not in answer, answer
         return answer["result"]
 
     def send(self, index: int, sender: LocalAccount, value: int = 1) -> str:
         """Send a transfer through a validator; return the transaction's hash."""
+        found = self.call(index, "eth_sendRawTransaction", self.sign(index, sender, value))
+        self.nonces[sender.address] += 1
+        assert isinstance(found, str)
+        return found
+
+    def send_again(self, index: int, signed: str) -> None:
+        """Send what was signed and sent before, wherever it is by now."""
+        try:
+            self.call(index, "eth_sendRawTransaction", signed)
+        except AssertionError as error:
+            if not re.search("already known|nonce too low", str(error)):
+                raise
+
+    def sign(self, index: int, sender: LocalAccount, value: int = 1) -> str:
+        """Return a transfer with the sender's next nonce, which a validator tells at first."""
         nonce = self.nonces.setdefault(
             sender.address,
             int(self.call(index, "eth_getTransactionCount", sender.address, "latest"), 16),
@@ -134,12 +173,7 @@ class Stage:
                 "maxPriorityFeePerGas": 10**9,
             }
         )
-        found = self.call(
-            index, "eth_sendRawTransaction", "0x" + bytes(signed.raw_transaction).hex()
-        )
-        self.nonces[sender.address] = nonce + 1
-        assert isinstance(found, str)
-        return found
+        return "0x" + bytes(signed.raw_transaction).hex()
 
     def has_receipt(self, index: int, transaction: str) -> bool:
         """Whether a validator shows a transaction as final."""

@@ -3,13 +3,14 @@
 import json
 import socket
 import stat
+from typing import Any
 
 import pytest
 
 from e2e.stage import Stage, account_at, poll
 from quorate import compiled
 
-pytestmark = [pytest.mark.network, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.network
 
 
 def test_second_up_says_what_runs(single: Stage) -> None:
@@ -159,14 +160,16 @@ def test_command_without_a_network_says_how_to_make_one(single: Stage, command: 
 def test_status_json_holds_what_the_table_shows(stage: Stage) -> None:
     stage.up()
     stage.pay(0, account_at(0))
-    poll(
-        lambda: all(row.get("peers") == 3 and row["lag"] == 0 for row in stage.status()),
-        "all connected and level",
-    )
-    rows = stage.status()
+    rows: list[dict[str, Any]] = []
+
+    def look() -> bool:
+        rows[:] = stage.status()
+        return all(row["peers"] == 3 and row["lag"] == 0 and row["height"] for row in rows)
+
+    poll(look, lambda: f"all connected and level, found {rows}")
     assert [row["index"] for row in rows] == [0, 1, 2, 3]
     assert {row["state"] for row in rows} == {"running"}
-    assert all(row["memory_bytes"] > 1 << 20 and row["height"] >= 1 for row in rows)
+    assert all(row["memory_bytes"] > 1 << 20 for row in rows)
     table = stage.do("status").out
     assert all(f"validator-{index}" in table for index in range(4))
     why = json.loads(stage.do("why-stalled", "-o", "json").out)
@@ -200,7 +203,7 @@ def test_stale_pid_file_harms_nobody(single: Stage) -> None:
         single.up()
         assert single.status()[0]["pid"] not in (None, bystander.pid)
     finally:
-        bystander.communicate(b"\n", timeout=30)
+        bystander.communicate(b"\n", timeout=60)
     assert bystander.returncode == 0
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from e2e.stage import Stage, account_at, make_environment, poll
 
-pytestmark = [pytest.mark.network, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.network
 NAMES = ("alice", "bob", "carol", "dave")
 
 

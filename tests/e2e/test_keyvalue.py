@@ -170,9 +170,8 @@ def test_a_stranger_is_convinced_where_certificates_prove(stage: Stage) -> None:
         proved = verify_entry(genesis, "tendermint", b"x", proof)
         assert proved.entry is not None
         assert proved.entry.value in (b"1", b"2")
-        shown = stage.do("verify", "--key", "x")
-        assert "version" in shown.out
-        assert "was not trusted" in shown.err
+        # The validator that it asks may hear of the certificate a little later.
+        stage.expect("verify --key x", "version", "was not trusted")
         with pytest.raises(Invalid):
             verify_entry(genesis.replace(b'"power": 1', b'"power": 2'), "tendermint", b"x", proof)
 

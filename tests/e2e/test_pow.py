@@ -60,10 +60,8 @@ def test_two_branches_become_one_and_lose_no_transaction(stage: Stage) -> None:
     for index in range(4):
         poll(lambda i=index: is_mined(stage, i, first), "the first transaction is there")  # type: ignore[misc]
         poll(lambda i=index: is_mined(stage, i, second), "and the second")  # type: ignore[misc]
-    text = stage.do("status").out
-    assert "All miners together" in text
-    assert "is reversed by 10% of the hash power" in text
-    assert "Blocks need no votes: 4 of 4 nodes answer" in stage.do("why-stalled").out
+    stage.expect("status", "All miners together", "is reversed by 10% of the hash power")
+    stage.expect("why-stalled", "Blocks need no votes: 4 of 4 nodes answer")
     poll(lambda: get_final(stage) > 0, "a block is final")
     assert "true: everything that was written keeps the rules" in stage.do("judge").out
 
@@ -75,7 +73,7 @@ def get_final(stage: Stage) -> int:
 
 def test_who_has_lost_everything_catches_up_by_work(stage: Stage) -> None:
     stage.up(*OPTIONS)
-    poll(lambda: stage.status()[0]["final"] >= 3, "blocks become final", 110)
+    poll(lambda: stage.status()[0]["final"] >= 3, "blocks become final")
     stage.do("kill", "3")
     for path in sorted(stage.validator(3).rglob("*"), reverse=True):
         inside = {"ledger", "journal"} & {part.name for part in (path, *path.parents)}

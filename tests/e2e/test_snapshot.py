@@ -8,7 +8,7 @@ import pytest
 from e2e.stage import Stage, account_at, poll
 from ports import free_port_blocks
 
-pytestmark = [pytest.mark.network, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.network
 
 PAYMENTS = 6
 

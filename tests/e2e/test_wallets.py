@@ -23,7 +23,9 @@ pytestmark = pytest.mark.network
 CODE = bytes.fromhex("60003560006000a1")
 DEPLOY = b"\x67" + CODE + bytes.fromhex("60005260086018f3")
 LEFT, RIGHT = "0x" + "0" * 63 + "1", "0x" + "0" * 63 + "2"
-PATIENCE_S = 90
+PATIENCE_S = 120
+DEEP = 6
+"""Blocks above one that nodes do not take back any more, save after a partition."""
 
 
 class Ear:
@@ -37,7 +39,7 @@ class Ear:
         )
         body = {"jsonrpc": "2.0", "id": 1, "method": "eth_subscribe", "params": list(kind)}
         self.socket.send(json.dumps(body))
-        assert "result" in json.loads(self.socket.recv(timeout=20))
+        assert "result" in json.loads(self.socket.recv(timeout=60))
         self.thread = threading.Thread(target=self.listen, daemon=True)
         self.thread.start()
 
@@ -81,7 +83,7 @@ def log(stage: Stage, index: int, sender: int, topic: str, to: str) -> str:
 
 
 def deploy(stage: Stage) -> str:
-    """Deploy the contract that logs; return its address once all nodes have it."""
+    """Deploy the contract that logs; return its address once all nodes keep it."""
     account = account_at(0)
     signed = account.sign_transaction(
         {
@@ -95,12 +97,29 @@ def deploy(stage: Stage) -> str:
     )
     raw = "0x" + bytes(signed.raw_transaction).hex()
     found = stage.call(0, "eth_sendRawTransaction", raw)
-    for index in range(stage.validators):
-        stage.settle(index, found, PATIENCE_S)
+    wait_deep(stage, found)
     address = stage.call(0, "eth_getTransactionReceipt", found)["contractAddress"]
     assert stage.call(0, "eth_getCode", address, "latest") == "0x" + CODE.hex()
     assert isinstance(address, str)
     return address
+
+
+def wait_deep(stage: Stage, *transactions: str) -> None:
+    """Wait until all nodes have transactions in the same blocks, so deep that they stay there."""
+
+    def are_deep() -> bool:
+        places: dict[str, set[str]] = {}
+        for transaction in transactions:
+            for index in range(stage.validators):
+                receipt = stage.call(index, "eth_getTransactionReceipt", transaction)
+                if receipt is None:
+                    return False
+                if stage.height(index) < int(receipt["blockNumber"], 16) + DEEP:
+                    return False
+                places.setdefault(transaction, set()).add(receipt["blockHash"])
+        return all(len(found) == 1 for found in places.values())
+
+    poll(are_deep, f"{DEEP} blocks over {transactions} on all nodes", PATIENCE_S)
 
 
 def get_heads(stage: Stage) -> set[str | None]:
@@ -130,22 +149,26 @@ def test_a_partition_heals_into_one_chain_and_no_transaction_is_lost(three: Stag
         assert stage.call(index, "eth_getTransactionReceipt", transaction)["status"] == "0x1"
     assert not stage.has_receipt(0, sent[1])
     assert not stage.has_receipt(2, sent[0])
-    polled = [stage.call(i, "eth_getFilterChanges", f) for i, f in zip(sides, filters, strict=True)]
-    assert [[entry["topics"][0] for entry in found] for found in polled] == [[LEFT], [RIGHT]]
-    split = max(stage.height(i) for i in range(3))
+
+    def get_changes() -> list[list[Any]]:
+        asked = zip(sides, filters, strict=True)
+        return [stage.call(index, "eth_getFilterChanges", name) for index, name in asked]
+
+    polled = get_changes()
+    # On a side of two miners a block may have been taken back already, and its log told again.
+    topics = [{entry["topics"][0] for entry in told} for told in polled]
+    assert topics == [{LEFT}, {RIGHT}]
     for index in range(3):
         ban(stage, "unban", index, *(i for i in range(3) if i != index and (i == 2 or index == 2)))
     poll(lambda: len(get_heads(stage)) == 1, "one chain again", PATIENCE_S)
 
     # Both transactions are in it, wherever they were sent.
-    for transaction in sent:
-        for index in range(3):
-            stage.settle(index, transaction, PATIENCE_S)
-    poll(lambda: min(stage.height(i) for i in range(3)) > split + 3, "it goes on", PATIENCE_S)
-    for transaction in sent:
-        receipts = [stage.call(i, "eth_getTransactionReceipt", transaction) for i in range(3)]
-        assert len({receipt["blockHash"] for receipt in receipts}) == 1
-    loser = check_views(stage, sides, filters, ears, heads)
+    wait_deep(stage, *sent)
+    changes = [
+        stage.call(i, "eth_getFilterChanges", f) for i, f in zip(sides, filters, strict=True)
+    ]
+    told = [[*before, *after] for before, after in zip(polled, changes, strict=True)]
+    loser = check_views(stage, sides, told, ears, heads)
     counters = stage.status()[sides[loser]]["counters"]
     assert counters["reorgs"] >= 1
     assert counters["transactions_returned"] >= 1
@@ -155,16 +178,15 @@ def test_a_partition_heals_into_one_chain_and_no_transaction_is_lost(three: Stag
 
 
 def check_views(
-    stage: Stage, sides: tuple[int, int], filters: list[str], ears: list[Ear], heads: list[Ear]
+    stage: Stage, sides: tuple[int, int], polled: list[Any], ears: list[Ear], heads: list[Ear]
 ) -> int:
     """Follow what clients were told on both sides; return the place of the side that lost."""
     removed = []
     for place, topic in enumerate((LEFT, RIGHT)):
         index = sides[place]
-        changes = stage.call(index, "eth_getFilterChanges", filters[place])
-        told = [(entry["topics"][0], entry["removed"]) for entry in changes]
+        told = [(entry["topics"][0], entry["removed"]) for entry in polled[place]]
         # Told once, and perhaps taken back and told again, the other side's as well.
-        state = {topic}
+        state: set[str] = set()
         for found, is_removed in told:
             assert is_removed == (found in state), told
             state ^= {found}
@@ -188,7 +210,7 @@ def check_heads(stage: Stage, index: int, told: list[dict[str, Any]]) -> None:
     """Each head follows one that was told or known, and the last told of each height counts."""
     latest = {int(head["number"], 16): head["hash"] for head in told}
     # A moment ago the end may have been another one; what lies below has settled.
-    for height in sorted(latest)[:-3]:
+    for height in sorted(latest)[:-DEEP]:
         assert stage.block(index, height) == latest[height]
     # A branch that begins where the subscription had not begun yet has a parent that was not told.
     hashes = {head["hash"] for head in told}
@@ -202,7 +224,7 @@ def test_ethers_does_over_proof_of_work_what_it_does_elsewhere(
 ) -> None:
     for package in ("ethers", "solc", "@openzeppelin/contracts"):
         node = require_node_package(package)
-    subprocess.run([node, str(JS / "compile.mjs"), str(tmp_path)], check=True, timeout=110)
+    subprocess.run([node, str(JS / "compile.mjs"), str(tmp_path)], check=True, timeout=240)
     single.up("--engine", "pow", "--block-time", "250")
     places = {
         "QUORATE_RPC": f"http://127.0.0.1:{single.rpc}",
@@ -210,12 +232,12 @@ def test_ethers_does_over_proof_of_work_what_it_does_elsewhere(
         "QUORATE_ARTEFACTS": str(tmp_path),
     }
     result = subprocess.run(
-        [node, "--test", "--test-timeout=100000", "--test-reporter=spec", "ethers.test.mjs"],
+        [node, "--test", "--test-timeout=230000", "--test-reporter=spec", "ethers.test.mjs"],
         cwd=JS,
         env=os.environ | places,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=240,
         check=False,
     )
     assert result.returncode == 0, result.stdout + result.stderr

@@ -15,7 +15,7 @@ export function loadArtefact(name) {
 }
 
 // Resolves when `condition` returns something truthy; rejects when the deadline passes.
-export async function until(condition, what, deadlineMs = 20_000) {
+export async function until(condition, what, deadlineMs = 60_000) {
   const end = Date.now() + deadlineMs;
   for (;;) {
     const value = await condition();

@@ -55,7 +55,7 @@ let socket;
 let probe;
 
 async function mined(hash) {
-  return client.waitForTransactionReceipt({ hash, timeout: 20_000 });
+  return client.waitForTransactionReceipt({ hash, timeout: 60_000 });
 }
 
 async function deploy(name, args = [], value = 0n) {

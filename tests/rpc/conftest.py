@@ -24,7 +24,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 
 def send(node: Node, body: bytes, **headers: str) -> tuple[int, dict[str, str], bytes]:
     """Return (status, headers, body) of a POST."""
-    connection = http.client.HTTPConnection("127.0.0.1", node.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", node.port, timeout=60)
     try:
         names = {"Content-Type": "application/json"}
         names |= {name.replace("_", "-"): value for name, value in headers.items()}

@@ -127,7 +127,7 @@ class FakeView:
         if data == "0xfe":
             raise Rejected("gas required exceeds allowance (50000000)")
         if data == "0xff":
-            self.gate.wait(20)
+            self.gate.wait(60)
         if data == "0xbb":
             return bytes(4096)
         if data == "0xee":
@@ -264,7 +264,7 @@ class Node:
         serving = asyncio.create_task(self.server._serve())
         while not self.server.started:
             await asyncio.sleep(0.005)
-        await self.api.validator.client.wait_connected(10)
+        await self.api.validator.client.wait_connected(60)
         while self.api.events.told is None:
             await asyncio.sleep(0.005)
         self.port = self.server.servers[0].sockets[0].getsockname()[1]
@@ -279,7 +279,7 @@ class Node:
         """Run on the node's loop, and wait for it."""
         done = threading.Event()
         self.loop.call_soon_threadsafe(lambda: (call(), done.set()))
-        assert done.wait(10)
+        assert done.wait(60)
 
     def commit(self, height: int) -> None:
         """Make a height durable."""
@@ -299,9 +299,9 @@ def running(
     view = view or FakeView()
     node = Node(folder, settings, view, questions or FakeQuestions(view))
     node.thread.start()
-    assert node.started.wait(20)
+    assert node.started.wait(60)
     try:
         yield node
     finally:
         node.server.should_exit = True
-        node.thread.join(20)
+        node.thread.join(60)

@@ -26,7 +26,7 @@ class Wire:
     """A socket that reads whole answers."""
 
     def __init__(self, node: Node) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", node.port), timeout=20)
+        self.socket = socket.create_connection(("127.0.0.1", node.port), timeout=60)
         self.file = self.socket.makefile("rb")
 
     def __enter__(self) -> "Wire":

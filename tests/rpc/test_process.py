@@ -45,11 +45,11 @@ def server(folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str],
         yield process, int(found[1])
     finally:
         process.kill()
-        process.wait(20)
+        process.wait(60)
 
 
 def ask(port: int, method: str, *params: Any) -> Any:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": list(params)}
     connection.request("POST", "/", json.dumps(body), {"Content-Type": "application/json"})
     answer = json.loads(connection.getresponse().read())
@@ -59,7 +59,7 @@ def ask(port: int, method: str, *params: Any) -> Any:
 
 def is_listening(port: int) -> bool:
     try:
-        socket.create_connection(("127.0.0.1", port), timeout=20).close()
+        socket.create_connection(("127.0.0.1", port), timeout=60).close()
     except OSError:
         return False
     return True
@@ -110,7 +110,7 @@ def test_signal_ends_it_in_order(tmp_path: Path, end: signal.Signals) -> None:
     with server(tmp_path) as (process, port):
         assert ask(port, "eth_blockNumber") == "0x0"
         process.send_signal(end)
-        assert process.wait(20) in (0, -end, 128 + end)
+        assert process.wait(60) in (0, -end, 128 + end)
         with pytest.raises(ConnectionRefusedError):
             ask(port, "eth_blockNumber")
 
@@ -135,8 +135,8 @@ def test_it_ends_with_its_parent(tmp_path: Path) -> None:
     assert ask(port, "eth_blockNumber") == "0x0"
     assert process.stdin is not None
     process.stdin.close()
-    assert process.wait(20) == -signal.SIGKILL
-    deadline = time.monotonic() + 20
+    assert process.wait(60) == -signal.SIGKILL
+    deadline = time.monotonic() + 60
     while is_listening(port):
         assert time.monotonic() < deadline
     process.stdout.close()

@@ -186,13 +186,13 @@ def listen(stage: Stage, kinds: list[list[Any]], act: Callable[[], None], count:
         for i, kind in enumerate(kinds):
             body = {"jsonrpc": "2.0", "id": i, "method": "eth_subscribe", "params": kind}
             client.send(json.dumps(body))
-            json.loads(client.recv(timeout=20))
+            json.loads(client.recv(timeout=60))
         # The validator tells what waits only from when it was asked; a round trip later it was.
         body = {"jsonrpc": "2.0", "id": 9, "method": "net_peerCount", "params": []}
         client.send(json.dumps(body))
-        client.recv(timeout=20)
+        client.recv(timeout=60)
         act()
-        return [json.loads(client.recv(timeout=20))["params"]["result"] for _ in range(count)]
+        return [json.loads(client.recv(timeout=60))["params"]["result"] for _ in range(count)]
 
 
 def test_subscribers_hear_of_removed_logs_before_the_new_ones(stage: Stage) -> None:

@@ -444,7 +444,7 @@ def nodes(ledger: Ledger, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 def talk(node: Node, *parts: bytes) -> bytes:
     """Send bytes, end, and return all that comes."""
-    with socket.create_connection(("127.0.0.1", node.port), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", node.port), timeout=60) as client:
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for part in parts:
             client.sendall(part)
@@ -519,7 +519,7 @@ def test_client_that_leaves_gives_up_its_calls(nodes: tuple[Node, Node]) -> None
     quick, _ = nodes
     kernel = quick.api.responder.kernel
     assert kernel is not None
-    with socket.create_connection(("127.0.0.1", quick.port), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", quick.port), timeout=60) as client:
         client.sendall(post(join(*[request("eth_call", call("endless"))] * 9)) * 3)
     while quick.gateway.connections or quick.gateway.requests or kernel.waiting:
         pass

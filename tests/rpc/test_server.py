@@ -17,7 +17,7 @@ CHAIN_ID = b'{"jsonrpc":"2.0","id":1,"method":"eth_chainId"}'
 def request(
     node: Node, method: str, path: str, **headers: str
 ) -> tuple[int, dict[str, str], bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", node.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", node.port, timeout=60)
     try:
         names = {name.replace("_", "-"): value for name, value in headers.items()}
         connection.request(method, path, headers=names)
@@ -71,7 +71,7 @@ def test_other_origins_get_none(node: Node) -> None:
 
 
 def test_body_over_the_limit_is_413_by_its_length(node: Node) -> None:
-    with socket.create_connection(("127.0.0.1", node.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", node.port), timeout=60) as connection:
         connection.sendall(
             b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             b"Content-Length: 5242881\r\n\r\n"
@@ -85,7 +85,7 @@ def test_body_over_the_limit_is_413_by_its_length(node: Node) -> None:
 
 def test_chunked_body_over_the_limit_is_413(tmp_path: Path) -> None:
     with running(tmp_path, Settings(max_body_bytes=1000)) as node:
-        connection = http.client.HTTPConnection("127.0.0.1", node.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", node.port, timeout=60)
         parts = iter([b"x" * 600, b"x" * 600])
         names = {"Content-Type": "application/json"}
         connection.request("POST", "/", parts, names, encode_chunked=True)
@@ -96,7 +96,7 @@ def test_chunked_body_over_the_limit_is_413(tmp_path: Path) -> None:
 
 
 def test_chunked_body_is_put_together(node: Node) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", node.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", node.port, timeout=60)
     names = {"Content-Type": "application/json"}
     connection.request("POST", "/", iter([CHAIN_ID[:9], CHAIN_ID[9:]]), names, encode_chunked=True)
     assert json.loads(connection.getresponse().read())["result"] == "0x7a69"
@@ -119,7 +119,7 @@ def test_too_many_requests_at_a_time_are_503(tmp_path: Path) -> None:
     call = {"jsonrpc": "2.0", "id": 1, "method": "eth_call", "params": [{"data": "0xff"}]}
     with running(tmp_path, Settings(max_requests=1), view) as node:
         view.gate.clear()
-        connection = http.client.HTTPConnection("127.0.0.1", node.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", node.port, timeout=60)
         names = {"Content-Type": "application/json"}
         connection.request("POST", "/", json.dumps(call), names)
         status = 200

@@ -73,7 +73,7 @@ def in_world(main: Callable[[Host, FakeJournal, Events, FakeNode], Any]) -> None
         host = Host(journal, events)
         host.attach(cast(Node, node))
         await main(host, journal, events, node)
-        assert await host.close(10)
+        assert await host.close(60)
 
     drive(run())
 
@@ -184,7 +184,7 @@ def test_timer_falls_once_and_a_cancelled_or_replaced_one_never() -> None:
 def test_no_timer_falls_after_the_end() -> None:
     async def main(host: Host, journal: FakeJournal, events: Events, node: FakeNode) -> None:
         host.set_timer(Timer("a"), 0)
-        assert await host.close(10)
+        assert await host.close(60)
         assert node.fallen == []
 
     async def run() -> None:
@@ -209,14 +209,17 @@ def test_fast_syncs_are_made_on_the_loop_and_slow_ones_beside_it() -> None:
         assert journal.threads[0] == here
         assert journal.threads[-1] == "quorate-journal"
         journal.delay_ns = 0
-        for i in range(40, 140):
-            host.append([b"b"], lambda i=i: done.append(i))
-            await until(lambda i=i: done[-1] == i, "the next")
-        assert journal.threads[-1] == here
-        host.cut([b"c"], lambda: done.append(140))
-        await until(lambda: done[-1] == 140, "the cut")
+        count = 40
+        # A busy machine leaves some of them out for a while, which makes those slow.
+        while journal.threads[-1] != here:
+            host.append([b"b"], lambda i=count: done.append(i))
+            await until(lambda i=count: done[-1] == i, "the next")
+            count += 1
+            assert count < 5000, "fast syncs stay beside the loop"
+        host.cut([b"c"], lambda: done.append(count))
+        await until(lambda: done[-1] == count, "the cut")
         assert journal.kept == [b"c"]
-        assert host.syncs == 139
+        assert host.syncs == count - 1
 
     in_world(main)
 
@@ -240,7 +243,7 @@ def test_close_lets_the_calls_that_wait_complete() -> None:
         done: list[int] = []
         for i in range(50):
             host.work("commit", lambda i=i: done.append(i), lambda _: None)
-        assert await host.close(10)
+        assert await host.close(60)
         assert done == list(range(50))
 
     drive(run())
@@ -259,6 +262,6 @@ def test_real_journal_keeps_what_was_acknowledged(tmp_path: Path) -> None:
         await until(lambda: done[-1] == 3, "durable")
         _, recovered = open_journal(FileDisk(tmp_path / "journal"), b"me")
         assert recovered.records == [b"three", b"four"]
-        assert await host.close(10)
+        assert await host.close(60)
 
     drive(run())

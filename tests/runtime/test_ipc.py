@@ -97,7 +97,7 @@ def test_every_question_is_answered(tmp_path: Path) -> None:
             assert world.path.stat().st_mode & 0o777 == 0o600
             client = IpcClient(world.path)
             await client.start()
-            await client.wait_connected(10)
+            await client.wait_connected(60)
             assert await client.submit([b"x", b"bad"]) == [
                 (b"x".ljust(32, b"\0"), None),
                 (b"bad".ljust(32, b"\0"), "nonce too low"),
@@ -127,7 +127,7 @@ def test_deep_folder_is_no_obstacle(tmp_path: Path) -> None:
         async with World(deep) as world:
             client = IpcClient(world.path)
             await client.start()
-            await client.wait_connected(10)
+            await client.wait_connected(60)
             assert (await client.get_status()).height == 7
             await client.stop()
 
@@ -179,7 +179,7 @@ def test_malformed_and_oversize_requests_end_that_client_alone(
         async with World(tmp_path) as world:
             client = IpcClient(world.path)
             await client.start()
-            await client.wait_connected(10)
+            await client.wait_connected(60)
             reader, writer = await asyncio.open_unix_connection(world.path)
             writer.write(data)
             assert await reader.read() == b""
@@ -198,7 +198,7 @@ def test_requests_in_flight_are_bounded_and_none_is_lost(tmp_path: Path) -> None
             world.answers.hold = True
             client = IpcClient(world.path)
             await client.start()
-            await client.wait_connected(10)
+            await client.wait_connected(60)
             asked = [asyncio.ensure_future(client.submit([b"%d" % i])) for i in range(35)]
             await until(lambda: len(world.answers.held) == 10, "ten in flight")
             answered = 0

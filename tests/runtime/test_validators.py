@@ -187,7 +187,7 @@ def test_second_process_on_the_folder_wrong_key_and_wrong_certificate_are_refuse
     wait_for(lambda: trial.get_status(0) is not None, "it answers")
     first = trial.processes.pop(0)
     trial.start(0)
-    assert trial.processes[0].wait(60) == 1
+    assert trial.processes[0].wait(120) == 1
     assert f"in use by process {first.pid}" in trial.get_output(0)
     trial.processes[0] = first
     trial.end(0, signal.SIGTERM)
@@ -195,7 +195,7 @@ def test_second_process_on_the_folder_wrong_key_and_wrong_certificate_are_refuse
     shutil.copy(theirs.tls_certificate, mine.tls_certificate)
     shutil.copy(theirs.tls_key, mine.tls_key)
     trial.start(0)
-    assert trial.processes[0].wait(60) == 1
+    assert trial.processes[0].wait(120) == 1
     expected = trial.network.validators[0].tls_sha256
     assert f"expected {expected} (network.toml)" in trial.get_output(0)
 
@@ -213,7 +213,7 @@ def test_corrupt_journal_stops_the_start_with_file_and_offset(
     raw[200] ^= 0xFF
     file.write_bytes(raw)
     trial.start(0)
-    assert trial.processes[0].wait(60) == 1
+    assert trial.processes[0].wait(120) == 1
     assert f"journal: {file.name} at offset " in trial.get_output(0)
     assert file.read_bytes() == raw
 
@@ -227,7 +227,7 @@ def test_store_without_its_journal_does_not_start(tmp_path: Path, trials: list[T
     journal = Folder.of(tmp_path, 0).journal
     journal.rename(tmp_path / "kept")
     trial.start(0)
-    assert trial.processes[0].wait(60) == 1
+    assert trial.processes[0].wait(120) == 1
     assert f"{journal}: found no journal, expected that of the store" in trial.get_output(0)
     for left in journal.iterdir():
         left.unlink()
@@ -248,7 +248,7 @@ def test_second_signal_ends_at_once(tmp_path: Path, trials: list[Trial]) -> None
     process.send_signal(signal.SIGTERM)
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGCONT)
-    code = process.wait(60)
+    code = process.wait(120)
     assert code in (128 + signal.SIGTERM, 128 + signal.SIGINT)
 
 
@@ -261,7 +261,7 @@ def test_full_disk_ends_the_validator_with_one_line_and_the_others_go_on(
     wait_for(lambda: min(map(trial.get_height, range(4))) >= 3, "heights")
     # Its journal cannot grow beyond this, which is how a full disk looks to it.
     resource.prlimit(trial.processes[2].pid, resource.RLIMIT_FSIZE, (200_000, 200_000))
-    assert trial.processes[2].wait(60) == 1
+    assert trial.processes[2].wait(120) == 1
     lines = (tmp_path / "out-2").read_text().splitlines()
     assert [line for line in lines if "failed" in line] == [
         next(line for line in lines if line.startswith("quorate: validator-2 failed: "))

@@ -188,7 +188,7 @@ class Trial:
         """Signal a validator and wait for its end; return its exit code."""
         process = self.processes.pop(index)
         process.send_signal(number)
-        return process.wait(60)
+        return process.wait(120)
 
     def stop_all(self) -> None:
         for process in self.processes.values():
@@ -216,7 +216,7 @@ class Trial:
         return [final.executed.block for final in store.final]
 
 
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = 60.0) -> None:
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 120.0) -> None:
     """Poll other processes until the condition holds; fail with `what` after the deadline."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -50,7 +50,7 @@ def drive(main: Coroutine[Any, Any, None]) -> None:
     uvloop.run(main)
 
 
-async def until(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> None:
+async def until(condition: Callable[[], Any], what: str, seconds: float = 60.0) -> None:
     """Return as soon as the condition holds; fail with `what` after the deadline."""
     deadline = time.monotonic() + seconds
     while not condition():
