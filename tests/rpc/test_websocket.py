@@ -12,6 +12,7 @@ from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from quorate._kernel import keccak256
+from quorate.rpc import http1, websocket
 from quorate.rpc.settings import NAMESPACES, Settings
 from rpc.fakes import RICH, TOPIC, FakeView, Node, running
 
@@ -155,6 +156,33 @@ def test_client_that_does_not_read_is_closed_with_the_reason(tmp_path: Path) -> 
         assert caught.value.rcvd.reason.startswith("too slow: ")
 
 
+def test_client_that_reads_nothing_at_all_does_not_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(websocket, "CLOSE_SECONDS", 0.05)
+    with running(tmp_path, Settings(max_notifications=5)) as node:
+        deaf = open_silently(node)
+        say(deaf, {"id": 1, "method": "eth_subscribe", "params": ["newHeads"]})
+        # What fills all buffers in between.
+        for _ in range(2):
+            say(deaf, {"id": "x" * 5_000_000, "method": "eth_chainId", "params": []})
+        heads = node.api.events.subscriptions["newHeads"]
+        deadline = time.monotonic() + 20
+        while not heads:
+            assert time.monotonic() < deadline
+        for height in range(4, 14):
+            node.commit(height)
+        while heads:
+            assert time.monotonic() < deadline
+        kept = node.server.server_state.connections
+        assert len(kept) == 1
+        for seconds in (0, http1.LINGER_SECONDS + 1):
+            node.do(lambda late=seconds: node.gateway.sweep_at(node.loop.time() + late))
+        while kept:
+            assert time.monotonic() < deadline
+        deaf.close()
+
+
 def test_message_over_the_limit_closes_the_connection(tmp_path: Path) -> None:
     with running(tmp_path, Settings(max_body_bytes=1000)) as node, dial(node) as client:
         client.send("x" * 1001)
@@ -189,6 +217,25 @@ def test_foreign_pages_and_names_are_refused(
         connect_as(live, headers.get("Host", "localhost"), origin)
     assert caught.value.response.status_code == 403
     assert option.encode() in (caught.value.response.body or b"")
+
+
+def open_silently(node: Node) -> socket.socket:
+    """Return a WebSocket that nothing reads from any more."""
+    found = socket.socket()
+    found.settimeout(20)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    found.connect(("127.0.0.1", node.port))
+    head = "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    found.sendall((head + key).encode())
+    assert found.recv(4096).startswith(b"HTTP/1.1 101 ")
+    return found
+
+
+def say(found: socket.socket, request: dict[str, Any]) -> None:
+    """Send a request as one frame, masked with zeros."""
+    body = json.dumps({"jsonrpc": "2.0", **request}).encode()
+    found.sendall(b"\x81\xff" + len(body).to_bytes(8, "big") + bytes(4) + body)
 
 
 def read_on(client: ClientConnection) -> None:

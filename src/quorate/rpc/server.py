@@ -17,7 +17,7 @@ from quorate.rpc.api import Api
 from quorate.rpc.connection import RpcConnection
 from quorate.rpc.dispatch import Exchange
 from quorate.rpc.errors import INVALID_REQUEST, LIMIT, RpcError
-from quorate.rpc.http1 import JSON, Head, Headers, HttpProtocol, Response
+from quorate.rpc.http1 import JSON, LINGER_SECONDS, Head, Headers, HttpProtocol, Response
 from quorate.rpc.page import render_info, render_page
 from quorate.rpc.websocket import Connection
 
@@ -52,6 +52,8 @@ class Gateway:
         self.max_request_bytes = ENCODING_FACTOR * self.settings.max_body_bytes
         self.requests = 0
         self.connections: set[HttpProtocol] = set()
+        self.leaving: dict[Any, float] = {}
+        """WebSockets that are closed and have not ended, and when that was seen first."""
         self.allows_host = lru_cache(1024)(self.settings.allows_host)
         self.config = uvicorn.Config(
             self.serve_websocket,
@@ -86,9 +88,21 @@ class Gateway:
         """End connections whose clients take too long, until cancelled."""
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            now = asyncio.get_running_loop().time()
-            for connection in list(self.connections):
-                connection.sweep(now)
+            self.sweep_at(asyncio.get_running_loop().time())
+
+    def sweep_at(self, now: float) -> None:
+        for connection in list(self.connections):
+            connection.sweep(now)
+        # What a client does not read keeps a connection open that was closed on our side.
+        opened: set[Any] = self.server.server_state.connections
+        self.leaving = {
+            socket: self.leaving.get(socket, now)
+            for socket in opened
+            if socket not in self.connections and socket.transport.is_closing()
+        }
+        for socket, since in self.leaving.items():
+            if now - since > LINGER_SECONDS:
+                socket.transport.abort()
 
     # HTTP
 

@@ -2,7 +2,7 @@
 
 Messages are read only while fewer than `max_in_flight` are being answered, which holds back the
 sender. Notifications cannot be held back, so a client that does not read them is closed, with the
-reason.
+reason if it reads on, and without where it reads nothing at all.
 """
 
 import asyncio
@@ -17,6 +17,8 @@ from quorate.rpc.settings import Settings
 
 POLICY_VIOLATION = 1008
 """RFC 6455 section 7.4.1."""
+CLOSE_SECONDS = 5.0
+"""How long a client that was too slow may take until there is room for the reason."""
 
 
 class Connection:
@@ -39,27 +41,26 @@ class Connection:
         self.wake = asyncio.Event()
         self.free = asyncio.Semaphore(settings.max_in_flight)
         self.tasks: set[asyncio.Task[None]] = set()
-        self.close_reason: str | None = None
+        self.too_slow: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        """Done with the reason, once the client has left too much unread."""
 
     async def serve(self) -> None:
         """Answer until either side closes."""
         reader = asyncio.ensure_future(self.read())
         writer = asyncio.ensure_future(self.write())
         try:
-            await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
+            # The writer alone would not do: it waits for a client that does not read.
+            ends = (reader, writer, self.too_slow)
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in (reader, writer, *self.tasks):
                 task.cancel()
             await asyncio.gather(reader, writer, *self.tasks, return_exceptions=True)
-        if self.close_reason is not None:
+        if self.too_slow.done():
+            close = {"code": POLICY_VIOLATION, "reason": self.too_slow.result()}
             with contextlib.suppress(Exception):
-                await self.send(
-                    {
-                        "type": "websocket.close",
-                        "code": POLICY_VIOLATION,
-                        "reason": self.close_reason,
-                    }
-                )
+                sending = self.send({"type": "websocket.close", **close})
+                await asyncio.wait_for(sending, CLOSE_SECONDS)
 
     async def read(self) -> None:
         while True:
@@ -93,24 +94,25 @@ class Connection:
 
     def put(self, frame: bytes) -> None:
         """Queue a frame, or end the connection when the client reads too slowly."""
+        if self.too_slow.done():
+            return
         self.queue.append(frame)
         self.queued_bytes += len(frame)
         count = len(self.queue)
         most = self.settings.max_notification_bytes
         # One long answer is never too much by itself.
         if count > self.settings.max_notifications or (count > 1 and self.queued_bytes > most):
-            self.close_reason = f"too slow: {count} messages, {self.queued_bytes} bytes wait"
+            self.too_slow.set_result(f"too slow: {count} messages, {self.queued_bytes} bytes wait")
             self.queue.clear()
             self.queued_bytes = 0
         self.wake.set()
 
     async def write(self) -> None:
-        while self.close_reason is None:
+        while True:
             while self.queue:
                 frame = self.queue.popleft()
                 self.queued_bytes -= len(frame)
                 sending = self.send({"type": "websocket.send", "text": frame.decode()})
                 await sending
             self.wake.clear()
-            if not self.queue and self.close_reason is None:
-                await self.wake.wait()
+            await self.wake.wait()
