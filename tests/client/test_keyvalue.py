@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -184,3 +185,73 @@ def test_a_client_without_a_loop_ends_its_watch() -> None:
             assert (4, [1]) in node.asked
 
     asyncio.run(check())
+
+
+def keep_quiet(number: int, kind: int, _: list[Any]) -> list[Any] | None:
+    """Answer reads and nothing else."""
+    return [(number, 0, [3, 6, []])] if kind == 2 else [(number, 0, [3])] if kind == 3 else []
+
+
+def test_a_client_that_is_closed_ends_what_is_under_way_and_connects_no_more() -> None:
+    async def check() -> None:
+        async with run(keep_quiet) as node:
+            client = KeyValueClient(places(node.port))
+            waiting = [
+                asyncio.ensure_future(anext(client.watch(b"k", revision=7))),
+                asyncio.ensure_future(client.put(b"k", b"v")),
+            ]
+            while len(node.asked) < 2:
+                await asyncio.sleep(0)
+            await client.close()
+            for found in await asyncio.gather(*waiting, return_exceptions=True):
+                assert isinstance(found, Unavailable)
+                assert "the client is closed" in str(found)
+            with pytest.raises(Unavailable, match="the client is closed"):
+                await client.get(b"k")
+            assert [kind for kind, _ in node.asked] == [3, 1]
+
+    asyncio.run(check())
+
+
+def test_a_thread_that_waits_is_woken_when_another_closes_the_client() -> None:
+    async def check() -> None:
+        async with run(keep_quiet) as node:
+            client = open_client(("127.0.0.1", node.port))
+            changes = client.watch(b"k", revision=7)
+            waiting = [
+                asyncio.create_task(asyncio.to_thread(next, changes)),
+                asyncio.create_task(asyncio.to_thread(client.put, b"k", b"v")),
+            ]
+            while len(node.asked) < 2:
+                await asyncio.sleep(0)
+            await asyncio.to_thread(client.close)
+            for found in await asyncio.gather(*waiting, return_exceptions=True):
+                assert isinstance(found, Unavailable)
+            client.close()
+            with pytest.raises(Unavailable, match="the client is closed"):
+                client.get(b"k")
+
+    asyncio.run(check())
+
+
+def test_a_watch_may_be_left_after_its_client(recwarn: pytest.WarningsRecorder) -> None:
+    async def check() -> None:
+        async with run(tell_one_event) as node:
+
+            def look() -> None:
+                with open_client(("127.0.0.1", node.port)) as client:
+                    changes = client.watch(b"k", revision=7)
+                    assert next(changes).revision == 7
+                changes.close()  # type: ignore[attr-defined]
+
+            await asyncio.to_thread(look)
+
+    asyncio.run(check())
+    assert not recwarn.list
+
+
+def test_a_client_of_no_node_leaves_no_thread() -> None:
+    before = threading.active_count()
+    with pytest.raises(Invalid, match="found no address"):
+        open_client()
+    assert threading.active_count() == before

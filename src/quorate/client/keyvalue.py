@@ -50,6 +50,7 @@ SILENCE_S = 5.0
 """Without an event for so long, a watch asks whether its node is there at all."""
 AGAIN = (503, 504)
 """Statuses after which the same is worth sending again."""
+CLOSED = "the client is closed"
 MAX_EVENTS = 10_000
 """Events of a watch that wait to be read; beyond it the watch ends."""
 
@@ -207,6 +208,7 @@ class KeyValueClient:
         self.place = 0
         self.connection: Connection | None = None
         self.connecting = asyncio.Lock()
+        self.closed = False
 
     async def __aenter__(self) -> "KeyValueClient":
         return self
@@ -215,6 +217,8 @@ class KeyValueClient:
         await self.close()
 
     async def close(self) -> None:
+        """End the connection; what is under way, and watches, raise Unavailable."""
+        self.closed = True
         if self.connection is not None and self.connection.transport is not None:
             self.connection.transport.close()
         self.connection = None
@@ -360,13 +364,18 @@ class KeyValueClient:
 
     async def connect(self) -> Connection:
         async with self.connecting:
+            if self.closed:
+                raise Unavailable(CLOSED)
             if self.connection is not None and self.connection.transport is not None:
                 return self.connection
             host, port = self.addresses[self.place % len(self.addresses)]
             self.place += 1
             loop = asyncio.get_running_loop()
             making = loop.create_connection(Connection, host, port)
-            _, connection = await asyncio.wait_for(making, CONNECT_S)
+            transport, connection = await asyncio.wait_for(making, CONNECT_S)
+            if self.closed:
+                transport.abort()
+                raise Unavailable(CLOSED)
             self.connection = connection
             return connection
 

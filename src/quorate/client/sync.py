@@ -1,11 +1,13 @@
 """The client for programs without an event loop of their own: the same calls, which wait."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
-from quorate.client.keyvalue import Change, Comparison, KeyValueClient
+from quorate.base.errors import Unavailable
+from quorate.client.keyvalue import CLOSED, Change, Comparison, KeyValueClient
 from quorate.ledger.operations import Entry
 
 __all__ = ["SyncClient", "open_client"]
@@ -14,16 +16,27 @@ T = TypeVar("T")
 
 
 class SyncClient:
-    """A `KeyValueClient` on a thread of its own. Thread-safe."""
+    """A `KeyValueClient` on a thread of its own. Thread-safe.
+
+    What other threads wait for when it is closed raises Unavailable.
+    """
 
     def __init__(self, addresses: Sequence[tuple[str, int]], *, timeout_s: float = 60.0) -> None:
+        self._client = KeyValueClient(addresses, timeout_s=timeout_s)
         self._loop = asyncio.new_event_loop()
+        self._lock = threading.Lock()
+        """Held where a call is given to the loop, so that none comes after the last."""
+        self._closed = False
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self._client = self._run(make(addresses, timeout_s))
 
     def _run(self, call: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(call, self._loop).result()
+        with self._lock:
+            if self._closed:
+                call.close()
+                raise Unavailable(CLOSED)
+            future = asyncio.run_coroutine_threadsafe(call, self._loop)
+        return future.result()
 
     def __enter__(self) -> "SyncClient":
         return self
@@ -32,7 +45,12 @@ class SyncClient:
         self.close()
 
     def close(self) -> None:
-        self._run(self._client.close())
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            last = asyncio.run_coroutine_threadsafe(finish(self._client), self._loop)
+        last.result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -69,11 +87,18 @@ class SyncClient:
                 # Not StopAsyncIteration: a watch ends by an error alone.
                 yield self._run(anext_of(changes))
         finally:
-            self._run(close(changes))
+            # A client that was closed has ended its watches.
+            with contextlib.suppress(Unavailable):
+                self._run(close(changes))
 
 
-async def make(addresses: Sequence[tuple[str, int]], timeout_s: float) -> KeyValueClient:
-    return KeyValueClient(addresses, timeout_s=timeout_s)
+async def finish(client: KeyValueClient) -> None:
+    """Close a client, and wait until nothing is under way any more."""
+    await client.close()
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    if tasks:
+        await asyncio.wait(tasks)
+    await asyncio.get_running_loop().shutdown_asyncgens()
 
 
 async def close(changes: Any) -> None:
