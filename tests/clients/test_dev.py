@@ -5,7 +5,7 @@ import os
 import subprocess
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -138,12 +138,25 @@ def test_known_accounts_sign_transactions(dev: Endpoint) -> None:
     assert receipt["contractAddress"] is not None
 
 
+def await_that(url: str, holds: Callable[[Any], bool], method: str, *params: object) -> None:
+    """Wait until a node has heard of what another one was told."""
+    deadline = time.monotonic() + 60
+    while not holds(found := ask(url, method, *params)["result"]):
+        assert time.monotonic() < deadline, f"{method} at {url}: {found}"
+        time.sleep(0.05)
+
+
 def await_answer(url: str, method: str, expected: object) -> None:
     """Wait until this node has executed what another one has answered."""
-    deadline = time.monotonic() + 60
-    while (found := ask(url, method)["result"]) != expected:
-        assert time.monotonic() < deadline, found
-        time.sleep(0.05)
+    await_that(url, lambda found: found == expected, method)
+
+
+def test_no_block_comes_that_nobody_asked_for(dev: Endpoint) -> None:
+    ask(dev.http[0], "anvil_setBalance", SOMEONE, "0x7")
+    height = ask(dev.http[0], "eth_blockNumber")["result"]
+    # Elsewhere an empty block certifies the last state after half a second.
+    time.sleep(1.5)
+    assert ask(dev.http[0], "eth_blockNumber")["result"] == height
 
 
 def test_what_waits_for_a_block_can_be_replaced(dev: Endpoint) -> None:
@@ -158,8 +171,10 @@ def test_what_waits_for_a_block_can_be_replaced(dev: Endpoint) -> None:
         assert ask(url, "eth_getTransactionByHash", first)["result"] is None
         assert ask(url, "eth_getTransactionByHash", second)["result"]["blockHash"] is None
         assert ask(url, "eth_blockNumber")["result"] == height
-        # Every validator keeps to it, and anybody may ask for the block.
+        # Every validator keeps to it, and anybody may ask for the block and propose it.
         await_answer(other, "hardhat_getAutomine", False)
+        for each in dev.http:
+            await_that(each, lambda found: found is not None, "eth_getTransactionByHash", second)
         ask(other, "evm_mine")
         receipt = ask(other, "eth_getTransactionReceipt", second)["result"]
         assert int(receipt["blockNumber"], 16) == int(height, 16) + 1
@@ -171,10 +186,11 @@ def test_what_waits_for_a_block_can_be_replaced(dev: Endpoint) -> None:
 def test_blocks_at_an_interval(dev: Endpoint) -> None:
     url, other = dev.http[0], dev.http[3]
     try:
-        assert "error" not in ask(url, "evm_setIntervalMining", 1)
-        await_answer(other, "anvil_getIntervalMining", 1)
+        assert "error" not in ask(url, "evm_setIntervalMining", 3600)
         sent = ask(url, "eth_sendTransaction", {"from": KNOWN.address, "to": SOMEONE})["result"]
         assert ask(url, "eth_getTransactionReceipt", sent)["result"] is None
+        assert "error" not in ask(url, "evm_setIntervalMining", 1)
+        await_answer(other, "anvil_getIntervalMining", 1)
         web3 = Web3(Web3.HTTPProvider(other, request_kwargs={"timeout": 30}))
         receipt = web3.eth.wait_for_transaction_receipt(sent, timeout=120, poll_latency=0.05)
         assert receipt["status"] == 1

@@ -38,7 +38,7 @@ class Uncles(Struct):
     uncles: list[str]
 
 
-WRITE_SECONDS = 2.0
+WRITE_SECONDS = 8.0
 """How long a question waits for a write that is under way."""
 UNCLES = msgspec.json.Decoder(Uncles)
 POOL_CONTENT = msgspec.json.Decoder(PoolContent)

@@ -1,8 +1,10 @@
 """Waiting until what was sent is in a block that this node shows, as tests for Anvil expect."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from quorate.base.types import Hash
+from quorate.rpc.errors import RpcError
 from quorate.rpc.events import Events
 from quorate.rpc.store import Store
 from quorate.rpc.transactions import wait_for_receipt
@@ -10,6 +12,8 @@ from quorate.rpc.validator import Validator, Verdict
 
 INCLUSION_SECONDS = 2.0
 """How long the answer to a sent transaction waits for its block."""
+LONGEST_SECONDS = 8.0
+"""The same while something waits that the next block could hold; clients wait for at least ten."""
 
 
 class Inclusion:
@@ -29,8 +33,21 @@ class Inclusion:
 
     async def follow(self, admitted: Sequence[Hash]) -> None:
         """Wait a little for the last of these, unless blocks wait to be asked for."""
-        if admitted and self.store.is_dev and not self.store.view.dev_mining()[0]:
-            await self.wait(admitted[-1], INCLUSION_SECONDS)
+        if not admitted or not self.store.is_dev or self.store.view.dev_mining()[0]:
+            return
+        waited = 0.0
+        # It is admitted, whatever its validator can tell of it.
+        with suppress(RpcError):
+            while await self.wait(admitted[-1], INCLUSION_SECONDS) is None:
+                waited += INCLUSION_SECONDS
+                executable, _, _ = await self.validator.get_pool_counts()
+                if waited >= LONGEST_SECONDS:
+                    return
+                if not executable:
+                    # It is queued behind others, perhaps for ever, or executed and not written yet.
+                    height = await self.validator.get_executed_height()
+                    await self.events.reach(height, LONGEST_SECONDS - waited)
+                    return
 
     async def wait(self, transaction: Hash, seconds: float) -> bytes | None:
         """Return the receipt; None if it has not come within so many seconds."""
