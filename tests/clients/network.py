@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Generator
@@ -88,7 +89,22 @@ def network_of(
 
 
 def stop_network(folder: Path) -> None:
-    run_quorate("down", "--dir", str(folder))
+    """Stop a network in good order; whatever comes of that, no process of it stays."""
+    try:
+        run_quorate("down", "--dir", str(folder))
+    finally:
+        kill_all(folder)
+
+
+def kill_all(folder: Path) -> None:
+    """Kill all processes whose command lines name a folder."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            if any(word == str(folder) or word.startswith(f"{folder}/") for word in words):
+                os.kill(int(entry.name), signal.SIGKILL)
+        except OSError:
+            continue
 
 
 def load_artefact(path: Path) -> dict[str, Any]:

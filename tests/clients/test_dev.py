@@ -34,9 +34,8 @@ SOMEONE = "0x00000000000000000000000000000000Cafe0009"
 @pytest.fixture(scope="module")
 def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
     folder = tmp_path_factory.mktemp("dev")
-    endpoint = start_network(folder, "--dev")
     try:
-        yield endpoint
+        yield start_network(folder, "--dev")
     finally:
         stop_network(folder)
 

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ from typing import Any
 
 from eth_account.signers.local import LocalAccount
 
-from clients.network import ROOT, account_at
+from clients.network import ROOT, account_at, kill_all
 from ports import free_port_blocks
 
 COMMAND_S = 240
@@ -218,14 +217,10 @@ class Stage:
 
     def clean(self) -> None:
         """Leave no process behind, whatever the test did to the network."""
-        self.do("down", ok=False)
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                command = (entry / "cmdline").read_bytes().decode(errors="replace")
-                if str(self.folder) in command:
-                    os.kill(int(entry.name), signal.SIGKILL)
-            except OSError:
-                continue
+        try:
+            self.do("down", ok=False)
+        finally:
+            kill_all(self.folder)
 
 
 __all__ = ["Result", "Stage", "account_at", "make_environment", "poll"]
