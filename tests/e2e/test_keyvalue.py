@@ -143,7 +143,7 @@ def test_killed_leaders_take_no_answer_back(three: Stage) -> None:
         env=make_environment(),
         capture_output=True,
         text=True,
-        timeout=150,
+        timeout=400,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

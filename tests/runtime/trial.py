@@ -176,7 +176,7 @@ class Trial:
 
     def get_status(self, index: int) -> NodeStatus | None:
         try:
-            return ask_status(Folder.of(self.folder, index).socket)
+            return ask_status(Folder.of(self.folder, index).socket, 60)
         except RuntimeError:
             return None
 
