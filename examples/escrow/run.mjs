@@ -31,14 +31,14 @@ const NO_ARBITER = "0x0000000000000000000000000000000000000000";
 const REFUND_GAS = 150_000n;
 
 const artefact = JSON.parse(readFileSync(new URL("./Escrow.json", import.meta.url), "utf8"));
-const probe = createPublicClient({ transport: http(URL_OF_NODE) });
+const transport = http(URL_OF_NODE, { timeout: 60_000 });
+const probe = createPublicClient({ transport });
 const chain = defineChain({
   id: await probe.getChainId(),
   name: "Quorate",
   nativeCurrency: { name: "Ether", symbol: "ETH", decimals: 18 },
   rpcUrls: { default: { http: [URL_OF_NODE] } },
 });
-const transport = http(URL_OF_NODE);
 const client = createPublicClient({ chain, transport, pollingInterval: 50, cacheTime: 0 });
 const walletAt = (addressIndex) =>
   createWalletClient({ account: mnemonicToAccount(MNEMONIC, { addressIndex }), chain, transport });

@@ -32,7 +32,7 @@ const SLOT = `0x${"0".repeat(64)}`;
 
 function clientOf(mode, url = HTTP) {
   const options = { chain, mode, pollingInterval: 20, cacheTime: 0 };
-  return createTestClient({ ...options, transport: http(url, { retryCount: 0 }) })
+  return createTestClient({ ...options, transport: http(url, { retryCount: 0, timeout: 60_000 }) })
     .extend(publicActions)
     .extend(walletActions);
 }

@@ -42,12 +42,15 @@ const chain = defineChain({
 const alice = mnemonicToAccount(MNEMONIC, { addressIndex: 5 });
 const bob = mnemonicToAccount(MNEMONIC, { addressIndex: 6 });
 const options = { chain, pollingInterval: 50, cacheTime: 0 };
-const client = createPublicClient({ ...options, transport: http(HTTP, { retryCount: 0 }) });
-const batching = createPublicClient({ ...options, transport: http(HTTP, { batch: true }) });
+const PATIENCE_MS = 60_000;
+const ONCE = { retryCount: 0, timeout: PATIENCE_MS };
+const client = createPublicClient({ ...options, transport: http(HTTP, ONCE) });
+const batching = createPublicClient({
+  ...options,
+  transport: http(HTTP, { batch: true, timeout: PATIENCE_MS }),
+});
 const walletOf = (account) =>
-  createWalletClient({ ...options, account, transport: http(HTTP, { retryCount: 0 }) }).extend(
-    publicActions,
-  );
+  createWalletClient({ ...options, account, transport: http(HTTP, ONCE) }).extend(publicActions);
 const wallet = walletOf(alice);
 const bobs = walletOf(bob);
 
@@ -55,7 +58,7 @@ let socket;
 let probe;
 
 async function mined(hash) {
-  return client.waitForTransactionReceipt({ hash, timeout: 60_000 });
+  return client.waitForTransactionReceipt({ hash, timeout: PATIENCE_MS });
 }
 
 async function deploy(name, args = [], value = 0n) {
@@ -88,7 +91,7 @@ async function failure(promise) {
 const hasCause = (error, type) => error.walk((cause) => cause instanceof type) !== null;
 
 before(async () => {
-  socket = createPublicClient({ ...options, transport: webSocket(WS) });
+  socket = createPublicClient({ ...options, transport: webSocket(WS, { timeout: PATIENCE_MS }) });
   probe = await deploy("Probe", [7n], 5n);
 });
 
@@ -192,7 +195,10 @@ describe("transactions", () => {
   test("waits for the receipt inside the node (eth_sendRawTransactionSync)", async () => {
     const request = await wallet.prepareTransactionRequest({ to: bob.address, value: 1n });
     const serializedTransaction = await wallet.signTransaction(request);
-    const receipt = await client.sendRawTransactionSync({ serializedTransaction });
+    const receipt = await client.sendRawTransactionSync({
+      serializedTransaction,
+      timeout: PATIENCE_MS,
+    });
     assert.equal(receipt.status, "success");
     assert.equal(receipt.transactionHash, keccak256(serializedTransaction));
   });
