@@ -159,7 +159,8 @@ class TestAsyncTxPool(GoEthereumAsyncTxPoolModuleTest):
     pass
 
 
-@pytest.fixture(scope="module", params=FORMS)
+# Of the session, so that all tests of one form come before those of the next, on one network.
+@pytest.fixture(scope="session", params=FORMS)
 def form(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
