@@ -1,6 +1,7 @@
 """Every scenario comes out as it says, with its mitigation and without."""
 
 import inspect
+import re
 
 import pytest
 
@@ -27,6 +28,29 @@ def test_scenario_is_short_and_tells_its_story(name: str) -> None:
     assert len(body.splitlines()) <= 40
     assert scenario.story
     assert scenario.source
+
+
+@pytest.mark.parametrize("seed", [2, 11, 18, 24])
+@pytest.mark.parametrize("name", ["figure-8", "stale-read", "voted-out-leader", "majority-reorg"])
+def test_scene_is_set_whatever_the_seed(name: str, seed: int) -> None:
+    scenario = SCENARIOS[name]
+    results = [scenario.run(mitigated, seed) for mitigated in (True, False)]
+    assert [result.verdict for result in results] == ["true", "false"]
+    assert results[1].outcome.findings[0].property == scenario.breaks
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_what_a_majority_held_is_overwritten_with_the_mitigation_too(seed: int) -> None:
+    tracer = Tracer()
+    assert SCENARIOS["figure-8"].run(True, seed, tracer).verdict == "true"
+    for machine in (1, 2):
+        persisted = [e.text for e in tracer.events if (e.kind, e.machine) == ("persist", machine)]
+        terms = [re.findall(r"Entry\(term=(\d) index=2 ", text) for text in persisted]
+        assert [found for found in terms if found] == [["1"], ["2"]]
+
+
+def test_twins_are_split_in_every_way() -> None:
+    assert SCENARIOS["twins"].run(True).numbers == {"networks": 4 * 8}
 
 
 def test_scenario_plays_the_same_for_the_same_seed() -> None:

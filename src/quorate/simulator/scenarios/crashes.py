@@ -4,13 +4,14 @@ be, or cannot become one, and a follower that is given a state.
 
 from typing import Any
 
-from quorate.base.types import Nanoseconds
+from quorate.base.types import Milliseconds, Nanoseconds
 from quorate.consensus.raft import Raft
-from quorate.consensus.raft_types import Append, Appended, Commit
+from quorate.consensus.raft_types import Append, Appended, Commit, RequestVote
 from quorate.consensus.replica import Timer
 from quorate.ledger.opaque import make_member_change
 from quorate.node.wire import Decisions
 from quorate.simulator.machine import Machine
+from quorate.simulator.network import Link
 from quorate.simulator.plan import MS, SECOND
 from quorate.simulator.reads import LINEARIZABLE, LinearReads
 from quorate.simulator.scenarios.registry import scenario
@@ -23,6 +24,8 @@ PARTIAL = PartiallySynchronous(delta_ns=50 * MS, gst_ns=60 * SECOND)
 SLOW = 1000
 """So many times as long as usual: half a second for what a disk makes durable."""
 QUICK = {"heartbeat_ms": 40, "election_ms": 400}
+ATTEMPT_MS = 60
+"""For an election."""
 
 
 class NeverDoubts(Raft):
@@ -34,23 +37,33 @@ class NeverDoubts(Raft):
     TIMEOUTS = {**Raft.TIMEOUTS, "quorum": on_timeout_quorum}  # noqa: RUF012
 
 
-def elect(play: Play, index: int, election_ms: int = 1000) -> None:
-    """Let a machine stand for election when all others have forgotten the last leader."""
-    play.run(election_ms + 10)
-    node = play.machines[index].node
+def elect(play: Play, index: int, election_ms: Milliseconds = 1000) -> None:
+    """Let a machine stand for election again and again, and nobody else, until those that heard the
+    last leader have forgotten it.
+    """
+    node, network = play.machines[index].node, play.world.network
     assert node is not None
-    for _ in range(2):
-        # The first attempt may only teach it the term that the others are in.
+    unheard = network.unheard
+
+    def is_unheard(link: Link, frame: bytes) -> bool:
+        rival = link.source.index != index and isinstance(play.world.decode(frame), RequestVote)
+        return rival or (unheard is not None and unheard(link, frame))
+
+    network.hear(is_unheard)
+    for _ in range(2 * election_ms // ATTEMPT_MS):
         if not node.leads():
             node.timeout(Timer("election"))
-            play.run(60, node.leads)
+            play.run(ATTEMPT_MS, node.leads)
+    network.hear(unheard)
+    play.require("the scene", node.leads(), f"machine {index} does not lead")
+    # So that what it writes as a leader is durable.
+    play.run(ATTEMPT_MS)
 
 
 def start(stage: Stage, count: int, **plan: Any) -> Play:
     """Return a network of Raft that machine 0 leads."""
     play = stage.build(count, engine="raft", **plan)
     elect(play, 0, plan.get("engine_settings", {}).get("election_ms", 1000))
-    play.run(60)
     return play
 
 

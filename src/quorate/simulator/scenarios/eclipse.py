@@ -8,8 +8,6 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from quorate.base.types import Address
-from quorate.consensus.pow import Pow
-from quorate.consensus.pow_tree import Tree
 from quorate.node.addresses import AddressBook
 from quorate.node.contacts import INBOUND, Contact
 from quorate.node.discovery import Discovery
@@ -20,6 +18,7 @@ from quorate.simulator.open_network import PORT, OpenNetwork, Puppets
 from quorate.simulator.plan import MS
 from quorate.simulator.scenarios.registry import scenario
 from quorate.simulator.scenarios.stage import Play, Stage, make_members
+from quorate.simulator.scenarios.work import count_confirmations, get_tree
 from quorate.simulator.timing import Synchronous
 from quorate.simulator.verdict import Outcome
 from quorate.simulator.world import World
@@ -144,20 +143,6 @@ def get_contacts(machine: Machine) -> list[Contact]:
     return [] if discovery is None else list(discovery.contacts.values())
 
 
-def get_tree(play: Play, index: int) -> Tree:
-    node = play.machines[index].node
-    assert node is not None
-    assert isinstance(node.replica, Pow)
-    return node.replica.tree
-
-
-def count_confirmations(play: Play, item: bytes) -> int:
-    """Return how many blocks confirm an item as the victim sees it."""
-    path = get_tree(play, VICTIM).path
-    depths = [n for n, block in enumerate(reversed(path)) if item in (block.payload or b"")]
-    return depths[0] + 1 if depths else 0
-
-
 @scenario(
     "S53b",
     "eclipse-slots",
@@ -186,7 +171,7 @@ def eclipse(stage: Stage) -> Outcome:
     stage.measure("connections of the attacker", len(contacts) - len(honest))
     stage.measure("honest connections", len(honest))
     payment = play.submit(MINER, b"payment of the attacker.")
-    sold = play.run(120_000, lambda: count_confirmations(play, payment) >= CONFIRMATIONS)
+    sold = play.run(120_000, lambda: count_confirmations(play, VICTIM, payment) >= CONFIRMATIONS)
     stage.say("the merchant delivers" if sold else "the merchant sees too few confirmations")
     paid = get_tree(play, VICTIM).path[-CONFIRMATIONS]
     attack.end()

@@ -4,19 +4,15 @@ The bounds are those of four validators on a LAN with the default timeouts. With
 each scenario halts or degrades as was reported.
 """
 
-from collections.abc import Callable
-
 from quorate.base.types import Address, Hash, Milliseconds, Nanoseconds
-from quorate.consensus.replica import Decision, Replica
+from quorate.consensus.replica import Decision
 from quorate.consensus.tendermint import Tendermint
 from quorate.ledger.opaque import make_member_change
-from quorate.simulator.bugs import replace_replica
 from quorate.simulator.plan import MS, SECOND, Profile
 from quorate.simulator.scenarios.registry import scenario
 from quorate.simulator.scenarios.stage import Play, Stage, make_members
 from quorate.simulator.timing import PartiallySynchronous
 from quorate.simulator.verdict import Outcome
-from quorate.simulator.world import World
 
 ALL = (0, 1, 2, 3)
 PARTIAL = PartiallySynchronous(delta_ns=50 * MS, gst_ns=60 * SECOND)
@@ -49,11 +45,6 @@ class Impatient(Tendermint):
 
     def may_offer(self, now: Nanoseconds, sender: Address, value: Hash, size: int) -> bool:
         return True
-
-
-def without(stage: Stage, replica: type[Replica]) -> Callable[[World], None] | None:
-    """Return what puts a replica without the mitigation into a world, None if it is there."""
-    return None if stage.mitigated else replace_replica(replica)
 
 
 def submit(play: Play, *indices: int, item: bytes = b"") -> None:
@@ -97,7 +88,7 @@ def restart_together(stage: Stage) -> Outcome:
     """Each validator in turn is cut off for longer, so rounds and timeouts drift apart; then all
     are restarted, two seconds after one another. A block must follow within 15 s.
     """
-    play = stage.build(timing=None, on_world=without(stage, NeverFollows))
+    play = stage.build(timing=None, on_world=stage.without(NeverFollows))
     submit_for(play, 2_000)
     for lonely in ALL:
         cut = play.faults.partition(lonely)
@@ -128,7 +119,7 @@ def resync(stage: Stage) -> Outcome:
     """A validator that is hundreds of heights behind comes back, and another one goes: the late
     one's vote is needed. A block must follow within 10 s, and again when the other returns.
     """
-    play = stage.build(timing=None, on_world=without(stage, NeverCatchesUp))
+    play = stage.build(timing=None, on_world=stage.without(NeverCatchesUp))
     submit_for(play, 1_000)
     play.faults.crash(3)
     submit_for(play, 60_000)
@@ -257,7 +248,7 @@ def evicted(stage: Stage) -> Outcome:
     """A validator is removed, stops, misses much, is added again and starts. Its vote must count
     within 10 s, which shows when another one stops.
     """
-    play = stage.build(timing=None, on_world=without(stage, NeverCatchesUp))
+    play = stage.build(timing=None, on_world=stage.without(NeverCatchesUp))
     address = play.machines[3].address
     submit_for(play, 2_000)
     submit(play, *ALL, item=make_member_change(address, 0))
@@ -289,7 +280,7 @@ def first_block(stage: Stage) -> Outcome:
     play = stage.build(
         timing=None,
         start=False,
-        on_world=without(stage, NeverFollows),
+        on_world=stage.without(NeverFollows),
         node_settings={"block_time_ms": 1000},
     )
     leader = find_first_proposer(play)
@@ -328,7 +319,7 @@ def thin_links(stage: Stage) -> Outcome:
     votes queue behind it. It must be final within a minute, the next block within 15 s.
     """
     thin = Profile(name="thin links", bandwidth_bytes_per_ms=20)
-    play = stage.build(timing=None, profile=thin, on_world=without(stage, Impatient))
+    play = stage.build(timing=None, profile=thin, on_world=stage.without(Impatient))
     submit_for(play, 1_000)
     target = max(play.get_heights()) + 1
     submit(play, *ALL, item=bytes(60_000))

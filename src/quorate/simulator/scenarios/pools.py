@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 from quorate.base.types import Hash, Milliseconds
-from quorate.consensus.pow import Pow
 from quorate.crypto.hashes import keccak256
 from quorate.ledger.opaque import OpaqueLedger
 from quorate.node.wire import Transactions
@@ -18,6 +17,7 @@ from quorate.simulator.plan import MS, SECOND
 from quorate.simulator.run import ignore
 from quorate.simulator.scenarios.registry import scenario
 from quorate.simulator.scenarios.stage import Play, Stage, make_members
+from quorate.simulator.scenarios.work import count_confirmations
 from quorate.simulator.timing import PartiallySynchronous, Synchronous
 from quorate.simulator.verdict import Outcome
 from quorate.simulator.world import World
@@ -119,11 +119,7 @@ def build(stage: Stage, without: type[Coins]) -> Play:
 
 def make_test(play: Play, item: bytes) -> Callable[[], bool]:
     """Return a test of whether an item is in the chain, as the first machine sees it."""
-    node = play.machines[0].node
-    assert node is not None
-    assert isinstance(node.replica, Pow)
-    tree = node.replica.tree
-    return lambda: any(item in (block.payload or b"") for block in tree.path)
+    return lambda: count_confirmations(play, 0, item) > 0
 
 
 @scenario(
