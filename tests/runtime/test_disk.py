@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from quorate.base.errors import Invalid
-from quorate.runtime.disk import FileDisk
+from quorate.runtime import disk as module
+from quorate.runtime.disk import SPARES, FileDisk
 from quorate.storage.disk import Disk
 
 
@@ -94,7 +95,72 @@ def test_disk_that_makes_no_room_is_appended_to(
     assert (tmp_path / "journal" / "a").read_bytes() == b"onetwothree"
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/etc/x"])
+def test_a_removed_file_becomes_the_next_one_with_zeros_behind_its_end(tmp_path: Path) -> None:
+    disk = FileDisk(tmp_path / "journal")
+    folder = tmp_path / "journal"
+    for part in (b"old one", b"old two"):
+        disk.append("a", part)
+    inode = (folder / "a").stat().st_ino
+    disk.remove("a")
+    assert disk.names() == []
+    disk.append("b", b"new")
+    disk.sync("b")
+    assert disk.names() == ["b"]
+    assert disk.read("b") == b"new"
+    if (folder / "b").stat().st_ino != inode:
+        pytest.skip("this file system cannot turn a file into zeros")
+    # As a process that was killed leaves it.
+    assert (folder / "b").read_bytes().rstrip(b"\0") == b"new"
+    # A file that is renamed keeps its room, and can be removed in its turn.
+    disk.rename("b", "c")
+    disk.append("c", b"er")
+    disk.append("d", b"x")
+    disk.rename("c", "d")
+    assert disk.read("d") == b"newer"
+    assert (folder / "d").stat().st_ino == inode
+    disk.close()
+    assert sorted(os.listdir(folder)) == ["d"]
+    assert (folder / "d").read_bytes() == b"newer"
+
+
+def test_removed_files_that_are_set_aside_are_few_and_go(tmp_path: Path) -> None:
+    disk = FileDisk(tmp_path / "journal")
+    for i in range(8):
+        disk.append(f"{i}", b"x")
+    for i in range(8):
+        disk.remove(f"{i}")
+    assert len(os.listdir(tmp_path / "journal")) <= len(SPARES)
+    # One that this process does not hold, as a process that was killed leaves it.
+    (tmp_path / "journal" / SPARES[0]).write_bytes(b"old")
+    assert disk.names() == []
+    again = FileDisk(tmp_path / "journal")
+    assert os.listdir(tmp_path / "journal") == []
+    again.append("a", b"y")
+    assert (tmp_path / "journal" / "a").read_bytes() == b"y"
+
+
+@pytest.mark.parametrize("missing", ["call", "mode"])
+def test_a_file_that_cannot_be_turned_into_zeros_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.setattr(module, "FALLOCATE", None if missing == "call" else lambda *_: -1)
+    disk = FileDisk(tmp_path / "journal")
+    disk.append("a", b"old")
+    disk.remove("a")
+    assert os.listdir(tmp_path / "journal") == []
+    disk.append("a", b"new")
+    assert disk.read("a") == b"new"
+
+
+def test_a_file_whose_sync_failed_is_not_used_again(tmp_path: Path) -> None:
+    disk = FileDisk(tmp_path / "journal")
+    disk.append("a", b"x")
+    disk._failed.add("a")
+    disk.remove("a")
+    assert os.listdir(tmp_path / "journal") == []
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/etc/x", SPARES[0]])
 def test_names_with_separators_are_refused(tmp_path: Path, name: str) -> None:
     disk = FileDisk(tmp_path / "journal")
     with pytest.raises(Invalid, match="expected one without separators"):

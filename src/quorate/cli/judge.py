@@ -1,6 +1,7 @@
 """`quorate judge`: what a real network has written, before the judges of the simulator."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from quorate.ledger.genesis import VALIDATORS, get_pow_rules
 from quorate.ledger.keyvalue import ETHEREUM
 from quorate.ledger.payload import parse_head
 from quorate.node.wire import make_record_decoder
+from quorate.runtime.disk import SPARES
 from quorate.runtime.folder import Folder
 from quorate.simulator.recorded import Decision, Recorded, RecordedJudge, StoreJudge
 from quorate.simulator.recorded_ledgers import RaftJudge, WorkJudge
@@ -44,9 +46,16 @@ class Copy:
         """Raises OSError, also when a file goes away meanwhile."""
         self.files: dict[str, bytes] = {}
         for path in sorted(folder.iterdir()):
-            if path.stat().st_size > MAX_FILE_BYTES:
-                raise Invalid(f"{path}: more than {MAX_FILE_BYTES} bytes, expected a journal")
-            self.files[path.name] = path.read_bytes()
+            if path.name in SPARES:
+                continue
+            with path.open("rb") as file:
+                found = os.fstat(file.fileno())
+                if found.st_size > MAX_FILE_BYTES:
+                    raise Invalid(f"{path}: more than {MAX_FILE_BYTES} bytes, expected a journal")
+                self.files[path.name] = file.read()
+            # What is removed is set aside first, and then turned into zeros.
+            if not os.path.samestat(found, path.stat()):
+                raise FileNotFoundError(f"{path}: removed meanwhile")
 
     def names(self) -> list[str]:
         return sorted(self.files)

@@ -9,11 +9,17 @@ A file that grows by each append costs a sync a quarter more, since the new size
 too. So whoever appends again finds room that was made in advance, zeros behind the end, which go
 when the file is closed. After a crash they are still there: whoever reads has to tell zeros from
 contents, as after an append that a crash cut off.
+
+To remove a file takes long where the blocks that it frees are discarded (tens of milliseconds for
+16 MiB), and all syncs wait for that. So a removed file is set aside under another name, turned into
+zeros without freeing its blocks, and becomes the next new file together with all its room.
 """
 
+import ctypes
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from quorate.base.errors import Invalid
 from quorate.runtime.folder import make_private
@@ -23,6 +29,25 @@ __all__ = ["FileDisk"]
 MAX_OPEN = 16
 ROOM_BYTES = 1 << 20
 """What is made at a time."""
+SPARES = (".spare-0", ".spare-1")
+"""Names of files that are set aside; nobody is told of them."""
+MAX_SPARE_BYTES = 64 << 20
+"""A larger file is removed at once."""
+ZERO_RANGE = 0x10
+"""FALLOC_FL_ZERO_RANGE of linux/falloc.h."""
+
+
+def find_fallocate() -> Any:
+    """Return Linux's fallocate, which Python has without its modes; None where there is none."""
+    try:
+        found = ctypes.CDLL(None, use_errno=True).fallocate
+    except (OSError, AttributeError):
+        return None
+    found.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long]
+    return found
+
+
+FALLOCATE: Any = find_fallocate()
 
 
 class OpenFile:
@@ -55,6 +80,15 @@ class OpenFile:
             return
         self.size += needed + ROOM_BYTES
 
+    def clear(self) -> bool:
+        """Turn all contents into zeros and keep the room, where the file system can."""
+        if FALLOCATE is None or not 0 < self.size <= MAX_SPARE_BYTES:
+            return False
+        if FALLOCATE(self.descriptor, ZERO_RANGE, 0, self.size) != 0:
+            return False
+        self.end = self.appends = 0
+        return True
+
     def close(self) -> None:
         if self.size > self.end:
             with suppress(OSError):
@@ -65,7 +99,7 @@ class OpenFile:
 class FileDisk:
     """Implements `quorate.storage.disk.Disk`. One thread at a time."""
 
-    __slots__ = ("_failed", "_folder", "_fresh", "_fsync", "_open", "path")
+    __slots__ = ("_failed", "_folder", "_fresh", "_fsync", "_open", "_spares", "path")
 
     def __init__(self, path: Path, *, fsync: bool = True) -> None:
         """`fsync=False` trusts the operating system to outlive the process: only for trials."""
@@ -77,11 +111,20 @@ class FileDisk:
         self._fresh: set[str] = set()
         """Files whose entry in the folder may not be durable yet."""
         self._failed: set[str] = set()
+        self._spares: dict[str, OpenFile] = {}
+        for name in SPARES:
+            # Of an earlier process, which may not have got to clear it.
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=self._folder)
         # What an earlier process created or renamed last may be in the folder's cache alone.
         self._sync_folder()
 
     def names(self) -> list[str]:
-        return sorted(entry.name for entry in os.scandir(self.path) if entry.is_file())
+        return sorted(
+            entry.name
+            for entry in os.scandir(self.path)
+            if entry.is_file() and entry.name not in SPARES
+        )
 
     def read(self, name: str) -> bytes:
         data = (self.path / check_name(name)).read_bytes()
@@ -106,16 +149,19 @@ class FileDisk:
             raise
 
     def rename(self, old: str, new: str) -> None:
-        self._close(check_name(old))
         self._close(check_name(new))
-        os.rename(old, new, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+        self._move(check_name(old), new)
+        file = self._open.pop(old, None)
+        if file is not None:
+            self._open[new] = file
         self._fresh.discard(old)
         self._fresh.discard(new)
         self._sync_folder()
 
     def remove(self, name: str) -> None:
-        self._close(check_name(name))
-        os.unlink(name, dir_fd=self._folder)
+        if not self._set_aside(check_name(name)):
+            self._close(name)
+            os.unlink(name, dir_fd=self._folder)
         self._fresh.discard(name)
         self._sync_folder()
 
@@ -123,7 +169,30 @@ class FileDisk:
         """Close all files; syncs nothing."""
         for name in list(self._open):
             self._close(name)
+        for name, file in self._spares.items():
+            os.unlink(name, dir_fd=self._folder)
+            os.close(file.descriptor)
+        self._spares.clear()
         os.close(self._folder)
+
+    def _set_aside(self, name: str) -> bool:
+        """Keep a file that is to be removed for the next new one, if that is possible."""
+        file = self._open.get(name)
+        spare = next((spare for spare in SPARES if spare not in self._spares), None)
+        if file is None or spare is None or name in self._failed:
+            return False
+        # Its name goes first: nobody finds zeros under it.
+        self._move(name, spare)
+        del self._open[name]
+        if file.clear():
+            self._spares[spare] = file
+        else:
+            os.unlink(spare, dir_fd=self._folder)
+            os.close(file.descriptor)
+        return True
+
+    def _move(self, old: str, new: str) -> None:
+        os.rename(old, new, src_dir_fd=self._folder, dst_dir_fd=self._folder)
 
     def _get(self, name: str) -> OpenFile:
         file = self._open.get(name)
@@ -132,10 +201,15 @@ class FileDisk:
         if len(self._open) == MAX_OPEN:
             self._close(next(iter(self._open)))
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        existed = (self.path / check_name(name)).exists()
-        descriptor = os.open(name, flags, 0o600, dir_fd=self._folder)
+        existed = os.path.lexists(self.path / check_name(name))
         if not existed:
             self._fresh.add(name)
+            if self._spares:
+                spare, file = self._spares.popitem()
+                self._move(spare, name)
+                self._open[name] = file
+                return file
+        descriptor = os.open(name, flags, 0o600, dir_fd=self._folder)
         file = self._open[name] = OpenFile(descriptor, os.fstat(descriptor).st_size)
         return file
 
@@ -150,6 +224,6 @@ class FileDisk:
 
 
 def check_name(name: str) -> str:
-    if not name or name in (".", "..") or "/" in name or "\0" in name:
+    if not name or name in (".", "..", *SPARES) or "/" in name or "\0" in name:
         raise Invalid(f"disk: found the name {name!r}, expected one without separators")
     return name
