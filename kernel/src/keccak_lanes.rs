@@ -16,12 +16,9 @@ pub fn hash_many<'a>(messages: impl ExactSizeIterator<Item = &'a [u8]>, out: &mu
     out.extend(messages.map(keccak256));
 }
 
-/// Whether two messages together take less time than one after the other.
-pub fn has_lanes() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl");
-    #[cfg(not(target_arch = "x86_64"))]
-    false
+#[cfg(target_arch = "x86_64")]
+fn has_lanes() -> bool {
+    is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl")
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -4,6 +4,7 @@
 //! is adopted: the one that readers shall see beyond what is final. `chain.rs` executes, and writes what is final.
 
 use crate::block::{Decision, Head};
+use crate::payload_hash::hash_payload;
 use crate::state::{BlockLayer, Root};
 use crate::types::Executed;
 use alloy_primitives::map::B256Map;
@@ -254,7 +255,7 @@ pub fn fingerprint(parent: &B256, payloads: &[Bytes], parent_envelope: &B256) ->
     let mut parts = parent.to_vec();
     parts.extend_from_slice(parent_envelope.as_slice());
     for payload in payloads {
-        parts.extend_from_slice(keccak256(payload).as_slice());
+        parts.extend_from_slice(hash_payload(payload).as_slice());
     }
     keccak256(parts)
 }

@@ -46,8 +46,14 @@ def fork_process() -> int:
 # ---- hashes and keys (secp256k1; address = last 20 bytes of keccak256(public key))
 
 def keccak256(data: bytes) -> bytes: ...
+def hash_body(body: bytes) -> bytes:
+    """Return the 32 bytes that stand for a payload's body where only its head is shown:
+    `keccak256(body)` below 4,096 bytes, else keccak256 of the hashes of pieces of 1,024 bytes, with
+    zeros behind them up to 4,096 bytes.
+    """
+
 def hash_payload(payload: bytes) -> bytes:
-    """Return keccak256(head || keccak256(body)); the head is the first 64 bytes."""
+    """Return keccak256(head || hash_body(body)); the head is the first 64 bytes."""
 
 def public_key(secret: bytes) -> bytes:
     """Return the 64-byte uncompressed public key (without 0x04)."""

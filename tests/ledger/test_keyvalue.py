@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from quorate._kernel import Corrupt, Ledger
 from quorate.base.errors import Invalid, Unavailable
 from quorate.base.types import Member
-from quorate.crypto.hashes import keccak256
+from quorate.crypto.hashes import hash_body, keccak256
 from quorate.ledger import operations as op
 from quorate.ledger.keyvalue import KeyValueLedger, make_genesis, open_keyvalue
 from quorate.ledger.machine import Context, Machine, Refused, State
 from quorate.ledger.payload import compose, hash_payload
 from quorate.light import rlp
 from quorate.light.keyvalue import verify_entry
+from quorate.simulator.invariants.chain import name_payload
 
 NOW = 1_700_000_000_000
 ME = b"\x11" * 20
@@ -353,24 +354,28 @@ def test_states_in_memory_are_those_of_the_branch_that_is_executed() -> None:
 
 
 def test_a_long_payload_means_its_bytes_whether_it_was_hashed_before_or_not() -> None:
-    for size in (0, 63, 64, 65, 4095, 4096, 4097, 40_000):
+    for size in (0, 63, 64, 65, 4095, 4096, 4159, 4160, 4161, 5184, 5185, 40_000, 140_000):
         payloads = [bytes([number]) * size for number in range(3)]
-        names = [keccak256(payload[:64] + keccak256(payload[64:])) for payload in payloads]
+        names = [name_payload(payload) for payload in payloads]
         assert [hash_payload(payload) for payload in payloads] == names
         assert [hash_payload(bytes(bytearray(payload))) for payload in payloads[::-1]] == names[
             ::-1
         ]
+    # What is hashed last of a long body is no body of its own.
+    body = bytes(range(256)) * 20
+    last = b"".join(keccak256(body[at : at + 1024]) for at in range(0, len(body), 1024))
+    assert all(hash_body(last + bytes(n)) != hash_body(body) for n in (0, 4096 - len(last)))
     chain = Chain()
     for number in range(70):
         raw = chain.number(op.make_put(b"k", b"%02d" % number * 3000))
         parent = chain.ledger.get_block(number).hash
         payload = compose(parent, NOW + number, ME, rlp.encode_list([raw]))
         if number % 2:
-            assert hash_payload(payload) == keccak256(payload[:64] + keccak256(payload[64:]))
+            assert hash_payload(payload) == name_payload(payload)
         chain.now = NOW + number
         chain.play(bytes(bytearray(payload)) if number % 3 else payload)
         header = chain.ledger.get_block(number + 1).header
-        assert header[128:160] == keccak256(keccak256(payload))
+        assert header[128:160] == keccak256(name_payload(payload))
 
 
 def test_an_application_of_ones_own_answers_refuses_and_takes_back() -> None:

@@ -10,7 +10,7 @@ from quorate.base.errors import Invalid, Unavailable
 from quorate.base.types import Member
 from quorate.consensus.pow_difficulty import compute_next_target, compute_target, compute_work
 from quorate.consensus.pow_headers import encode_certificate, make_header, put_nonce
-from quorate.crypto.hashes import HEAD_BYTES, hash_payload, keccak256
+from quorate.crypto.hashes import HEAD_BYTES, hash_body, hash_payload, keccak256
 from quorate.ledger.payload import compose
 from quorate.light import Anchor, WorkClient, make_light_client
 
@@ -73,7 +73,7 @@ class Chain:
             "payloads": [
                 {
                     "head": "0x" + payload[:HEAD_BYTES].hex(),
-                    "bodyHash": "0x" + keccak256(payload[HEAD_BYTES:]).hex(),
+                    "bodyHash": "0x" + hash_body(payload[HEAD_BYTES:]).hex(),
                 }
             ],
         }

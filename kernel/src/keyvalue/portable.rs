@@ -14,6 +14,7 @@ use crate::history::{History, Over};
 use crate::keyvalue::core::Core;
 use crate::keyvalue::records::{PRUNED_FORMAT, encode_head};
 use crate::keyvalue::state::{Entry, Header};
+use crate::payload_hash::hash_payload;
 use crate::site::{Put, Site, append};
 use crate::sparse::Dead;
 use crate::state::{EMPTY, Root};
@@ -143,7 +144,7 @@ pub fn batch_install(header: &[u8], height: u64, root: Root, decision: &Decision
         return Err(Error::invalid(format!("height {height}: state root {}, expected {}", root.hash, found.root)));
     }
     let (envelope, certificate, payloads) = decision;
-    let hashes: Vec<u8> = payloads.iter().flat_map(|payload| keccak256(payload).0).collect();
+    let hashes: Vec<u8> = payloads.iter().flat_map(|payload| hash_payload(payload).0).collect();
     if keccak256(hashes) != found.payloads {
         return Err(Error::invalid(format!("height {height}: payloads of another block")));
     }

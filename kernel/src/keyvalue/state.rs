@@ -268,7 +268,7 @@ const PREFIX: [u8; 4] = *b"qkv1";
 /// 32      32     hash of the parent block
 /// 64      32     hash of the parent's envelope; of genesis: identity of the network
 /// 96      32     root of the state
-/// 128     32     keccak256 of the hashes of the payloads
+/// 128     32     keccak256 of the names of the payloads (`payload_hash`)
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {

@@ -4,7 +4,7 @@ use crate::block::Decision;
 use crate::keyvalue::item::Identity;
 use crate::keyvalue::run::Event;
 use crate::keyvalue::state::{Answer, Header};
-use crate::payload_hash::hash_whole;
+use crate::payload_hash::hash_payload;
 use crate::state::Root;
 use crate::trie::Layer;
 use alloy_primitives::map::{B256HashMap, B256HashSet};
@@ -146,7 +146,7 @@ pub struct Cause {
     pub parent: B256,
     pub payloads: Vec<Bytes>,
     pub envelope: B256,
-    /// keccak256 of the hashes of the payloads.
+    /// keccak256 of the names of the payloads.
     pub digest: B256,
     /// Of all of it.
     pub name: B256,
@@ -154,7 +154,7 @@ pub struct Cause {
 
 impl Cause {
     pub fn new(parent: B256, payloads: Vec<Bytes>, envelope: B256) -> Cause {
-        let hashes: Vec<u8> = payloads.iter().flat_map(|payload| hash_whole(payload).0).collect();
+        let hashes: Vec<u8> = payloads.iter().flat_map(|payload| hash_payload(payload).0).collect();
         let digest = keccak256(hashes);
         let name = keccak256([parent.0, envelope.0, digest.0].concat());
         Cause { parent, payloads, envelope, digest, name }

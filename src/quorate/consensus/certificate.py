@@ -13,7 +13,7 @@ Envelope, 180 bytes; its keccak256 is what is agreed on:
     52      32     hash of the parent's envelope (height 1: the genesis block's hash)
     84      32     hash of the validator set of this height (`membership.hash_members`)
     116     32     hash of the validator set of the next height
-    148     32     payload hash, keccak256(64 bytes of head || keccak256(body))
+    148     32     payload hash, keccak256(64 bytes of head || hash_body(body))
 
 Statement, 93 bytes; its keccak256 is what a validator signs, with 65 bytes r, s, parity (a contract
 gives `ecrecover` the parity plus 27):

@@ -10,7 +10,7 @@ Layout: a head of 64 bytes, then the body.
     32      32     hash of the block that the parent payload produced
     64      ...    body: for the Ethereum ledger the RLP list of raw transactions, as received
 
-Its hash is `keccak256(head || keccak256(body))`, so that the head can be shown to a light client
+Its hash is `keccak256(head || hash_body(body))`, so that the head can be shown to a light client
 without the body. Engines know payloads as opaque bytes with that hash; the kernel reads the same
 layout (`kernel/src/payload.rs`).
 """

@@ -32,7 +32,7 @@ from quorate.base.types import Hash, Height, Member
 from quorate.consensus import ENGINES
 from quorate.consensus.certificate import decode_certificate, hash_envelope
 from quorate.consensus.membership import hash_members
-from quorate.crypto.hashes import HEAD_BYTES, hash_payload, keccak256
+from quorate.crypto.hashes import HEAD_BYTES, hash_body, hash_payload, keccak256
 from quorate.ledger.ethereum import encode_sets, read_view_members
 from quorate.ledger.payload import parse_head
 from quorate.light.anchor import read_genesis
@@ -106,7 +106,7 @@ def write_snapshot(
         payloads,
         following[1],
         payload[:HEAD_BYTES],
-        keccak256(payload[HEAD_BYTES:]),
+        hash_body(payload[HEAD_BYTES:]),
         [read_view_members(view, max(height - back, 0)) for back in (2, 1, 0)],
     )
     header = msgspec.json.decode(view.header_json(height) or b"{}", type=dict[str, Any])

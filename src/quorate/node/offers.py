@@ -14,7 +14,7 @@ from typing import Final
 
 from quorate.base.errors import Unavailable
 from quorate.base.types import MILLISECOND, SECOND, Address, Height, Nanoseconds
-from quorate.crypto.hashes import HEAD_BYTES, keccak256
+from quorate.crypto.hashes import HEAD_BYTES, hash_body
 from quorate.ledger.application import Snapshot
 from quorate.node.execution import Outcome, guard
 from quorate.node.parts import Parts
@@ -170,7 +170,7 @@ class Offers:
                 "the state is too large to be told"
             )
         payload = upper[2][0]
-        head, body = payload[:HEAD_BYTES], keccak256(payload[HEAD_BYTES:])
+        head, body = payload[:HEAD_BYTES], hash_body(payload[HEAD_BYTES:])
         return (
             State(
                 height,

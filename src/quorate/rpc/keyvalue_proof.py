@@ -3,7 +3,7 @@
 from typing import Any
 
 from quorate.base.errors import Unavailable
-from quorate.crypto.hashes import HEAD_BYTES, keccak256
+from quorate.crypto.hashes import HEAD_BYTES, hash_body
 from quorate.ledger.keyvalue import KeyValueLedger
 
 __all__ = ["make_proof"]
@@ -22,7 +22,7 @@ def make_proof(ledger: KeyValueLedger, key: bytes) -> dict[str, Any]:
     if decision is None:
         raise Unavailable(f"height {height + 1}: its certificate is not here")
     _, certificate, payloads = decision
-    heads = [(payload[:HEAD_BYTES], keccak256(payload[HEAD_BYTES:])) for payload in payloads]
+    heads = [(payload[:HEAD_BYTES], hash_body(payload[HEAD_BYTES:])) for payload in payloads]
     return {
         "height": height,
         "header": header,

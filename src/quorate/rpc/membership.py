@@ -10,7 +10,7 @@ from quorate.consensus import pow_headers, raft_certificate, raft_types
 from quorate.consensus.certificate import ENVELOPE_BYTES, Envelope, decode_certificate
 from quorate.consensus.membership import MAX_MEMBERS
 from quorate.consensus.replica import Situation
-from quorate.crypto.hashes import HEAD_BYTES, hash_payload, keccak256
+from quorate.crypto.hashes import HEAD_BYTES, hash_body, hash_payload, keccak256
 from quorate.ledger.genesis import VALIDATORS
 from quorate.ledger.payload import parse_head
 from quorate.node.status import NodeStatus, PeerStatus
@@ -184,7 +184,7 @@ def describe_payload(payload: bytes) -> dict[str, Any]:
     return {
         "hash": to_hex(hash_payload(payload)),
         "head": to_hex(payload[:HEAD_BYTES]),
-        "bodyHash": to_hex(keccak256(payload[HEAD_BYTES:])),
+        "bodyHash": to_hex(hash_body(payload[HEAD_BYTES:])),
         "parentBlockHash": to_hex(parent),
         "timestampMs": hex(timestamp_ms),
         "proposer": to_hex(proposer),

@@ -224,6 +224,6 @@ class FileDisk:
 
 
 def check_name(name: str) -> str:
-    if not name or name in (".", "..", *SPARES) or "/" in name or "\0" in name:
+    if not name or name in (".", "..") or name in SPARES or "/" in name or "\0" in name:
         raise Invalid(f"disk: found the name {name!r}, expected one without separators")
     return name

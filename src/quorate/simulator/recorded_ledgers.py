@@ -9,7 +9,7 @@ from abc import abstractmethod
 
 from quorate.base.types import Address, Hash, Member
 from quorate.crypto.hashes import keccak256
-from quorate.simulator.invariants.chain import ENVELOPE_AT, ENVELOPE_END
+from quorate.simulator.invariants.chain import ENVELOPE_AT, ENVELOPE_END, name_payload
 from quorate.simulator.invariants.pow import PowRules, VerifySeal
 from quorate.simulator.invariants.raft import RaftRules
 from quorate.simulator.recorded import Decision, Recorded, StoreJudge
@@ -56,7 +56,7 @@ class RecordedLedgers(StoreJudge):
         if envelope[52:84] != parent:
             return f"the parent is 0x{envelope[52:84].hex()}, which is not the block below"
         payloads = found.payloads
-        payload = keccak256(payloads[0][:64] + keccak256(payloads[0][64:])) if payloads else b""
+        payload = name_payload(payloads[0]) if payloads else b""
         if len(payloads) != 1 or envelope[148:180] != payload:
             return "the payload is not the one that the envelope names"
         return ""

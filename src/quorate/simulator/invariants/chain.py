@@ -10,7 +10,14 @@ from typing import Final
 from quorate.base.types import Address, Hash, Height, Member
 from quorate.crypto.hashes import keccak256
 
-__all__ = ["Chain", "Report", "Verify", "compute_statement", "find_certificate_fault"]
+__all__ = [
+    "Chain",
+    "Report",
+    "Verify",
+    "compute_statement",
+    "find_certificate_fault",
+    "name_payload",
+]
 
 Report = Callable[[str, str, Address], None]
 """Called with a property that does not hold, what was found and expected, and whose it is."""
@@ -20,6 +27,15 @@ ENVELOPE_AT: Final = 1
 ENVELOPE_END: Final = 181
 SIGNATURES_AT: Final = 191
 SIGNATURE_BYTES: Final = 85
+
+
+def name_payload(payload: bytes) -> Hash:
+    """Return what an envelope calls a payload, by arithmetic of the judge's own."""
+    body = payload[64:]
+    if len(body) >= 4096:
+        pieces = (body[at : at + 1024] for at in range(0, len(body), 1024))
+        body = b"".join(keccak256(piece) for piece in pieces).ljust(4096, b"\0")
+    return keccak256(payload[:64] + keccak256(body))
 
 
 def compute_statement(
@@ -52,7 +68,7 @@ def find_certificate_fault(
         return f"the envelope is of height {found}"
     if envelope[52:84] != parent:
         return f"the parent is 0x{envelope[52:84].hex()}, expected 0x{parent.hex()}"
-    payload = keccak256(payloads[0][:64] + keccak256(payloads[0][64:])) if payloads else b""
+    payload = name_payload(payloads[0]) if payloads else b""
     if len(payloads) != 1 or envelope[148:180] != payload:
         return "the payload is not the one that the envelope names"
     round = int.from_bytes(certificate[181:189], "big")

@@ -18,7 +18,7 @@ from quorate.consensus.certificate import (
 )
 from quorate.consensus.keys import SecpKeys, verify_signature
 from quorate.consensus.membership import ValidatorSet
-from quorate.crypto.hashes import HEAD_BYTES, hash_payload, keccak256
+from quorate.crypto.hashes import HEAD_BYTES, hash_body, hash_payload, keccak256
 from quorate.ledger.payload import compose, parse_head
 from quorate.light.anchor import Anchor
 from quorate.light.client import LightClient, Request, Trusted
@@ -111,7 +111,7 @@ def forge(chain: Hash, height: Height, named: Sequence[SecpKeys], by: Sequence[S
 
 def show(certificate: bytes, payload: bytes) -> Any:
     """Return what `quorate_getCertificate` answers."""
-    body = keccak256(payload[HEAD_BYTES:])
+    body = hash_body(payload[HEAD_BYTES:])
     head = {"head": "0x" + payload[:HEAD_BYTES].hex(), "bodyHash": "0x" + body.hex()}
     return {"raw": "0x" + certificate.hex(), "payloads": [head]}
 
