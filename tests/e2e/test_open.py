@@ -5,6 +5,7 @@ import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import msgspec
@@ -99,8 +100,14 @@ def test_strangers_with_garbage_are_refused_and_bans_are_obeyed(stage: Stage) ->
                     pass
             except ConnectionError:
                 pass
-    (peer,) = json.loads(stage.do("peers", "--of", "0", "-o", "json").out)["peers"]
-    assert (peer["peer"], peer["connected"]) == ("validator-1", True)
+    peers: list[dict[str, Any]] = []
+
+    def is_alone() -> bool:
+        peers[:] = json.loads(stage.do("peers", "--of", "0", "-o", "json").out)["peers"]
+        return [(peer["peer"], peer["connected"]) for peer in peers] == [("validator-1", True)]
+
+    poll(is_alone, lambda: f"validator-1 and nobody else, found {peers}")
+    (peer,) = peers
     stage.do("peers", "ban", peer["identity"], "--of", "0", "--hours", "1")
     poll(lambda: not get_peers(stage, 0), "the banned one is gone")
     shown = stage.do("peers", "--of", "0").out
