@@ -104,6 +104,22 @@ def test_without_a_validator_a_transaction_is_refused_clearly(tmp_path: Path) ->
         assert "validator is not running" in error["message"]
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc")
+def test_it_serves_at_a_lower_priority_in_a_session_of_its_own(tmp_path: Path) -> None:
+    ledger = Ledger.open(str(tmp_path / "ledger"), genesis())
+    extend(ledger, transaction(KEYS[0], 0, STRANGER, 5))
+    ledger.commit()
+    expected = min(os.nice(0) + 3, 19)
+    for options, leads in ((("--nice", "3"), False), (("--nice", "3", "--own-session"), True)):
+        with server(tmp_path, *options) as (process, port):
+            assert ask(port, "eth_call", {"to": "0x" + STRANGER.hex()}, "latest") == "0x"
+            stats = [path.read_text() for path in Path(f"/proc/{process.pid}/task").glob("*/stat")]
+            # The 19th field, counted behind the name, which may hold anything.
+            found = {int(stat.rpartition(")")[2].split()[16]) for stat in stats}
+            assert found == {expected}
+            assert (os.getsid(process.pid) == process.pid) is leads
+
+
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT])
 def test_signal_ends_it_in_order(tmp_path: Path, end: signal.Signals) -> None:
     Ledger.open(str(tmp_path / "ledger"), genesis())

@@ -187,8 +187,7 @@ def make_rpc_command(network: Network, validator: ValidatorConfig, folder: Folde
     command += ["--api", ",".join(rpc.api)]
     for key in RPC_BOUNDS:
         command += ["--" + key.replace("_", "-"), str(getattr(rpc, key))]
-    # Its parent lowers its priority before it starts.
-    command += ["--nice", "0"]
+    command += ["--nice", str(rpc.nice), "--own-session"]
     for name in rpc.host_allowlist:
         command += ["--allow-host", name]
     for origin in rpc.cors_origins:

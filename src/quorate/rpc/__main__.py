@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -17,6 +18,7 @@ from quorate.rpc.settings import DEFAULT_NAMESPACES, NAMESPACES, Settings
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
+AUTOGROUP = Path("/proc/self/autogroup")
 PARENT_POLL_SECONDS = 1.0
 BACKLOG = 2048
 VALIDATOR_SECONDS = 5.0
@@ -38,6 +40,19 @@ def listen(host: str, port: int) -> socket.socket:
     listener.listen(BACKLOG)
     listener.setblocking(False)
     return listener
+
+
+def lower_priority(nice: int, own_session: bool) -> None:
+    """Stand back by so much behind all others, agreement above all."""
+    if not nice:
+        return
+    os.nice(nice)
+    if own_session and AUTOGROUP.exists():
+        # Where the system shares processors between sessions, a busy reader would use up the share
+        # of its validator: it gets a session, and so a share, of its own, at the lower priority.
+        with contextlib.suppress(OSError):
+            os.setsid()
+            AUTOGROUP.write_text(str(nice))
 
 
 async def watch_parent(parent: int, server: uvicorn.Server) -> None:
@@ -107,7 +122,13 @@ def bound(name: str, text: str, least: int = 1) -> Callable[[Decorated], Decorat
 @bound("max-subscriptions", "Of one connection.")
 @bound("threads", "For calls and other slow reads.")
 @click.option("--call-timeout-ms", default=10_000, type=click.IntRange(1), help="Of a slow read.")
-@click.option("--nice", default=5, type=click.IntRange(0, 19), help="Lower priority by this.")
+@click.option(
+    "--nice", default=5, type=click.IntRange(0, 19), help="Lower priority by this to serve."
+)
+@click.option(
+    "--own-session/--same-session",
+    help="Where processors are shared between sessions, take part as one of its own.",
+)
 @click.option(
     "--parent", type=int, help="End when the process that started this one, with this id, ends."
 )
@@ -122,6 +143,7 @@ def main(
     cors_origin: tuple[str, ...],
     call_timeout_ms: int,
     nice: int,
+    own_session: bool,
     parent: int | None,
     log_level: str,
     **bounds: int,
@@ -130,8 +152,6 @@ def main(
     logging.basicConfig(
         level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    if nice:
-        os.nice(nice)
     settings = Settings(
         namespaces=namespaces,
         allowed_hosts=("localhost", *(name.lower() for name in allow_host)),
@@ -140,6 +160,9 @@ def main(
         **bounds,
     )
     listener = listen(host, port)
+    # Not earlier: on a busy machine a start at the lower priority takes a minute. Not later: each
+    # thread that is there keeps its own.
+    lower_priority(nice, own_session)
     api = Api(settings, ledger, path)
     runner = asyncio.Runner(loop_factory=new_loop)
     with runner, contextlib.suppress(KeyboardInterrupt):

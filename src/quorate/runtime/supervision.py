@@ -1,12 +1,11 @@
 """What the system around a validator process is told, and its child process.
 
 `Notifier` speaks systemd's notification protocol (sd_notify(3)): READY, WATCHDOG, STOPPING.
-`Child` keeps the JSON-RPC process running: it starts it again when it ends, ever later, at a lower
-priority, and sees that it ends with its parent, whichever way the parent ends.
+`Child` keeps the JSON-RPC process running: it starts it again when it ends, ever later, and sees
+that it ends with its parent, whichever way the parent ends.
 """
 
 import asyncio
-import contextlib
 import ctypes
 import os
 import signal
@@ -19,7 +18,6 @@ from typing import Any
 
 __all__ = ["Child", "Notifier"]
 
-AUTOGROUP = Path("/proc/self/autogroup")
 PR_SET_PDEATHSIG = 1
 RESTART_FIRST_S = 0.2
 RESTART_LONGEST_S = 30.0
@@ -68,11 +66,9 @@ class Notifier:
 class Child:
     """A process that is started again until `stop`."""
 
-    def __init__(
-        self, name: str, command: list[str], log: Log, *, nice: int, output: Path | None
-    ) -> None:
+    def __init__(self, name: str, command: list[str], log: Log, *, output: Path | None) -> None:
         """`output` gets what the child writes to stdout and stderr; None: our own stderr."""
-        self.name, self.command, self.log, self.nice = name, command, log, nice
+        self.name, self.command, self.log = name, command, log
         self.output = output
         self.process: asyncio.subprocess.Process | None = None
         self.starts = 0
@@ -131,7 +127,7 @@ class Child:
             target = os.open(self.output, flags, 0o600)
         try:
             self.process = await asyncio.create_subprocess_exec(
-                *prepare_command(self.command, self.nice),
+                *prepare_command(self.command),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=target,
                 stderr=target,
@@ -141,8 +137,8 @@ class Child:
                 os.close(target)
 
 
-def prepare_command(command: list[str], nice: int) -> list[str]:
-    """Return a command that lowers its priority and dies with its parent, then becomes `command`.
+def prepare_command(command: list[str]) -> list[str]:
+    """Return a command that will die with its parent, and becomes `command`.
 
     A small Python between, since running code between fork and exec in a process with threads is
     not safe.
@@ -156,24 +152,16 @@ def prepare_command(command: list[str], nice: int) -> list[str]:
         "from quorate.runtime.supervision import become; become(sys.argv[2:])",
         str(Path(__file__).resolve().parents[2]),
         str(os.getpid()),
-        str(nice),
         *command,
     ]
 
 
 def become(arguments: list[str]) -> None:
-    """Tie this process to its parent, lower its priority, and become the command."""
-    parent, nice, command = int(arguments[0]), int(arguments[1]), arguments[2:]
+    """Tie this process to its parent, and become the command."""
+    parent, command = int(arguments[0]), arguments[1:]
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
     # The parent may have ended before the line above.
     if os.getppid() != parent:
         sys.exit(0)
-    os.nice(nice)
-    if nice and AUTOGROUP.exists():
-        # Where the system shares processors between sessions, a busy child would use up its
-        # parent's share: it gets a session, and so a share, of its own, at the lower priority.
-        os.setsid()
-        with contextlib.suppress(OSError):
-            AUTOGROUP.write_text(str(nice))
     os.execvp(command[0], command)

@@ -597,7 +597,7 @@ def make_child(plan: Plan, log: EventLog) -> Child | None:
     if plan.rpc_command is None or not plan.network.rpc.enabled:
         return None
     output = plan.log_file.with_name("rpc.log") if plan.log_file is not None else None
-    return Child("rpc", plan.rpc_command, log, nice=plan.network.rpc.nice, output=output)
+    return Child("rpc", plan.rpc_command, log, output=output)
 
 
 def check_journal_exists(disk: FileDisk, folder: Folder, height: Height) -> None:
