@@ -89,6 +89,18 @@ class Stage:
         """Start the network in the background."""
         return self.do("up", "--detach", *self.up_options(), *options, ok=ok)
 
+    def up_with(self, settings: dict[str, int], *options: str) -> Result:
+        """Start the network with settings of its engine that `up` has no options for."""
+        result = self.up(*options)
+        self.do("down")
+        path = self.folder / "network.toml"
+        head, table, rest = path.read_text().partition("[engine_settings]\n")
+        assert table, "no [engine_settings] in network.toml"
+        lines = "".join(f"{name} = {value}\n" for name, value in settings.items())
+        path.write_text(head + table + lines + rest)
+        self.up()
+        return result
+
     def up_options(self) -> list[str]:
         return [
             *("--validators", str(self.validators)),

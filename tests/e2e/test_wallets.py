@@ -130,7 +130,8 @@ def get_heads(stage: Stage) -> set[str | None]:
 
 def test_a_partition_heals_into_one_chain_and_no_transaction_is_lost(three: Stage) -> None:
     stage = three
-    stage.up("--engine", "pow", "--block-time", "500")
+    # However long the partition lasts, neither side shall hold its own branch for final.
+    stage.up_with({"final_depth": 5000}, "--engine", "pow", "--block-time", "500")
     poll(lambda: all(row.get("peers") == 2 for row in stage.status()), "all are connected")
     contract = deploy(stage)
     common = min(stage.height(i) for i in range(3))
