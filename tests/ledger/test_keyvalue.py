@@ -1,6 +1,7 @@
 """The key-value ledger: what operations do, once, the same everywhere."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -422,6 +423,33 @@ def test_proofs_show_entries_and_absence_and_nothing_else() -> None:
     lie = {"header": header, "nodes": nodes, "entry": (b"v8", *entry[1:])}
     with pytest.raises(Invalid, match="another entry"):
         verify_entry(make_file(), "raft", b"7", lie, trusting=True)
+
+
+HEADER = b"qkv1" + bytes(156)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        None,
+        [],
+        {},
+        {"header": HEADER, "nodes": 5, "entry": None},
+        {"header": HEADER, "nodes": [5], "entry": None},
+        {"header": "qkv1", "nodes": [], "entry": None},
+        {"header": HEADER, "nodes": [], "entry": [b"v", 1, 1]},
+        {"header": HEADER, "nodes": [], "entry": [b"v", -1, 1, 1]},
+        {"header": HEADER, "nodes": [], "entry": [b"v", 1 << 64, 1, 1]},
+        {"header": HEADER, "nodes": [], "entry": ["v", "1", 1, 1]},
+        {"header": HEADER, "nodes": [], "entry": None},
+        {"header": HEADER, "nodes": [], "entry": None, "certificate": 5, "payloads": []},
+        {"header": HEADER, "nodes": [], "entry": None, "certificate": b"", "payloads": [[b""]]},
+    ],
+)
+def test_what_is_no_proof_is_refused(wrong: Any) -> None:
+    for trusting in (True, False):
+        with pytest.raises(Invalid):
+            verify_entry(make_file(), "tendermint", b"x", wrong, trusting=trusting)
 
 
 def test_revisions_lead_to_their_heights() -> None:

@@ -9,9 +9,10 @@ for them the certificate is not looked at, and what remains is that the entry be
 which the answering member vouches for. `verify_entry` then has to be told so.
 """
 
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
-from msgspec import Struct
+import msgspec
+from msgspec import Meta, Struct
 
 from quorate._kernel import verify_proof
 from quorate.base.errors import Invalid
@@ -26,7 +27,7 @@ from quorate.ledger.payload import parse_head
 __all__ = ["Proved", "verify_entry"]
 
 HEADER_BYTES = 160
-LEAF_BYTES = 56
+Revision: TypeAlias = Annotated[int, Meta(ge=0, lt=1 << 62)]
 
 
 class Proved(Struct, frozen=True):
@@ -38,6 +39,17 @@ class Proved(Struct, frozen=True):
     entry: Entry | None
 
 
+class Answer(Struct, frozen=True):
+    """What a node answers, by its shape alone."""
+
+    header: bytes
+    nodes: list[bytes]
+    entry: tuple[bytes, Revision, Revision, Revision] | None
+    certificate: bytes = b""
+    payloads: list[tuple[bytes, bytes]] = []
+    """Of each payload: its head, and the hash of its body."""
+
+
 def verify_entry(
     genesis: bytes, engine: str, key: bytes, proof: dict[str, Any], *, trusting: bool = False
 ) -> Proved:
@@ -45,14 +57,18 @@ def verify_entry(
 
     `trusting`: the answering node is trusted as to which block is final.
     """
-    header, nodes, entry = proof["header"], proof["nodes"], proof["entry"]
-    if not isinstance(header, bytes) or len(header) != HEADER_BYTES or header[:4] != b"qkv1":
+    try:
+        answer = msgspec.convert(proof, Answer)
+    except msgspec.ValidationError as error:
+        raise Invalid(f"proof: {error}") from None
+    header, entry = answer.header, answer.entry
+    if len(header) != HEADER_BYTES or header[:4] != b"qkv1":
         raise Invalid(f"header: found {header!r:.80}, expected {HEADER_BYTES} bytes of a block")
     height, block = int.from_bytes(header[8:16], "big"), keccak256(header)
     if not trusting:
-        verify_block(genesis, engine, height, block, proof)
+        verify_block(genesis, engine, height, block, answer)
     root = header[96:128]
-    shown = verify_proof(root, b"k" + key, list(nodes))
+    shown = verify_proof(root, b"k" + key, answer.nodes)
     if (shown is None) != (entry is None):
         raise Invalid(f"key {key!r}: found an entry only here or only in the proof")
     if entry is None or shown is None:
@@ -60,17 +76,15 @@ def verify_entry(
     found = Entry(*entry)
     numbers = (found.created, found.modified, found.version)
     expected = b"".join(n.to_bytes(8, "big") for n in numbers) + keccak256(found.value)
-    if len(shown) != LEAF_BYTES or shown != expected:
+    if shown != expected:
         raise Invalid(f"key {key!r}: the proof shows another entry than the answer")
     return Proved(height, block, root, found)
 
 
-def verify_block(
-    genesis: bytes, engine: str, height: Height, block: Hash, proof: dict[str, Any]
-) -> None:
+def verify_block(genesis: bytes, engine: str, height: Height, block: Hash, answer: Answer) -> None:
     """Raise Invalid unless the certificate of the next height proves a block."""
     _, members, _, _ = read_genesis(genesis)
-    certificate = decode_certificate(proof["certificate"])
+    certificate = decode_certificate(answer.certificate)
     envelope = certificate.envelope
     if (envelope.engine, envelope.height) != (engine, height + 1):
         raise Invalid(
@@ -78,10 +92,9 @@ def verify_block(
             f"expected {height + 1} by {engine}"
         )
     verify_certificate(certificate, get_genesis_hash(genesis), ValidatorSet(members))
-    heads = proof["payloads"]
-    if len(heads) != 1:
-        raise Invalid(f"certificate: {len(heads)} payloads, expected 1")
-    head, body = heads[0]
+    if len(answer.payloads) != 1:
+        raise Invalid(f"certificate: {len(answer.payloads)} payloads, expected 1")
+    head, body = answer.payloads[0]
     if keccak256(head + body) != envelope.payload:
         raise Invalid("payload: it is not the one that the certificate names")
     if parse_head(head)[0] != block:
