@@ -1,5 +1,6 @@
 """Many clients, and clients that ask for much: bounded, and answered in the conventional words."""
 
+import asyncio
 import json
 import socket
 import time
@@ -12,9 +13,12 @@ from websockets.sync.client import ClientConnection, connect
 
 from kernel.chain import genesis
 from quorate._kernel import Ledger
+from quorate.base.errors import Unavailable
 from quorate.rpc import http1
+from quorate.rpc.dispatch import Exchange
 from quorate.rpc.errors import LIMIT
-from quorate.rpc.settings import Settings
+from quorate.rpc.settings import NAMESPACES, Settings
+from quorate.rpc.validator import Shared
 from rpc.conftest import send
 from rpc.fakes import Node, running
 from rpc.mill import Mill
@@ -84,6 +88,55 @@ def test_batch_of_slow_calls_beyond_what_may_wait_is_refused_item_by_item(tmp_pa
         assert [answer["id"] for answer in answers] == list(range(12))
         assert "result" in answers[0]
         assert {answer["error"]["code"] for answer in answers[1:]} == {LIMIT}
+
+
+def test_many_who_ask_for_the_whole_pool_share_the_answers(tmp_path: Path) -> None:
+    with running(tmp_path, Settings(namespaces=NAMESPACES)) as node:
+        pool, asked = node.questions.pool, []
+        plain = pool.content_json
+        pool.content_json = lambda account: asked.append(account) or plain(account)
+        bodies = [b'{"jsonrpc":"2.0","id":1,"method":"txpool_content"}'] * 50
+        bodies += [b'{"jsonrpc":"2.0","id":1,"method":"txpool_inspect"}'] * 50
+
+        async def ask_all() -> list[Any]:
+            answers = [node.api.dispatcher.answer(body, Exchange()) for body in bodies]
+            return await asyncio.gather(*answers)
+
+        for _ in range(2):
+            future = asyncio.run_coroutine_threadsafe(ask_all(), node.loop)
+            assert set(future.result(20)) == {
+                b'{"jsonrpc":"2.0","id":1,"result":{"pending":{},"queued":{}}}'
+            }
+        assert asked == [None, None]
+        assert node.api.validator.whole_pool.current is None
+
+
+def test_who_asks_during_a_question_is_told_what_came_meanwhile() -> None:
+    async def check() -> None:
+        begun: list[asyncio.Future[int]] = []
+
+        async def answer() -> int:
+            begun.append(asyncio.get_running_loop().create_future())
+            return await begun[-1]
+
+        shared = Shared(answer)
+        early = asyncio.create_task(shared.get())
+        while not begun:
+            await asyncio.sleep(0)
+        late = [asyncio.create_task(shared.get()) for _ in range(3)]
+        await asyncio.sleep(0)
+        assert len(begun) == 1
+        begun[0].set_exception(Unavailable("gone"))
+        while len(begun) < 2:
+            await asyncio.sleep(0)
+        late[0].cancel()
+        begun[1].set_result(2)
+        found = await asyncio.gather(early, *late, return_exceptions=True)
+        assert [type(one) for one in found[:2]] == [Unavailable, asyncio.CancelledError]
+        assert found[2:] == [2, 2]
+        assert len(begun) == 2
+
+    asyncio.run(check())
 
 
 def large_request() -> bytes:

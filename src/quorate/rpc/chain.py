@@ -1,5 +1,7 @@
 """Blocks, transactions and receipts."""
 
+from functools import partial
+
 import msgspec
 from msgspec import Raw, Struct
 
@@ -17,7 +19,7 @@ from quorate.rpc.parameters import (
     parse_quantity,
 )
 from quorate.rpc.store import Store
-from quorate.rpc.validator import Validator
+from quorate.rpc.validator import Shared, Validator
 from quorate.rpc.workers import Workers
 
 MAX_PENDING_TRANSACTIONS = 5000
@@ -55,6 +57,7 @@ class Chain:
         self.validator = validator
         self.workers = workers
         self.events = events
+        self.pending = [Shared(partial(self.make_pending_block, full)) for full in (False, True)]
 
     def methods(self) -> list[Method]:
         number, block, tx = (
@@ -113,7 +116,7 @@ class Chain:
 
     async def get_block_by_number(self, selector: Selector, full: bool) -> bytes:
         if selector == PENDING:
-            return await self.get_pending_block(full)
+            return await self.pending[full].get()
         return await self.get_block(selector, full)
 
     async def get_block(self, selector: Selector, full: bool) -> bytes:
@@ -128,13 +131,17 @@ class Chain:
     def get_header(self, selector: Selector) -> bytes:
         return self.store.view.header_json(self.store.locate(selector)) or NULL
 
-    async def get_pending_block(self, full: bool) -> bytes:
+    async def make_pending_block(self, full: bool) -> bytes:
+        content = await self.validator.get_pool_content(None)
+        return await self.workers.run(self.render_pending_block, (content, full))
+
+    def render_pending_block(self, content: bytes, full: bool) -> bytes:
         """Return a block of what waits in the pool; fields that nobody knows yet are null."""
-        content = POOL_CONTENT.decode(await self.validator.get_pool_content(None))
+        pool = POOL_CONTENT.decode(content)
         view = self.store.view
         head = view.head()
         block = msgspec.json.decode(view.block_json(head, False) or b"{}", type=dict[str, object])
-        waiting = [raw for nonces in content.pending.values() for raw in nonces.values()]
+        waiting = [raw for nonces in pool.pending.values() for raw in nonces.values()]
         waiting = waiting[:MAX_PENDING_TRANSACTIONS]
         fees = msgspec.json.decode(view.fee_history_json(1, head, []))
         block |= {

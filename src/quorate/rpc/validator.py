@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from quorate.base.errors import Invalid, Unavailable
 from quorate.base.types import Address, Hash, Height
@@ -26,6 +26,35 @@ FRAME_BYTES = 16 << 20
 """At most so much goes into one message."""
 ANSWER_SECONDS = 20.0
 """After this time without an answer the validator counts as unavailable."""
+
+
+class Shared(Generic[T]):
+    """An answer that is dear, for many who ask at the same time.
+
+    One question is under way at most, and whoever asks meanwhile shares the next: an answer to an
+    earlier question may lack what the asker has just been told.
+    """
+
+    def __init__(self, ask: Callable[[], Awaitable[T]]) -> None:
+        self.ask = ask
+        self.current: asyncio.Task[T] | None = None
+        self.next: asyncio.Task[T] | None = None
+
+    async def get(self) -> T:
+        if self.next is None:
+            self.next = asyncio.create_task(self.run(self.current))
+            # Perhaps all who asked are gone when it fails.
+            self.next.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(self.next)
+
+    async def run(self, before: "asyncio.Task[T] | None") -> T:
+        if before is not None:
+            await asyncio.wait((before,))
+        self.current, self.next = self.next, None
+        try:
+            return await self.ask()
+        finally:
+            self.current = None
 
 
 class Validator:
@@ -56,6 +85,11 @@ class Validator:
         self.status_until = 0.0
         self.status_task: asyncio.Task[NodeStatus] | None = None
         self.tasks: set[asyncio.Task[None]] = set()
+        self.whole_pool = Shared(lambda: guard(self.client.get_pool_content(None)))
+        self.part_of_pool = asyncio.Lock()
+        """Held while an account's part is asked for: several at once, or the whole pool twice,
+        might be more than the validator lets wait before it ends the connection.
+        """
 
     async def start(self) -> None:
         """Connect, and connect again whenever the connection breaks."""
@@ -164,7 +198,10 @@ class Validator:
 
     async def get_pool_content(self, account: Address | None) -> bytes:
         """Return the JSON of txpool_content, or of one account's part."""
-        return await guard(self.client.get_pool_content(account))
+        if account is None:
+            return await self.whole_pool.get()
+        async with self.part_of_pool:
+            return await guard(self.client.get_pool_content(account))
 
     async def get_pool_transaction(self, transaction: Hash) -> tuple[bytes, bytes] | None:
         """Return the JSON and the raw bytes of a waiting transaction."""
