@@ -3,11 +3,13 @@
 import json
 import socket
 import struct
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from quorate.rpc import http1
+from quorate.rpc import http1, server
 from quorate.rpc.settings import Settings
 from rpc.fakes import FakeView, Node, running
 
@@ -162,6 +164,37 @@ def test_client_that_leaves_takes_nothing_with_it(tmp_path: Path) -> None:
         while node.api.workers.waiting:
             pass
         assert node.gateway.requests == 0
+
+
+def test_who_leaves_the_most_unread_is_cut_off_where_all_leave_much(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(wire: Wire, count: int) -> None:
+        call_ = b'{"jsonrpc":"2.0","id":1,"method":"eth_call","params":[{"data":"0xbb"}]}'
+        wire.send(post(b"[" + b",".join([call_] * count) + b"]"))
+
+    with running(tmp_path, Settings(max_batch=3000)) as node, Wire(node) as greedy:
+        ask(greedy, 2000)
+        with Wire(node) as modest:
+            ask(modest, 1200)
+            unread: dict[Any, int] = {}
+
+            def look() -> None:
+                opened = node.gateway.connections
+                unread.update((c, c.transport.get_write_buffer_size()) for c in opened)
+
+            deadline = time.monotonic() + 60
+            while len(unread) < 2 or min(unread.values()) < 1 << 20:
+                assert time.monotonic() < deadline
+                node.do(look)
+            monkeypatch.setattr(server, "MAX_ALL_UNREAD_BYTES", sum(unread.values()) - 1)
+            node.do(lambda: node.gateway.sweep_at(node.loop.time()))
+            while len(node.gateway.connections) > 1:
+                assert time.monotonic() < deadline
+            status, body = modest.read()
+            assert (status, len(json.loads(body))) == (200, 1200)
+        with pytest.raises((OSError, ValueError, IndexError)):
+            json.loads(greedy.read()[1])
 
 
 def test_slow_and_idle_clients_are_closed(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ class Filters:
             Method("eth_newBlockFilter", inline, self.add_blocks),
             Method("eth_newPendingTransactionFilter", inline, self.add_pending),
             Method("eth_getFilterChanges", Kind.ASYNC, self.get_changes, (name,)),
-            Method("eth_getFilterLogs", Kind.SLOW, self.get_all, (name,)),
+            Method("eth_getFilterLogs", Kind.ASYNC, self.get_all, (name,)),
             Method("eth_uninstallFilter", inline, self.remove, (name,)),
         ]
 
@@ -192,11 +192,15 @@ class Filters:
         hashes = [trail.get_hash(height) or view.block_hash(height) for height in heights]
         return encode_hashes([block for block in hashes if block is not None])
 
-    def get_all(self, name: str) -> bytes:
+    async def get_all(self, name: str) -> bytes:
+        """Return all logs that a filter selects, as an array."""
         found = self.find(name)
         if found.criteria is None:
             raise RpcError(SERVER, "filter not found")
-        criteria, head = found.criteria, self.store.view.head()
+        return await self.workers.run(self.read_all, (found, found.criteria))
+
+    def read_all(self, found: Filter, criteria: Criteria) -> bytes:
+        head = self.store.view.head()
         if criteria.first < 0 and criteria.last < 0:
             # "From the latest block", said when the filter was made, means what came since. The
             # latest block of now is often the empty one that certifies the block with the logs.

@@ -7,6 +7,7 @@ whatever the answer says.
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs
 
@@ -34,6 +35,10 @@ PREFLIGHT: Headers = [
 NO_HEADERS: Headers = []
 MAX_HELD_BYTES = 256 << 20
 """Of all bodies together."""
+MAX_ALL_UNREAD_BYTES = 512 << 20
+"""Of answers that have been written, of all clients together; beyond it those who left the most
+unread are cut off. What one client may leave is bounded by itself.
+"""
 ENCODING_FACTOR = 8
 """How much longer than its body a request may be: chunks of one byte cost six."""
 GRACE_SECONDS = 3
@@ -103,6 +108,13 @@ class Gateway:
         for socket, since in self.leaving.items():
             if now - since > LINGER_SECONDS:
                 socket.transport.abort()
+        transports = [socket.transport for socket in opened]
+        unread = sorted(((t.get_write_buffer_size(), t) for t in transports), key=itemgetter(0))
+        excess = sum(size for size, _ in unread) - MAX_ALL_UNREAD_BYTES
+        while excess > 0:
+            size, transport = unread.pop()
+            transport.abort()
+            excess -= size
 
     # HTTP
 
