@@ -217,7 +217,7 @@ def fallacy_administrator(stage: Stage) -> Outcome:
 )
 def fallacy_transport(stage: Stage) -> Outcome:
     """Nobody submits anything for a minute. With a block every 200 ms four validators send about
-    nine thousand messages about nothing; on demand they may send a hundred.
+    eight thousand messages about nothing; on demand they may send a hundred.
     """
     settings = {} if stage.mitigated else {"block_time_ms": 200}
     play = stage.build(node_settings=settings)
