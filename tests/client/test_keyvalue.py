@@ -171,6 +171,22 @@ def test_a_watch_that_nobody_serves_says_why() -> None:
     asyncio.run(check())
 
 
+def test_a_watch_goes_to_another_node_when_one_has_no_room_for_it() -> None:
+    def refuse(number: int, kind: int, rest: list[Any]) -> list[Any] | None:
+        """As a node does it: the answer comes before what is found out."""
+        return [(number, 0, [3]), (number, 503, "10000 watches are open already")]
+
+    async def check() -> None:
+        async with run(refuse) as full, run(tell_one_event) as node:
+            async with KeyValueClient(places(full.port, node.port)) as client:
+                assert (await anext(client.watch(b"k", revision=7))).revision == 7
+            async with KeyValueClient(places(full.port), timeout_s=0.1) as client:
+                with pytest.raises(Unavailable, match="10000 watches are open already"):
+                    await anext(client.watch(b"k", revision=7))
+
+    asyncio.run(check())
+
+
 def test_a_client_without_a_loop_ends_its_watch() -> None:
     async def check() -> None:
         async with run(tell_one_event) as node:

@@ -81,6 +81,10 @@ class Lost(Exception):
     """The connection ended before the answer came."""
 
 
+class Busy(Lost):
+    """The node has no room for what was asked; another may."""
+
+
 class Connection(asyncio.Protocol):
     """One connection; requests by their number."""
 
@@ -180,7 +184,7 @@ class Connection(asyncio.Protocol):
             queue.put_nowait(result)
             return
         text = "events were not read in time" if status == -1 else str(result)
-        queue.put_nowait(Refusal(text))
+        queue.put_nowait(Busy(text) if status in AGAIN else Refusal(text))
         del self.watches[number]
 
 
@@ -323,7 +327,8 @@ class KeyValueClient:
                 while True:
                     found = await connection.wait_for_events(queue)
                     if isinstance(found, Exception):
-                        heard = time.monotonic()
+                        if not isinstance(found, Busy):
+                            heard = time.monotonic()
                         raise found
                     for name, at, entry in found:
                         yield Change(name, at, None if entry is None else Entry(*entry))
