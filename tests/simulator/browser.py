@@ -99,7 +99,11 @@ class Browser:
     def close(self) -> None:
         self.stack.close()
         self.process.terminate()
-        self.process.wait(WAIT_S)
+        try:
+            self.process.wait(WAIT_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
         shutil.rmtree(self.profile, ignore_errors=True)
 
     # ---- the protocol
