@@ -1,6 +1,6 @@
 """Applications of a user's own, for tests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from quorate.ledger.machine import Context, Machine, Refused, State
 
@@ -15,6 +15,21 @@ class Counter(Machine):
 
     def example(self, choose: Callable[[int], int]) -> bytes:
         return b"%d" % (choose(20) - 9)
+
+
+class Bounded(Counter):
+    """Has a rule that its calls do not keep."""
+
+    def find_fault(self, entries: Mapping[bytes, bytes]) -> str:
+        total = int(entries.get(b"total", b"0"))
+        return f"the total is {total}, expected at most 5" if total > 5 else ""
+
+
+class Broken(Counter):
+    """Has a rule that cannot be asked."""
+
+    def find_fault(self, entries: Mapping[bytes, bytes]) -> str:
+        raise ValueError("no rule")
 
 
 class Direct(Counter):

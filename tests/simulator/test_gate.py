@@ -93,7 +93,7 @@ def test_bug_must_be_found_in_two_ranges_and_the_table_says_where() -> None:
     assert "5 seeds, 10 events, 1 CPU seconds, 0 alarms" in table
     table = make_table(hunts, Control(runs=5, events=10, cpu_s=1.0, alarms=[]), 60, "pow")
     assert "known bugs under pow" in table
-    assert "N5" in table
+    assert "`n5-overflow` is put back into an application that pays" in table
 
 
 def test_gate_hunts_through_families_of_seeds(tmp_path: Path) -> None:

@@ -3,14 +3,18 @@
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from quorate.base.errors import Invalid
 from quorate.base.types import Height
 from quorate.cli.main import run as command
 from quorate.cli.simulated import Setup, build_plan
+from quorate.ledger.machine import Context, Refused
 from quorate.node.reads import Reads
 from quorate.simulator import keyvalue
 from quorate.simulator.clock import START_MS
-from quorate.simulator.keyvalue import REGISTERS, KeyValueStores
+from quorate.simulator.keyvalue import OWN_RULE, REGISTERS, KeyValueStores
+from quorate.simulator.payments import PAYMENTS, Payments
 from quorate.simulator.plan import Plan
 from quorate.simulator.run import run
 from quorate.simulator.verdict import Outcome
@@ -94,6 +98,55 @@ def test_clients_make_the_calls_of_an_application_of_ones_own() -> None:
 def test_application_that_remembers_in_its_object_is_found() -> None:
     found = {f.property for seed in range(4) for f in run_own("Forgetful", seed).findings}
     assert found == {"result"}
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("Bounded", "expected at most 5"), ("Broken", "ValueError: no rule")]
+)
+def test_an_application_judges_its_state_after_every_block(name: str, said: str) -> None:
+    outcome = run_own(name, 1)
+    assert outcome.verdict == "false"
+    assert outcome.findings[0].property == OWN_RULE
+    assert said in outcome.findings[0].message
+
+
+def test_sums_that_overflow_are_found_and_others_are_not() -> None:
+    for seed in range(3):
+        assert run(build_plan(Setup(engine="pow", application=PAYMENTS), seed)).verdict == "true"
+    found = [run(build_plan(Setup(engine="pow", bug="n5-overflow"), seed)) for seed in range(6)]
+    assert {finding.property for outcome in found for finding in outcome.findings} == {OWN_RULE}
+
+
+def test_bug_of_another_application_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--engine", "pow", "--bug", "n5-overflow", "--application", "keyvalue"]
+    assert command(["sim", *asked]) == 2
+    assert f"one of {PAYMENTS}, found keyvalue" in capsys.readouterr().err
+    plan = replace(build_plan(Setup(engine="pow"), 1), bug="n5-overflow")
+    with pytest.raises(Invalid, match="not of opaque"):
+        run(plan)
+
+
+class Map(dict[bytes, bytes]):
+    def put(self, key: bytes, value: bytes, /) -> None:
+        self[key] = value
+
+    def delete(self, key: bytes, /) -> bool:
+        return self.pop(key, None) is not None
+
+
+def test_payments_move_what_is_there() -> None:
+    state, payments, context = Map(), Payments(), Context(1, 1, bytes(16))
+    assert payments.apply(state, b"0 1 250 2 50", context) == b"paid 300"
+    assert [int.from_bytes(state[b"%d" % n], "big") for n in range(3)] == [700, 1250, 1050]
+    assert payments.apply(state, b"1 1 5", context) == b"paid 5"
+    assert not payments.find_fault(state)
+    for call in (b"0 1 701", b"0 4 1", b"-1 1 1", b"0 1 -1", b"0 1 %d" % (1 << 64)):
+        with pytest.raises(Refused):
+            payments.apply(state, call, context)
+    with pytest.raises(ValueError, match="argument 2 is shorter"):
+        payments.apply(state, b"0 1", context)
+    state.put(b"3", b"")
+    assert "expected 4000" in payments.find_fault(state)
 
 
 def test_application_without_calls_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

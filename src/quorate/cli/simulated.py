@@ -246,20 +246,23 @@ def build_plan(setup: Setup, seed: int) -> Plan:
         machines, genesis = read_members(network, get_file(setup.network), setup)
     if engine not in ENGINES:
         fail(f"engine: found {engine!r}, expected one of {', '.join(ENGINES)}", EXIT_CONFIG)
-    check_bug(setup.bug, engine)
+    needed = check_bug(setup.bug, engine)
+    if needed and setup.application not in ("", needed):
+        fail(f"--bug {setup.bug}: one of {needed}, found {setup.application}", EXIT_USAGE)
     if setup.signatures == "real":
         machines = [give_key(machine) for machine in machines]
         genesis = replace_members(genesis, machines)
     more = {} if network is None else read_settings(network, engine)
     named = ETHEREUM if network is None else network.application
-    application = setup.application or (named if setup.ledger else "opaque")
+    asked = setup.application or needed
+    application = asked or (named if setup.ledger else "opaque")
     return Plan(
         seed=seed,
         machines=machines,
         name=name,
         engine=engine,
         application=application,
-        genesis=b"" if application == "opaque" or setup.application else genesis,
+        genesis=b"" if application == "opaque" or asked else genesis,
         signatures=setup.signatures,
         profile=get_profile(setup.faults),
         duration_ms=setup.duration_ms,
@@ -296,8 +299,10 @@ def read_detector(name: str, text: str) -> dict[str, Any]:
     return settings
 
 
-def check_bug(name: str, engine: str = "") -> None:
-    """Refuse a bug that is unknown, or that the engine cannot have; `?` lists all and ends."""
+def check_bug(name: str, engine: str = "") -> str:
+    """Refuse a bug that is unknown, or that the engine cannot have; `?` lists all and ends. Return
+    the application that it is one of, if it is not one of any.
+    """
     from quorate.simulator.bugs import BUGS, load
 
     load()
@@ -314,6 +319,7 @@ def check_bug(name: str, engine: str = "") -> None:
         fail(f"--bug {name}: unknown; {meant}--bug ? lists all", EXIT_USAGE)
     if name and engine and BUGS[name].engine not in ("", engine):
         fail(f"--bug {name}: one of {BUGS[name].engine}, found --engine {engine}", EXIT_USAGE)
+    return BUGS[name].application if name else ""
 
 
 def get_file(path: Path) -> Path:

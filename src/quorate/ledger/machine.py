@@ -18,7 +18,7 @@ the client why. Any other exception of `apply` does the same, as it comes on eve
 names only the kind of the error, whose text might differ between versions of Python.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from msgspec import Struct
@@ -66,3 +66,9 @@ class Machine:
         numbers below n; the plainest call where all are 0. None: there is none.
         """
         return None
+
+    def find_fault(self, entries: Mapping[bytes, bytes]) -> str:
+        """Return what is wrong with a state, given all keys and values, or nothing: the rule that
+        must hold after every block. Simulated runs judge by it; nodes do not ask.
+        """
+        return ""

@@ -6,8 +6,9 @@ with its number, to another node. What they were told is judged as a history of 
 (`linearizability.py`), and nothing may happen twice: every value is written by one operation.
 
 Where an application of a user's own runs on the ledger, clients make the calls that it gives as
-examples, and touch registers only if it lets them. Its answers are part of the state that replicas
-compare, and each life of a node has an object of its own, as each process has.
+examples, and touch registers only if it lets them. Its own rule is judged after every block. Its
+answers are part of the state that replicas compare, and each life of a node has an object of its
+own, as each process has.
 """
 
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from quorate.crypto.hashes import HEAD_BYTES
 from quorate.ledger import operations as op
 from quorate.ledger.application import Executed
 from quorate.ledger.keyvalue import KeyValueLedger, make_genesis, open_machine, open_store
+from quorate.ledger.machine import Machine as Own
 from quorate.light.rlp import decode_list
 from quorate.simulator.clock import START_MS
 from quorate.simulator.digest import CLIENT
@@ -31,11 +33,13 @@ if TYPE_CHECKING:
     from quorate.simulator.plan import Plan
     from quorate.simulator.world import World
 
-__all__ = ["REGISTERS", "KeyValueStores", "Registers"]
+__all__ = ["OWN_RULE", "REGISTERS", "KeyValueStores", "Registers"]
 
 MS: Final[Nanoseconds] = 1_000_000
 REGISTERS: Final = "linearizable registers"
 """The property."""
+OWN_RULE: Final = "the application's own rule"
+"""The property of `Machine.find_fault`."""
 KEYS: Final = (b"r0", b"r1")
 MAX_STEPS: Final = 200_000
 PATIENCE_NS: Final[Nanoseconds] = 2_000 * MS
@@ -112,10 +116,15 @@ def choose_first(_: int) -> int:
 
 
 class Calls:
-    """Counts what an application of a user's own says to the calls of one world."""
+    """Counts what an application of a user's own says to the calls of one world, and lets it judge
+    the state.
+    """
 
-    def __init__(self, world: "World") -> None:
-        self.world = world
+    def __init__(self, world: "World", own: Own) -> None:
+        self.world, self.own = world, own
+        self.has_rule = type(own).find_fault is not Own.find_fault
+        self.entries: dict[bytes, bytes] = {}
+        """The state after `height`."""
         self.height: Height = 0
         world.expect("call done")
         world.on_final.append(self.on_final)
@@ -129,6 +138,26 @@ class Calls:
         assert block is not None
         for _, outcome, _, _ in block.answers:
             self.world.witness("call refused" if outcome == op.REFUSED else "call done")
+        if self.has_rule:
+            assert machine.node is not None
+            ledger = machine.node.application
+            assert isinstance(ledger, KeyValueLedger)
+            self.judge(machine, ledger)
+
+    def judge(self, machine: "Machine", ledger: KeyValueLedger) -> None:
+        """Ask the application whether the state may be what it has become."""
+        for key, _, entry in ledger.get_events(self.height):
+            if entry is None:
+                self.entries.pop(key, None)
+            else:
+                self.entries[key] = entry[0]
+        try:
+            fault = self.own.find_fault(self.entries)
+        except Exception as error:
+            # It is somebody's own, and so is its mistake.
+            fault = f"find_fault raised {type(error).__name__}: {error}"
+        if fault:
+            self.world.find(OWN_RULE, f"height {self.height}: {fault}", machine)
 
 
 class Change:

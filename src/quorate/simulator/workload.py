@@ -120,7 +120,7 @@ def open_registers(world: "World", until_ns: Nanoseconds) -> Registers | None:
         return None
     if stores.machine is not None:
         stores.choose = world.tape.stream("calls").choose
-        Calls(world)
+        Calls(world, stores.machine)
         if not stores.machine.direct:
             return None
     return Registers(world, until_ns)

@@ -16,6 +16,8 @@ from quorate.consensus import ENGINES
 from quorate.consensus.keys import SecpKeys
 from quorate.consensus.replica import Accuse, Keys
 from quorate.ledger.application import Application, Executed
+from quorate.ledger.keyvalue import KeyValueLedger
+from quorate.ledger.machine import Machine as Own
 from quorate.ledger.opaque import OpaqueLedger
 from quorate.node.settings import Settings
 from quorate.node.wire import (
@@ -27,7 +29,7 @@ from quorate.node.wire import (
     make_record_decoder,
 )
 from quorate.simulator.applications import OpaqueStores, make_stores
-from quorate.simulator.bugs import get_bug
+from quorate.simulator.bugs import Bug, get_bug
 from quorate.simulator.detectors.host import Detection
 from quorate.simulator.digest import FAULT, FRAME, LINK, Digest
 from quorate.simulator.disk import Pace, SimulatedDisk
@@ -86,6 +88,8 @@ class World:
         engine = ENGINES[plan.engine]
         self.make_replica: Callable[..., Any] = engine.replica
         self.light_ledger: type[OpaqueLedger] = OpaqueLedger
+        self.own_machine: type[Own] | None = None
+        """Instead of the application of a user's own that the plan names."""
         self.make_node: Callable[..., SimulatedNode] = SimulatedNode
         self.open_journal: Callable[..., Any] = open_journal
         self.disk: type[SimulatedDisk] = SimulatedDisk
@@ -127,10 +131,7 @@ class World:
         self.records = Frames(engine.records, MAX_RECORDS)
         self.decode_record = self.records.share(make_record_decoder(engine.records).decode)
         if plan.bug:
-            bug = get_bug(plan.bug)
-            if bug.engine not in ("", plan.engine):
-                raise Invalid(f"bug {bug.name!r} is one of {bug.engine}, not of {plan.engine}")
-            bug.install(self)
+            self.put_back(get_bug(plan.bug))
         self.stores = make_stores(plan)
         self.chain: Hash = self.stores.chain
         self.machines = [
@@ -143,6 +144,14 @@ class World:
         self.detection = Detection(self) if plan.detector else None
         if trace is not None:
             trace.attach(self)
+
+    def put_back(self, bug: Bug) -> None:
+        """Let all machines have a bug. Raises Invalid where there is no place for it."""
+        plan = self.plan
+        for needed, found in ((bug.engine, plan.engine), (bug.application, plan.application)):
+            if needed not in ("", found):
+                raise Invalid(f"bug {bug.name!r} is one of {needed}, not of {found}")
+        bug.install(self)
 
     def set_difficulty(self) -> None:
         """Let the first block of a chain of work be as hard as the machines' hash power asks for,
@@ -184,7 +193,10 @@ class World:
     def make_application(self, machine: Machine) -> Application:
         if isinstance(self.stores, OpaqueStores):
             return self.light_ledger(machine.store, machine.address)
-        return self.stores.open(machine.store, machine.address)
+        found = self.stores.open(machine.store, machine.address)
+        if self.own_machine is not None and isinstance(found, KeyValueLedger):
+            found.machine = self.own_machine()
+        return found
 
     # ---- time
 

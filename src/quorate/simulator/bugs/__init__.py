@@ -33,6 +33,8 @@ class Bug(Struct, frozen=True):
     """The only one that can have it; empty: any."""
     profile: str = ""
     """Whose seeds come to where it shows within the time of the gate; empty: `default`."""
+    application: str = ""
+    """The only one that can have it; empty: any, and the light one in the gate."""
 
 
 BUGS: dict[str, Bug] = {}

@@ -1,10 +1,10 @@
-"""Known bugs of proof of work and of what it orders (catalogue N1-N4 and N6), as ours could have
-them. N3 is put back into the light application.
+"""Known bugs of proof of work and of what it orders (catalogue N1-N6), as ours could have them.
 
-Not here: N5 (sums that overflow), since amounts are added up in the kernel.
+N3 is put back into the light application, and N5 into one that pays (`simulator.payments`): sums of
+the Ethereum ledger are the kernel's, which has no switch for bugs.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -17,9 +17,12 @@ from quorate.consensus.pow_tree import Node, Tree
 from quorate.consensus.replica import Broadcast, Effect, Replica, Seal
 from quorate.crypto.hashes import HEAD_BYTES, hash_payload, keccak256, read_timestamp
 from quorate.ledger.application import Executed
+from quorate.ledger.machine import Machine
 from quorate.ledger.opaque import OpaqueLedger, get_items
 from quorate.ledger.payload import compose, parse_head
 from quorate.simulator.bugs import Bug, register, replace_replica
+from quorate.simulator.keyvalue import OWN_RULE
+from quorate.simulator.payments import MAX_AMOUNT, PAYMENTS, Payments
 
 if TYPE_CHECKING:
     from quorate.simulator.world import World
@@ -132,6 +135,15 @@ class TwiceLedger(OpaqueLedger):
         return twice
 
 
+class OverflowingPayments(Payments):
+    """N5: outputs are added up in 64 bits, and what does not fit is lost before they are compared
+    with the funds.
+    """
+
+    def add_up(self, amounts: Sequence[int]) -> int:
+        return sum(amounts) & MAX_AMOUNT
+
+
 class BansHeaders(Pow):
     """N4: a body that is not the header's makes the header invalid, for good."""
 
@@ -208,6 +220,15 @@ def use_ledger(
         world.light_ledger = ledger
         if replica is not None:
             world.make_replica = replica
+
+    return install
+
+
+def use_own(kind: type[Machine]) -> Callable[["World"], None]:
+    """Return what makes the application of a user's own in a world this one."""
+
+    def install(world: "World") -> None:
+        world.own_machine = kind
 
     return install
 
@@ -296,5 +317,14 @@ register(
     *(
         Bug(name, title, source, breaks, install, "pow")
         for name, title, source, breaks, install in _BUGS
-    )
+    ),
+    Bug(
+        "n5-overflow",
+        "outputs are added up in 64 bits, without a look at what does not fit",
+        "CVE-2010-5139",
+        OWN_RULE,
+        use_own(OverflowingPayments),
+        "pow",
+        application=PAYMENTS,
+    ),
 )

@@ -48,12 +48,14 @@ SHRINK_SECONDS = 30.0
 """Of processor time for making one failing run small; `quorate shrink` takes more and gets further.
 """
 PROFILE = "default"
+LIGHT = "opaque"
+"""The application of bugs that do not say theirs."""
 NOTES = {
-    "pow": "N5 of the catalogue (sums that overflow, CVE-2010-5139) is not put back: amounts are "
-    "added up in the kernel, which has no switch for bugs. `tests/kernel/test_execution.py` shows "
-    "that such transactions move nothing, and the judge of the supply counts every wei of "
-    "simulated ledgers. Bugs of the storage layer "
-    "are hunted under Tendermint: what a journal of proof of work loses is fetched again.",
+    "pow": "`n5-overflow` is put back into an application that pays on the key-value ledger "
+    "(`quorate.simulator.payments`): amounts of the Ethereum ledger are added up in the kernel, "
+    "which has no switch for bugs; `tests/kernel/test_execution.py` shows that such transactions "
+    "move nothing, and the judge of the supply counts every wei. Bugs of the storage layer are "
+    "hunted under Tendermint: what a journal of proof of work loses is fetched again.",
     "raft": "`r11-leaves-at-once` needs a member with half of the power that is voted out in the "
     "right moment, so it is hunted by seeds of the `membership` profile; `quorate scenario run "
     "voted-out-leader` plays it.",
@@ -92,7 +94,9 @@ def make_plan(
     engine: str = "tendermint",
     branches: int = 1,
 ) -> Plan:
-    """Return the plan of the gate: four equal members and the light application."""
+    """Return the plan of the gate: four equal members and the light application, unless the bug is
+    one of another.
+    """
     addresses = sorted(keccak256(b"gate %d" % i)[12:] for i in range(4))
     machines = [MemberPlan(f"validator-{i}", a, 1) for i, a in enumerate(addresses)]
     return Plan(
@@ -101,6 +105,7 @@ def make_plan(
         profile=get_profile(profile),
         bug=bug,
         engine=engine,
+        application=(get_bug(bug).application if bug else "") or LIGHT,
         forks=make_forks(branches),
     )
 
