@@ -113,7 +113,7 @@ def test_keys_and_values_are_taken_over(stage: Stage) -> None:
     height = ask(stage, 1, "GET", "status")[1]["height"]
     stage.do("start", "3")
     poll(lambda: ask(stage, 3, "GET", "status")[1]["height"] >= height, "the last one is as far")
-    assert count_taken(stage, 3) == 1
+    assert count_taken(stage, 3) >= 1
     for key in ("k1", "n0", f"n{BEHIND - 1}"):
         found = [ask(stage, index, "GET", f"kv/{key}") for index in (0, 3)]
         assert found[0] == found[1]

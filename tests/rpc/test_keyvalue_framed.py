@@ -1,6 +1,7 @@
 """The framed port in this process: many requests at a time, bad ones, and slow readers."""
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -141,7 +142,9 @@ async def make_stage() -> AsyncIterator[Stage]:
     stage.node.server = server
     await server.start()
     assert server.listener is not None
-    stage.port = server.listener.sockets[0].getsockname()[1]
+    listener = server.listener.sockets[0]
+    assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    stage.port = listener.getsockname()[1]
     try:
         yield stage
     finally:

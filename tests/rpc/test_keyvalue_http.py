@@ -31,6 +31,8 @@ def test_a_parameter_with_a_slip_in_its_name_is_refused() -> None:
         expect_of(read_query(b"if_revison=3"), "if_revision")
     with pytest.raises(Failure, match="parameter 'verbose': expected none here"):
         expect_of(read_query(b"verbose"))
+    with pytest.raises(Failure, match="'if_revision': found it 2 times, expected once"):
+        read_query(b"if_revision=3&if_revision=0")
 
 
 def test_a_condition_is_a_number() -> None:

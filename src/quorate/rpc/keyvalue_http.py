@@ -342,7 +342,12 @@ def read_query(text: bytes) -> dict[str, str]:
         )
     except ValueError as error:
         raise Failure(400, f"query: {error}") from None
-    return {name: values[-1] for name, values in found.items()}
+    for name, values in found.items():
+        if len(values) > 1:
+            raise Failure(
+                400, f"parameter {name[:32]!r}: found it {len(values)} times, expected once"
+            )
+    return {name: values[0] for name, values in found.items()}
 
 
 def read_integer(query: dict[str, str], name: str, default: int) -> int:

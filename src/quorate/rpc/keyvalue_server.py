@@ -22,6 +22,8 @@ from quorate.rpc.keyvalue_service import NodeFace, Service, Work
 __all__ = ["KeyValueServer"]
 
 SWEEP_S = 5.0
+KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+"""Seconds, seconds and tries, where the system knows them; connections inherit them."""
 BACKLOG = 2048
 STOP_S = 2.0
 
@@ -110,6 +112,11 @@ class KeyValueServer:
             ) from None
         for listener in self.listener.sockets:
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # Who speaks frames may be silent for long; a host that is gone gives its place back.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name, value in KEEPALIVE.items():
+                if hasattr(socket, name):
+                    listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         self.service.start()
         self.sweeper = self.loop.call_later(SWEEP_S, self.sweep)
 
