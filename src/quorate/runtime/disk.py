@@ -170,8 +170,9 @@ class FileDisk:
         for name in list(self._open):
             self._close(name)
         for name, file in self._spares.items():
-            os.unlink(name, dir_fd=self._folder)
             os.close(file.descriptor)
+            with suppress(FileNotFoundError):
+                os.unlink(name, dir_fd=self._folder)
         self._spares.clear()
         os.close(self._folder)
 
@@ -191,6 +192,20 @@ class FileDisk:
             os.close(file.descriptor)
         return True
 
+    def _take_spare(self, name: str) -> bool:
+        """Let a file that was set aside be a new one, if there is any."""
+        while self._spares:
+            spare, file = self._spares.popitem()
+            try:
+                self._move(spare, name)
+            except FileNotFoundError:
+                # Somebody tidied up.
+                os.close(file.descriptor)
+                continue
+            self._open[name] = file
+            return True
+        return False
+
     def _move(self, old: str, new: str) -> None:
         os.rename(old, new, src_dir_fd=self._folder, dst_dir_fd=self._folder)
 
@@ -204,11 +219,8 @@ class FileDisk:
         existed = os.path.lexists(self.path / check_name(name))
         if not existed:
             self._fresh.add(name)
-            if self._spares:
-                spare, file = self._spares.popitem()
-                self._move(spare, name)
-                self._open[name] = file
-                return file
+            if self._take_spare(name):
+                return self._open[name]
         descriptor = os.open(name, flags, 0o600, dir_fd=self._folder)
         file = self._open[name] = OpenFile(descriptor, os.fstat(descriptor).st_size)
         return file
