@@ -11,6 +11,7 @@ from consensus.pow_world import (
     announce,
     block,
     grow,
+    make_payload,
     sent,
 )
 from quorate.consensus.pow_peers import MAX_ORPHANS, MAX_ORPHANS_OF_PEER
@@ -29,6 +30,7 @@ from quorate.consensus.replica import (
     Recalled,
     Send,
     Timer,
+    Want,
 )
 from quorate.crypto.hashes import keccak256
 
@@ -57,6 +59,44 @@ def test_what_a_peer_lacks_is_asked_of_another() -> None:
     assert sent(effects, GetBlocks) == []
     effects = one.hear(ALICE, Missing([(1, made.hash)]))
     assert [e.to for e in effects if isinstance(e, Send)] == [BOB]
+
+
+def test_headers_whose_blocks_nobody_gives_hold_up_no_miner() -> None:
+    one, other = Single(), Single(final_depth=20)
+    made = grow(other, 12)
+    tip = announce(made[-1], other.replica.tree.head.work)
+    one.replica.submit(one.now, 1, make_payload(START_MS))
+    assert one.replica.is_sealing
+    one.hear(ALICE, tip)
+    one.hear(ALICE, Headers([m.raw for m in made]))
+    assert one.replica.expects_blocks()
+    assert not one.replica.is_sealing
+    # Who showed them is gone, or lacks the blocks, or does not answer.
+    one.replica.parted(one.now, ALICE)
+    assert any(isinstance(effect, Want) for effect in one.settle())
+    assert one.replica.is_behind()
+    waiting_for = one.replica.get_situation(one.now).waiting_for
+    assert "headers of a heavier chain are here up to height 12, and nobody here" in waiting_for
+    one.replica.met(one.now, ALICE)
+    assert sent(one.hear(ALICE, tip), GetBlocks)
+    assert one.replica.expects_blocks()
+    assert "blocks up to height 12" in one.replica.get_situation(one.now).waiting_for
+    one.hear(ALICE, Missing([(m.height, m.hash) for m in made]))
+    assert not one.replica.expects_blocks()
+    one.now += 10_000 * MS
+    one.replica.timeout(one.now, Timer("fetch"))
+    assert sent(one.settle(), GetBlocks)
+    assert one.replica.expects_blocks()
+    for _ in range(10):
+        one.now += 60_000 * MS
+        one.replica.timeout(one.now, Timer("fetch"))
+    assert not one.replica.expects_blocks()
+    # They come at last.
+    one.replica.met(one.now, BOB)
+    one.hear(BOB, tip)
+    for m in made:
+        one.hear(BOB, block(m))
+    assert one.head == made[-1].hash
 
 
 def test_a_late_answer_is_given_up_and_the_peer_left_alone() -> None:

@@ -48,7 +48,7 @@ def test_seeds_of_this_commit_break_nothing(profile: str) -> None:
         assert outcome.verdict == "true", (seed, outcome.findings)
 
 
-@pytest.mark.parametrize("seed", [726, 5065, 5166])
+@pytest.mark.parametrize("seed", [726, 5065, 5166, 3_200_075])
 def test_seed_that_found_something_breaks_nothing_any_more(seed: int) -> None:
     """A block was refused for a wrong clock for good; one waited for an hour for that clock."""
     outcome = run(make_plan(seed, profile="default", engine="pow"))

@@ -309,7 +309,7 @@ class Pow(Links):
         self.look_at_refused()
         self.out.append(Head(node.height, node.payload, node.hash, node.parent.hash))
         self.deliver(now)
-        if not self.is_behind():
+        if not self.expects_blocks():
             self.announced_at = now
             self.relay(now)
         self.mine(now)
@@ -357,9 +357,15 @@ class Pow(Links):
 
     # ---- mining
 
+    def fetch(self, now: Nanoseconds) -> None:
+        super().fetch(now)
+        if self.is_behind():
+            # Who had the blocks that were waited for may have gone.
+            self.mine(now)
+
     def mine(self, now: Nanoseconds) -> None:
         """Ask for a template over the tip, unless one is asked for or mined already."""
-        if not self.settings.mine or self.checking is not None or self.is_behind():
+        if not self.settings.mine or self.checking is not None or self.expects_blocks():
             self.rest()
             return
         head = self.tree.head
@@ -379,7 +385,7 @@ class Pow(Links):
 
     def rest(self) -> None:
         """Search no more for now: while blocks are judged, the old tip may still win."""
-        if self.is_sealing and self.is_behind():
+        if self.is_sealing and self.expects_blocks():
             self.is_sealing = False
             self.templates = []
             self.out.append(Seal(self.tree.head.height + 1, b"", 0))
@@ -434,7 +440,11 @@ class Pow(Links):
         """
         self.template_due = 0
         head, template = self.tree.head, self.get_template()
-        if not self.settings.mine or self.is_behind() or (self.wanted is head and self.is_forced):
+        if (
+            not self.settings.mine
+            or self.expects_blocks()
+            or (self.wanted is head and self.is_forced)
+        ):
             return
         left_ns = 0
         if template is not None and self.is_sealing:

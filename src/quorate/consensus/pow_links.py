@@ -60,7 +60,7 @@ FETCH_TIMER = Timer("fetch")
 class Links(Relay):
     """The part of the engine that hears peers and asks them; `Pow` judges, chooses and mines."""
 
-    __slots__ = ("fetch_due", "flying", "orphans", "refused")
+    __slots__ = ("fetch_due", "fetched_at", "flying", "orphans", "refused")
 
     def __init__(self, keys: Keys, chain: Hash, rng: Rng, settings: Settings) -> None:
         super().__init__(keys, chain, rng, settings)
@@ -68,6 +68,8 @@ class Links(Relay):
         """Who was asked for each block that is on its way."""
         self.orphans = Orphans()
         self.fetch_due: Nanoseconds = 0
+        self.fetched_at: Nanoseconds = 0
+        """When it was last looked whom to ask for what."""
         self.refused: tuple[int, Height] | None = None
         """A heavier chain that forks below the last final block: the work that was told of it, and
         where.
@@ -355,6 +357,7 @@ class Links(Relay):
 
     def fetch(self, now: Nanoseconds) -> None:
         """Ask for what is missing, as far as the bounds allow."""
+        self.fetched_at = now
         asking = 0
         able: list[tuple[Address, Peer]] = []
         best = self.tree.best.work
@@ -403,15 +406,7 @@ class Links(Relay):
         tree = self.tree
         if tree.best.work <= tree.goal.work:
             return []
-        path = tree.best_path
-        # The heaviest headers and the linked blocks share a beginning.
-        low, high = 0, len(path)
-        while low < high:
-            middle = (low + high) // 2
-            if path[middle].is_linked:
-                low = middle + 1
-            else:
-                high = middle
+        path, low = tree.best_path, self.find_unlinked()
         missing = {n.hash: n for n in path[low : low + WINDOW] if n.payload is None}
         for peer in self.peers.values():
             node = tree.blocks.get(peer.seen)
@@ -425,6 +420,39 @@ class Links(Relay):
                 node = node.parent
         found = [node for node in missing.values() if node.hash not in self.flying]
         return sorted(found, key=lambda node: node.height)
+
+    def find_unlinked(self) -> int:
+        """Return how many blocks along the heaviest headers are linked: those share a beginning."""
+        path = self.tree.best_path
+        low, high = 0, len(path)
+        while low < high:
+            middle = (low + high) // 2
+            if path[middle].is_linked:
+                low = middle + 1
+            else:
+                high = middle
+        return low
+
+    def expects_blocks(self) -> bool:
+        """Whether blocks of a chain that is heavier by far are here and judged, or may come from
+        somebody who is here.
+
+        Nothing is mined meanwhile. Headers alone hold up nobody: whoever shows them may keep the
+        blocks to itself, or have gone.
+        """
+        if not self.is_behind():
+            return False
+        tree, at = self.tree, self.find_unlinked()
+        if tree.goal is not tree.head or at == len(tree.best_path):
+            return True
+        node = tree.best_path[at]
+        return any(self.may_have(self.fetched_at, peer, node) for peer in self.peers.values())
+
+    def may_have(self, now: Nanoseconds, peer: Peer, node: Node) -> bool:
+        """Whether a peer says that it has a block, and has not failed to answer again and again."""
+        if not peer.is_here or peer.failures >= MAX_CLAIMS or peer.lacks.get(node.hash, 0) > now:
+            return False
+        return peer.seen == node.hash or peer.claim >= node.work
 
     def choose_peer(self, now: Nanoseconds, node: Node) -> Address | None:
         """The least busy peer that should have a block."""

@@ -31,7 +31,7 @@ def describe_situation(replica: "Pow") -> Situation:
     """Return what the replica is doing, how heavy its chain is, and what it misses."""
     tree = replica.tree
     height = tree.head.height + 1
-    if replica.is_behind():
+    if replica.expects_blocks():
         step = "catching up"
         waiting_for = f"blocks up to height {tree.best.height}, whose headers are here"
     elif replica.checking is not None:
@@ -40,6 +40,11 @@ def describe_situation(replica: "Pow") -> Situation:
     else:
         step = "mining" if replica.is_sealing else "following"
         waiting_for = f"a block at height {height}, one in {describe_interval(replica)} on average"
+        if replica.is_behind():
+            waiting_for += (
+                f"; headers of a heavier chain are here up to height {tree.best.height}, "
+                "and nobody here gives its blocks"
+            )
     return Situation(height, 0, step, None, waiting_for, describe_work(replica), [], None)
 
 
