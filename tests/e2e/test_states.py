@@ -15,6 +15,8 @@ from quorate.ledger.genesis import VALIDATORS
 
 pytestmark = pytest.mark.network
 
+SHORT_LOG = {"kept_entries": 8, "checkpoint_heights": 8}
+"""So that the leader's log does not have what the last member lacks."""
 BEHIND = 60
 """Heights that the last member misses; the others keep fewer, blocks and log alike."""
 
@@ -59,10 +61,24 @@ def read_state(stage: Stage, index: int, height: int) -> tuple[Any, ...]:
     )
 
 
+def have_one_state(stage: Stage, one: int, other: int) -> bool:
+    """Whether two validators say the same of a state, which both may let go of meanwhile."""
+    height = min(stage.height(one), stage.height(other)) - 3
+    try:
+        return read_state(stage, one, height) == read_state(stage, other, height)
+    except TypeError:
+        # The block is gone, or has not come.
+        return False
+    except AssertionError as error:
+        if "4444" not in str(error):
+            raise
+        return False
+
+
 def count_taken(stage: Stage, index: int) -> int:
     """Return how often a validator took over a state, as its log says."""
     log = (stage.validator(index) / "validator.log").read_text()
-    return log.count("state taken over")
+    return log.count(" INFO    state taken over ")
 
 
 def test_a_member_comes_back_to_a_network_that_has_pruned(stage: Stage) -> None:
@@ -72,7 +88,7 @@ def test_a_member_comes_back_to_a_network_that_has_pruned(stage: Stage) -> None:
     stage.do("down")
     # On a busy machine members are behind now and then, and ask for what is then not pruned.
     keep = {"state_history": 16, "block_history": 16, "state_kept_s": 2}
-    settle(stage, keep, {"kept_entries": 8})
+    settle(stage, keep, SHORT_LOG)
     stage.up()
     stage.do("kill", "3")
     others = (0, 1, 2)
@@ -92,9 +108,7 @@ def check_taken(stage: Stage, old: str) -> None:
     """The last validator took over a state, and has all that the first one has from there on."""
     assert count_taken(stage, 3) >= 1
     stage.settle(3, stage.send(3, account_at(1)))
-    poll(lambda: stage.height(0) >= stage.height(3), "one height")
-    height = stage.height(3) - 3
-    assert read_state(stage, 3, height) == read_state(stage, 0, height)
+    poll(lambda: have_one_state(stage, 3, 0), "one state")
     assert get_failure(stage, 3, "eth_getBlockByNumber", "0x2", False) == 4444
     assert get_failure(stage, 3, "eth_getBalance", account_at(0).address, "0x2") == 4444
     assert stage.call(3, "eth_getTransactionReceipt", old) is None
@@ -105,7 +119,7 @@ def test_keys_and_values_are_taken_over(stage: Stage) -> None:
     for number in range(3):
         assert ask(stage, 0, "PUT", f"kv/k{number}", b"v%d" % number)[0] == 200
     stage.do("down")
-    settle(stage, {"state_gap": 8, "state_interval": 8}, {"kept_entries": 8})
+    settle(stage, {"state_gap": 8, "state_interval": 8}, SHORT_LOG)
     stage.up()
     stage.do("kill", "3")
     for number in range(BEHIND):
