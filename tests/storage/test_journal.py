@@ -1,11 +1,14 @@
 """The journal on a disk that crashes at every operation and byte, tears, forgets and rots."""
 
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import get_args
 
 import pytest
 
 from quorate.base.errors import Corrupt, Invalid, Unavailable
+from quorate.runtime.disk import FileDisk
 from quorate.simulator.disk import PowerCut, Shape, SimulatedDisk
 from quorate.simulator.tape import Replayed
 from quorate.storage.contents import Recovered
@@ -64,6 +67,34 @@ def test_records_come_back_in_order_from_many_segments() -> None:
         journal.append(make_records(i, 2))
     assert len(disk.names()) > 3
     assert start(disk)[1] == Recovered(make_records(0, 40), [])
+
+
+def test_what_a_file_held_before_it_was_used_again_is_no_part_of_a_segment(tmp_path: Path) -> None:
+    """A disk may forget that a file which is used again was turned into zeros first."""
+    written = []
+    disk = FileDisk(tmp_path / "one")
+    journal, _ = open_journal(disk, ME, segment_bytes=SMALL)
+    while len(disk.names()) < 3:
+        journal.append(make_records(len(written), 1))
+        written += make_records(len(written), 1)
+    journal.append(make_records(len(written), 2))
+    written += make_records(len(written), 2)
+    *earlier, last = disk.names()
+    new, old = disk.read(last), disk.read(earlier[0])
+    disk.close()
+    assert len(old) > len(new)
+    whole = 0
+    for kept in range(0, len(new) + 1, 3):
+        folder = tmp_path / f"kept {kept}"
+        shutil.copytree(tmp_path / "one", folder)
+        (folder / last).write_bytes(new[:kept] + old[kept:])
+        again = FileDisk(folder)
+        _, recovered = open_journal(again, ME, segment_bytes=SMALL)
+        again.close()
+        assert recovered.records == written[: len(recovered.records)]
+        assert len(recovered.records) >= whole
+        whole = len(recovered.records)
+    assert whole > len(written) - 3
 
 
 def test_opening_a_whole_base_changes_nothing() -> None:
