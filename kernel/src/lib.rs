@@ -19,6 +19,7 @@ mod digest;
 mod errors;
 mod event_queue;
 mod evm;
+mod file_sync;
 mod fill;
 mod genesis;
 mod history;
@@ -89,6 +90,7 @@ fn _kernel(m: &Bound<'_, PyModule>) -> PyResult<()> {
     keyvalue::export(m)?;
     ledger::export(m)?;
     journal::export(m)?;
+    file_sync::export(m)?;
     digest::export(m)?;
     event_queue::export(m)?;
     lines::export(m)?;

@@ -122,6 +122,25 @@ def read_records(
 def are_equal(one: list[bytes], other: list[bytes]) -> bool:
     """Return `one == other`, without a write to what they hold."""
 
+class FileSync:
+    """A thread that makes files durable without the interpreter's lock.
+
+    After each one a byte is written to the descriptor `wake`, which has to stay open, as a file's
+    descriptor has to, until the outcome of everything that was begun was taken.
+    """
+
+    def __init__(self, wake: int) -> None: ...
+    def begin(self, descriptor: int) -> None:
+        """Make a file's contents durable, as fdatasync does. Raises ValueError when closed."""
+
+    def take(self) -> tuple[int, int] | None:
+        """Return the system's error number (0: none) and how long it took, in nanoseconds, of the
+        oldest one that is done; None if none is.
+        """
+
+    def close(self) -> None:
+        """Let the thread end once everything that was begun is done."""
+
 # ---- simulated worlds
 
 @final

@@ -1,18 +1,22 @@
 """The real port: lanes, timers, the journal, and what happens when one of them fails."""
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
+
+from quorate.base.errors import Unavailable
 from quorate.base.types import Address, Hash, Height
 from quorate.consensus.replica import Timer
 from quorate.node.node import Node
 from quorate.runtime.disk import FileDisk
 from quorate.runtime.host import FAST_SYNC_NS, Host
-from quorate.runtime.lanes import SHORT_NS
+from quorate.runtime.lanes import SHORT_NS, Soon
 from quorate.storage.journal import open_journal
 from runtime.worlds import drive, until
 
@@ -54,6 +58,14 @@ class FakeJournal:
             pass
         self.kept += records
 
+    def write(self, records: list[bytes]) -> None:
+        self.append(records)
+
+    def sync(self) -> None: ...
+    def get_unsynced(self) -> str:
+        return ""
+
+    def end_sync(self, error: OSError | None) -> None: ...
     def replace(self, records: list[bytes]) -> None:
         self.threads.append(threading.current_thread().name)
         self.kept = list(records)
@@ -181,6 +193,35 @@ def test_timer_falls_once_and_a_cancelled_or_replaced_one_never() -> None:
     in_world(main)
 
 
+def test_timer_that_is_put_off_falls_when_it_was_last_asked_to() -> None:
+    async def main(host: Host, journal: FakeJournal, events: Events, node: FakeNode) -> None:
+        timer = Timer("a")
+        begin = time.monotonic()
+        for _ in range(50):
+            host.set_timer(timer, 20_000_000)
+            await asyncio.sleep(0.001)
+            assert node.fallen == []
+        last = time.monotonic()
+        await until(lambda: node.fallen, "the timer")
+        assert time.monotonic() - last > 0.018 - 0.001
+        assert last - begin > 0.03  # long after it was first due
+        # Cancelled, it may be asked for again, earlier and later.
+        for delay_ms in (0, 1, 30):
+            count = len(node.fallen)
+            host.set_timer(timer, 10_000_000)
+            host.cancel_timer(timer)
+            await asyncio.sleep(0.02)
+            assert len(node.fallen) == count
+            host.set_timer(timer, 10_000_000)
+            host.cancel_timer(timer)
+            host.set_timer(timer, delay_ms * 1_000_000)
+            await until(lambda count=count: len(node.fallen) > count, "the timer again")
+            await asyncio.sleep(0.02)
+            assert len(node.fallen) == count + 1
+
+    in_world(main)
+
+
 def test_no_timer_falls_after_the_end() -> None:
     async def main(host: Host, journal: FakeJournal, events: Events, node: FakeNode) -> None:
         host.set_timer(Timer("a"), 0)
@@ -263,5 +304,85 @@ def test_real_journal_keeps_what_was_acknowledged(tmp_path: Path) -> None:
         _, recovered = open_journal(FileDisk(tmp_path / "journal"), b"me")
         assert recovered.records == [b"three", b"four"]
         assert await host.close(60)
+
+    drive(run())
+
+
+def test_sync_is_made_beside_calls_that_wait_and_never_without_end(tmp_path: Path) -> None:
+    async def run() -> None:
+        disk = FileDisk(tmp_path / "journal")
+        journal, _ = open_journal(disk, b"me")
+        host = Host(journal, Events(), disk=disk)
+        said: list[str] = []
+        host.append([b"new"], lambda: said.append("new"))
+        await until(lambda: said == ["new"], "a first record, whose file is new")
+        for i in range(50):
+            # As a leader does: it writes what it proposed, and executes it meanwhile.
+            count = len(said)
+            host.append([b"%d" % i], lambda i=i: said.append(f"kept {i}"))
+            host.work("execute", lambda: None, lambda _, i=i: said.append(f"done {i}"))
+            await until(lambda count=count: len(said) == count + 2, "both")
+        assert host._syncing is not None
+        assert host.syncs == 51
+        _, recovered = open_journal(FileDisk(tmp_path / "journal"), b"me")
+        assert recovered.records == [b"new", *(b"%d" % i for i in range(50))]
+        host.append([b"last"], lambda: said.append("last"))
+        host.work("execute", lambda: None, lambda _: None)
+        assert await host.close(60)
+        assert said[-1] == "last"
+
+    drive(run())
+
+
+def test_disk_that_fails_beside_the_loop_stops_the_node(tmp_path: Path) -> None:
+    async def run() -> None:
+        disk = FileDisk(tmp_path / "journal")
+        journal, _ = open_journal(disk, b"me")
+        events = Events()
+        host = Host(journal, events, disk=disk)
+        said: list[str] = []
+        host.append([b"new"], lambda: said.append("new"))
+        await until(lambda: said == ["new"], "a first record")
+        name = journal.get_unsynced()
+        good = disk.find_descriptor(name)
+        assert good is not None
+        null = os.open("/dev/null", os.O_WRONLY)
+        os.dup2(null, good)  # takes what is written to it, and cannot be synced
+        host.append([b"lost"], lambda: said.append("lost"))
+        host.work("execute", lambda: None, lambda _: None)
+        await until(lambda: events.failures, "the failure")
+        assert events.failures[0].startswith("journal: ")
+        with pytest.raises(Unavailable, match="not usable"):
+            journal.sync()
+        assert disk.find_descriptor(name) is None
+        assert said == ["new"]
+        assert await host.close(60)
+        os.close(null)
+
+    drive(run())
+
+
+def test_calls_that_follow_from_each_other_leave_turns_to_the_loop() -> None:
+    async def run() -> None:
+        soon = Soon(asyncio.get_running_loop())
+        order: list[int] = []
+
+        def call(number: int, follow: int) -> None:
+            order.append(number)
+            if number < follow:
+                soon.put(call, number + 1, follow)
+            if number == 3:
+                raise ValueError(3)
+
+        loop = asyncio.get_running_loop()
+        raised: list[Any] = []
+        loop.set_exception_handler(lambda _, context: raised.append(context["exception"]))
+        soon.put(call, 0, 20)
+        loop.call_soon(order.append, -1)
+        assert order == []  # never from inside the call
+        await until(lambda: 20 in order, "all, though one of them failed")
+        assert [n for n in order if n >= 0] == list(range(21))
+        assert order.index(-1) < 10
+        assert [type(error) for error in raised] == [ValueError]
 
     drive(run())

@@ -25,6 +25,7 @@ WORTHWHILE = (
     "runtime/host.py",
     "runtime/lanes.py",
     "runtime/link.py",
+    "runtime/syncing.py",
     "simulator/invariants",
     "storage",
     *(

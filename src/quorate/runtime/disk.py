@@ -148,6 +148,20 @@ class FileDisk:
             self._failed.add(name)
             raise
 
+    def find_descriptor(self, name: str) -> int | None:
+        """Return whose fdatasync is all that `sync` would do; None if there is more to it.
+
+        It stays open until the next call that is about this file.
+        """
+        if not self._fsync or name in self._failed or name in self._fresh:
+            return None
+        file = self._open.get(name)
+        return None if file is None else file.descriptor
+
+    def give_up(self, name: str) -> None:
+        """A sync of that descriptor failed: refuse the file from now on."""
+        self._failed.add(name)
+
     def rename(self, old: str, new: str) -> None:
         self._close(check_name(new))
         self._move(check_name(old), new)

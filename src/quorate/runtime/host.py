@@ -1,23 +1,33 @@
 """The real world of one node: its `Port` over an event loop, threads and a journal.
 
 The journal. A sync of a good disk takes little more time than handing it to a thread and waiting to
-be woken, so syncs are made on the loop while recent ones were fast on average, and on a thread
-otherwise. Either way `done` comes in a later turn of the loop, as the port promises. On the loop a
-sync begins in a later turn too, so that what was sent before it is under way meanwhile.
+be woken, so syncs are made on the loop while recent ones were fast on average and nothing else
+waits for its turn, and on a thread otherwise: a leader executes what it proposed meanwhile. Either
+way `done` comes in a later turn of the loop, as the port promises. On the loop a sync begins in a
+later turn too, so that what was sent before it is under way meanwhile.
 """
 
 import asyncio
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
-from quorate.base.types import Address, Hash, Height, Milliseconds, Nanoseconds
+from quorate.base.types import (
+    MILLISECOND,
+    Address,
+    Hash,
+    Height,
+    Milliseconds,
+    Nanoseconds,
+)
 from quorate.consensus.replica import Timer
 from quorate.node.node import Node
 from quorate.node.port import Port
-from quorate.runtime.lanes import Lane
+from quorate.runtime.disk import FileDisk
+from quorate.runtime.lanes import Lane, Soon
 from quorate.runtime.sealing import Sealer
+from quorate.runtime.syncing import Syncing
 
 __all__ = ["Host", "HostEvents", "JournalFile"]
 
@@ -30,12 +40,22 @@ FAST_SYNC_NS = 300_000
 """Syncs that take up to this long on average are made on the loop."""
 SYNC_WEIGHT = 16
 """How many recent syncs the average is about."""
+NEVER: Final = -1
+ROUNDING_NS: Final = MILLISECOND // 2
+"""How much earlier than asked the loop may call."""
+CLOSE_POLL_S = 0.005
 
 
 class JournalFile(Protocol):
-    """The part of a journal that a host drives; every call returns when all is durable."""
+    """The part of a journal that a host drives. `append`, `sync` and `replace` return when all is
+    durable.
+    """
 
     def append(self, records: list[bytes], /) -> None: ...
+    def write(self, records: list[bytes], /) -> None: ...
+    def sync(self) -> None: ...
+    def get_unsynced(self) -> str: ...
+    def end_sync(self, error: OSError | None, /) -> None: ...
     def replace(self, records: list[bytes], /) -> None: ...
 
 
@@ -58,6 +78,17 @@ class HostEvents(Protocol):
     def log(self, level: str, event: str, **fields: Any) -> None: ...
 
 
+class Alarm:
+    """A timer of the node and the loop's own that stands for it, which may fall earlier."""
+
+    __slots__ = ("due", "falls", "handle")
+
+    def __init__(self, due: Nanoseconds, handle: asyncio.Handle) -> None:
+        self.due = self.falls = due
+        """On the monotonic clock, or `NEVER`; and when the loop calls."""
+        self.handle = handle
+
+
 class Host(Port):
     """Implements `quorate.node.port.Port`. `attach` the node before anything else is called."""
 
@@ -66,11 +97,13 @@ class Host(Port):
         journal: JournalFile,
         events: HostEvents,
         *,
+        disk: FileDisk | None = None,
         mining_threads: int = 1,
         hashes_per_second: int = 0,
     ) -> None:
+        """`disk` is the journal's, if it is one of real files."""
         self.loop = asyncio.get_running_loop()
-        self.journal, self.events = journal, events
+        self.journal, self.events, self.disk = journal, events, disk
         self.node: Node | None = None
         self.failed = ""
         self.on_timer: Callable[[Timer], None] | None = None
@@ -78,10 +111,15 @@ class Host(Port):
         self.syncs = 0
         self.sync_ns = 0
         """Of all syncs since the start, for metrics."""
-        self._timers: dict[Timer, asyncio.TimerHandle | asyncio.Handle] = {}
+        self._timers: dict[Timer, Alarm] = {}
+        self._soon = Soon(self.loop)
         self._lanes = {
             name: Lane(
-                name, self.loop, self.on_error, after=events.flush, short=name in SHORT_LANES
+                name,
+                self.loop,
+                self.on_error,
+                after=events.flush,
+                soon=self._soon if name in SHORT_LANES else None,
             )
             for name in LANES
         }
@@ -89,6 +127,11 @@ class Host(Port):
         self.sealer = Sealer(
             self.loop, self.on_error, threads=mining_threads, hashes_per_second=hashes_per_second
         )
+        self._short_lanes = [self._lanes[name] for name in SHORT_LANES]
+        self._syncing: Syncing | None = None
+        """Syncs beside the loop, from the first one on."""
+        self._then: Callable[[], None] | None = None
+        """What follows the sync that is under way there."""
         self._usual_ns = 0.0
         """How long recent syncs took, a moving average."""
         self._closed = False
@@ -113,43 +156,99 @@ class Host(Port):
     def set_timer(self, timer: Timer, delay_ns: Nanoseconds) -> None:
         if self.on_timer is not None:
             self.on_timer(timer)
-        old = self._timers.get(timer)
-        if old is not None:
-            old.cancel()
-        if delay_ns <= 0:
-            self._timers[timer] = self.loop.call_soon(self._fall, timer)
-        else:
-            self._timers[timer] = self.loop.call_later(delay_ns / 1e9, self._fall, timer)
+        due = time.monotonic_ns() + max(delay_ns, 0)
+        alarm = self._timers.get(timer)
+        if alarm is not None:
+            if delay_ns > 0 and alarm.falls <= due:
+                # Mostly it is put off like this again and again: it is looked at when it falls.
+                alarm.due = due
+                return
+            alarm.handle.cancel()
+        self._arm(timer, due, delay_ns)
 
     def cancel_timer(self, timer: Timer) -> None:
-        handle = self._timers.pop(timer, None)
-        if handle is not None:
-            handle.cancel()
+        alarm = self._timers.get(timer)
+        if alarm is None:
+            return
+        if timer.height:
+            # No such timer is set again.
+            alarm.handle.cancel()
+            del self._timers[timer]
+        else:
+            alarm.due = NEVER
+
+    def _arm(self, timer: Timer, due: Nanoseconds, delay_ns: Nanoseconds) -> None:
+        if delay_ns <= 0:
+            handle: asyncio.Handle = self.loop.call_soon(self._fall, timer)
+        else:
+            handle = self.loop.call_later(delay_ns / 1e9, self._fall, timer)
+        self._timers[timer] = Alarm(due, handle)
 
     def _fall(self, timer: Timer) -> None:
-        self._timers.pop(timer, None)
-        if self.node is not None and not self._closed:
-            self.node.timeout(timer)
-            self.events.flush()
+        alarm = self._timers.pop(timer)
+        if self.node is None or self._closed or alarm.due == NEVER:
+            return
+        left = alarm.due - time.monotonic_ns()
+        if left > ROUNDING_NS:
+            self._arm(timer, alarm.due, max(left, MILLISECOND))
+            return
+        self.node.timeout(timer)
+        self.events.flush()
 
     def append(self, records: list[bytes], done: Callable[[], None]) -> None:
-        self._keep(lambda: self.journal.append(records), done)
+        if self._usual_ns > FAST_SYNC_NS:
+            self._put(lambda: self.journal.append(records), done)
+        else:
+            self._soon.put(self._append_here, records, done)
 
     def cut(self, records: list[bytes], done: Callable[[], None]) -> None:
         # Never on the loop: a cut writes a whole new file, so its time says nothing of a sync's.
         self._journal_lane.put(lambda: self.journal.replace(records), lambda _: done())
 
-    def _keep(self, call: Callable[[], None], done: Callable[[], None]) -> None:
-        if self._usual_ns > FAST_SYNC_NS:
-            self._journal_lane.put(lambda: measure(call), lambda spent: self._kept(spent, done))
-        else:
-            self.loop.call_soon(self._keep_here, call, done)
+    def _put(self, call: Callable[[], None], done: Callable[[], None]) -> None:
+        self._journal_lane.put(lambda: measure(call), lambda spent: self._kept(spent, done))
 
-    def _keep_here(self, call: Callable[[], None], done: Callable[[], None]) -> None:
+    def _append_here(self, records: list[bytes], done: Callable[[], None]) -> None:
+        journal = self.journal
+        began = time.monotonic_ns()
         try:
-            spent = measure(call)
+            journal.write(records)
+            if self._has_calls() and self._sync_beside(done):
+                return
+            journal.sync()
         except Exception as error:
             self.on_error("journal", error)
+        else:
+            self._kept(time.monotonic_ns() - began, done)
+            self.events.flush()
+
+    def _has_calls(self) -> bool:
+        """Whether calls wait that the loop would make."""
+        return any(lane.waiting for lane in self._short_lanes)
+
+    def _sync_beside(self, done: Callable[[], None]) -> bool:
+        """Let the loop do what waits while the disk is at work; whether that is possible."""
+        if self.disk is None:
+            return False
+        descriptor = self.disk.find_descriptor(self.journal.get_unsynced())
+        if descriptor is None:
+            return False
+        if self._syncing is None:
+            self._syncing = Syncing(self.loop, self._on_synced)
+        self._then = done
+        self._syncing.begin(descriptor)
+        return True
+
+    def _on_synced(self, error: OSError | None, spent: Nanoseconds) -> None:
+        done, self._then = self._then, None
+        assert done is not None
+        assert self.disk is not None
+        if error is not None:
+            self.disk.give_up(self.journal.get_unsynced())
+        try:
+            self.journal.end_sync(error)
+        except OSError as failure:
+            self.on_error("journal", failure)
         else:
             self._kept(spent, done)
             self.events.flush()
@@ -214,8 +313,8 @@ class Host(Port):
         """
         self._closed = True
         self.sealer.close()
-        for handle in self._timers.values():
-            handle.cancel()
+        for alarm in self._timers.values():
+            alarm.handle.cancel()
         self._timers.clear()
         lanes = [*self._lanes.values(), self._journal_lane]
         for lane in lanes:
@@ -225,6 +324,11 @@ class Host(Port):
         for lane in lanes:
             left_s = max(deadline - time.monotonic(), 0)
             ended &= await asyncio.to_thread(lane.join, left_s)
+        if self._syncing is not None:
+            while self._syncing.under_way and time.monotonic() < deadline:
+                await asyncio.sleep(CLOSE_POLL_S)
+            ended &= not self._syncing.under_way
+            self._syncing.close()
         return ended
 
 

@@ -4,18 +4,19 @@ A thread pool would do, but its futures cost more than most of our calls; a queu
 the loop are all that is needed.
 
 Waking a thread and being woken by it takes longer than many calls themselves. A lane that is told
-so makes its calls on the loop, in a later turn, while recent ones were short on average; one that
-takes long costs the loop a pause and sends those that follow to the thread.
+so makes its calls on the loop, `Soon`, while recent ones were short on average; one that takes long
+costs the loop a pause and sends those that follow to the thread.
 """
 
 import asyncio
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
-__all__ = ["Lane"]
+__all__ = ["Lane", "Soon"]
 
 Job = tuple[Callable[[], Any], Callable[[Any], None]]
 
@@ -23,6 +24,47 @@ SHORT_NS = 250_000
 """Calls that take up to this long on average are made on the loop."""
 WEIGHT = 16
 """How many recent calls the average is about."""
+
+
+MAX_AT_ONCE = 4
+"""Calls that follow from each other before the loop looks at its sockets again."""
+
+
+class Soon:
+    """Calls that the loop makes one after another, never from inside of each other.
+
+    What a call leads to is made in the same turn, up to a bound, since a turn costs as much as some
+    calls.
+    """
+
+    __slots__ = ("_calls", "_loop", "_run_bound", "_scheduled")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._calls: deque[tuple[Callable[[Any, Any], None], Any, Any]] = deque()
+        self._scheduled = False
+        # Bound once, since that costs as much as a call.
+        self._run_bound: Callable[[], None] = self._run
+
+    def put(self, call: Callable[[Any, Any], None], first: Any, second: Any) -> None:
+        """Make a call with two arguments, when those before it are done."""
+        self._calls.append((call, first, second))
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._run_bound)
+
+    def _run(self) -> None:
+        calls = self._calls
+        try:
+            for _ in range(MAX_AT_ONCE):
+                if not calls:
+                    break
+                call, first, second = calls.popleft()
+                call(first, second)
+        finally:
+            self._scheduled = bool(calls)
+            if calls:
+                self._loop.call_soon(self._run_bound)
 
 
 class Lane:
@@ -35,7 +77,8 @@ class Lane:
         "_loop",
         "_on_error",
         "_queue",
-        "_short",
+        "_run_bound",
+        "_soon",
         "_usual_ns",
         "_worker",
         "name",
@@ -49,16 +92,17 @@ class Lane:
         on_error: Callable[[str, BaseException], None],
         *,
         after: Callable[[], None],
-        short: bool = False,
+        soon: Soon | None = None,
     ) -> None:
         """`on_error(lane, error)` is told on the loop when a call raises; its `done` is not.
 
         `after` is called after each `done`.
-        `short`: calls that wait for nothing but the processor may be made on the loop.
+        With `soon`, calls wait for nothing but the processor, and may be made on the loop.
         """
         self.name, self._loop, self._on_error = name, loop, on_error
         self._after = after
-        self._short, self._closed = short, False
+        self._soon, self._closed = soon, False
+        self._run_bound: Callable[[Any, Any], None] = self._run_here
         self._usual_ns = 2.0 * SHORT_NS
         """How long recent calls took, a moving average; the first ones go to the thread."""
         self._here = 0
@@ -72,11 +116,12 @@ class Lane:
     def put(self, call: Callable[[], Any], done: Callable[[Any], None]) -> None:
         """Make a call on the lane's thread, or in a later turn, then `done(result)` on the loop."""
         self.waiting += 1
-        first = self.waiting == 1 and self._short and not self._closed
+        soon = self._soon
+        may = self.waiting == 1 and not self._closed and self._usual_ns < SHORT_NS
         # Calls keep their order: none overtakes those that wait on the other side.
-        if self._here or (first and self._usual_ns < SHORT_NS):
+        if soon is not None and (self._here or may):
             self._here += 1
-            self._loop.call_soon(self._run_here, call, done)
+            soon.put(self._run_bound, call, done)
         else:
             self._queue.put((call, done))
 

@@ -167,6 +167,7 @@ class Validator:
         self.host = Host(
             journal,
             self,
+            disk=self.disk,
             mining_threads=network.mining.threads,
             hashes_per_second=network.mining.hashes_per_second,
         )

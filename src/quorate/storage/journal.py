@@ -151,6 +151,20 @@ class Journal:
             raise
         self.batch = self.sequence
 
+    def get_unsynced(self) -> str:
+        """Return the file whose sync makes everything written durable, for whoever has a better
+        place to wait for that; `end_sync` then comes before anything else is asked of the journal.
+        """
+        self.check_usable()
+        return "" if self.current is None else self.current.name
+
+    def end_sync(self, error: OSError | None) -> None:
+        """That file was synced, or could not be. Raises the error."""
+        if error is not None:
+            self.failed = f"{self.get_unsynced()}: {error}"
+            raise error
+        self.batch = self.sequence
+
     def replace(self, records: list[bytes]) -> None:
         """Let the journal consist of these records alone; atomic and durable on return."""
         self.check_records(records)
