@@ -133,6 +133,7 @@ async def make_stage() -> AsyncIterator[Stage]:
         stage.node,
         stage.node.ledger,
         lambda lane, call, done: done(call()),
+        asyncio.get_running_loop().call_soon,
         host="127.0.0.1",
         port=0,
         max_connections=100,

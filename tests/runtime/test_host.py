@@ -27,7 +27,6 @@ class Events:
         self.lines: list[tuple[str, str, dict[str, Any]]] = []
         self.flushes = 0
 
-    def send(self, peer: Address, frame: bytes) -> None: ...
     def flush(self) -> None:
         self.flushes += 1
 
@@ -79,11 +78,14 @@ class FakeNode:
         self.fallen.append(timer)
 
 
+def send_nothing(peer: Address, frame: bytes) -> None: ...
+
+
 def in_world(main: Callable[[Host, FakeJournal, Events, FakeNode], Any]) -> None:
     async def run() -> None:
         journal, events, node = FakeJournal(), Events(), FakeNode()
         host = Host(journal, events)
-        host.attach(cast(Node, node))
+        host.attach(cast(Node, node), send_nothing, events.flush)
         await main(host, journal, events, node)
         assert await host.close(60)
 
@@ -230,7 +232,7 @@ def test_no_timer_falls_after_the_end() -> None:
 
     async def run() -> None:
         host, node = Host(FakeJournal(), Events()), FakeNode()
-        host.attach(cast(Node, node))
+        host.attach(cast(Node, node), send_nothing, Events().flush)
         await main(host, FakeJournal(), Events(), node)
 
     drive(run())

@@ -88,6 +88,11 @@ impl Tree {
     }
 
     pub fn forget_losers(&mut self) {
+        if self.branches.len() == self.finals.len() + 1 {
+            // The durable block and the final ones: mostly nothing else was executed.
+            self.adopted = None;
+            return;
+        }
         let (height, tip) = self.tip();
         let mut above: Vec<(u64, B256, B256)> = self
             .branches

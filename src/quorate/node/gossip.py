@@ -264,7 +264,7 @@ class Gossip:
                 told.append(batch.items[at])
             elif error != KNOWN:
                 self.seen.forget(batch.items[at])
-        if told and batch.relay:
+        if told and batch.relay and not self.is_destination():
             self.outgoing.setdefault(batch.source, []).extend(told)
         if batch.done is not None:
             batch.done(results)
@@ -301,6 +301,11 @@ class Gossip:
         if not self.settings.forward or leader is None:
             return list(self.peers.connected)
         return [leader] if leader in self.peers.connected else []
+
+    def is_destination(self) -> bool:
+        """Whether items need go no further than here."""
+        interpreter = self.execution.interpreter
+        return self.settings.forward and interpreter.leader == interpreter.me
 
     def on_leader(self) -> None:
         """Somebody else proposes: what waits here has to get there."""

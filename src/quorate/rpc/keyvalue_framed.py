@@ -191,12 +191,12 @@ class FramedProtocol:
             self.reply(number, result)
 
     def give(self, frames: bytes, count: int) -> None:
-        """Send so many answers, whose frames the kernel made."""
+        """Take so many answers, whose frames the kernel made; they leave when all have theirs."""
         self.in_flight -= count
         if self.transport is None:
             return
         if not self.out:
-            self.server.leave_soon(self)
+            self.server.leaving.append(self)
         self.out.append(frames)
 
     def reply(self, number: int, result: Any) -> None:

@@ -16,6 +16,7 @@ def open_keyvalue_port(validator: Validator) -> KeyValueServer:
         validator.node,
         ledger,
         validator.host.work,
+        validator.host.call_soon,
         host=own.rpc_host,
         port=own.rpc_port,
         max_connections=network.rpc.max_connections,

@@ -81,6 +81,7 @@ class KeyValueServer:
         node: NodeFace,
         ledger: KeyValueLedger,
         work: Work,
+        call_soon: Callable[[Callable[[], None]], None],
         *,
         host: str,
         port: int,
@@ -89,7 +90,7 @@ class KeyValueServer:
         log: Callable[..., None],
     ) -> None:
         self.loop = asyncio.get_running_loop()
-        self.service = Service(node, ledger, self.loop, work)
+        self.service = Service(node, ledger, self.loop, work, call_soon)
         self.host, self.port, self.max_connections = host, port, max_connections
         self.about, self.log = about, log
         self.http = HttpHandler(self)

@@ -96,7 +96,7 @@ class Answered(Protocol):
     """A connection whose answers the kernel makes."""
 
     def give(self, frames: bytes, count: int) -> None:
-        """Send so many answers."""
+        """Take so many answers, which leave with the `turn` that follows."""
         ...
 
     def reply(self, number: int, result: Result) -> None: ...
@@ -161,9 +161,16 @@ class Service:
     """Requests of all clients of one node. All calls come from the loop."""
 
     def __init__(
-        self, node: NodeFace, ledger: KeyValueLedger, loop: AbstractEventLoop, work: Work
+        self,
+        node: NodeFace,
+        ledger: KeyValueLedger,
+        loop: AbstractEventLoop,
+        work: Work,
+        call_soon: Callable[[Callable[[], None]], None],
     ) -> None:
+        """`call_soon` makes a call in a later turn of the loop, `work` one on a lane."""
         self.node, self.ledger, self.loop, self.work = node, ledger, loop, work
+        self.call_soon = call_soon
         self.arrived: list[bytes] = []
         self.waiting = KeyValuePort(MAX_WAITING)
         """Who waits for which operation: a number on a connection, or of `dones`."""
@@ -179,6 +186,8 @@ class Service:
         self.watches: dict[Watch, None] = {}
         self.height: Height = ledger.store.final()
         self.scheduled = False
+        # Bound once, since that costs as much as a call.
+        self.flush_bound: Callable[[], None] = self.flush
         self.sweeper: TimerHandle | None = None
         self.on_turn: list[Callable[[], None]] = []
         """Called after answers of a block were given, to send them."""
@@ -255,7 +264,7 @@ class Service:
     def schedule(self) -> None:
         if not self.scheduled:
             self.scheduled = True
-            self.loop.call_soon(self.flush)
+            self.call_soon(self.flush_bound)
 
     def flush(self) -> None:
         """Give the node what arrived in this turn of the loop."""

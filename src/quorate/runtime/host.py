@@ -62,11 +62,6 @@ class JournalFile(Protocol):
 class HostEvents(Protocol):
     """What the node tells the process around it."""
 
-    def send(self, peer: Address, frame: bytes) -> None: ...
-    def flush(self) -> None:
-        """An input or a result was handled: what was said meanwhile may leave."""
-        ...
-
     def committed(self, height: Height) -> None: ...
     def adopted(self, height: Height) -> None: ...
     def admitted(self, hashes: list[Hash]) -> None: ...
@@ -118,12 +113,14 @@ class Host(Port):
                 name,
                 self.loop,
                 self.on_error,
-                after=events.flush,
+                after=self.flush,
                 soon=self._soon if name in SHORT_LANES else None,
             )
             for name in LANES
         }
-        self._journal_lane = Lane("journal", self.loop, self.on_error, after=events.flush)
+        self._journal_lane = Lane("journal", self.loop, self.on_error, after=self.flush)
+        self._send: Callable[[Address, bytes], object] | None = None
+        self._flush: Callable[[], None] | None = None
         self.sealer = Sealer(
             self.loop, self.on_error, threads=mining_threads, hashes_per_second=hashes_per_second
         )
@@ -136,8 +133,21 @@ class Host(Port):
         """How long recent syncs took, a moving average."""
         self._closed = False
 
-    def attach(self, node: Node) -> None:
-        self.node = node
+    def attach(
+        self, node: Node, send: Callable[[Address, bytes], object], flush: Callable[[], None]
+    ) -> None:
+        """`send(peer, frame)` is how the node speaks; after `flush`, which follows each input and
+        each result, what was said meanwhile may leave.
+        """
+        self.node, self._send, self._flush = node, send, flush
+
+    def flush(self) -> None:
+        if self._flush is not None:
+            self._flush()
+
+    def call_soon(self, call: Callable[[], None]) -> None:
+        """Make a call in a later turn of the loop, before what it leads to here."""
+        self._soon.put(make, call, None)
 
     # ---- the port
 
@@ -148,10 +158,11 @@ class Host(Port):
         return time.time_ns() // 1_000_000
 
     def send(self, peer: Address, frame: bytes) -> None:
-        self.events.send(peer, frame)
+        assert self._send is not None
+        self._send(peer, frame)
 
     def hurry(self) -> None:
-        self.events.flush()
+        self.flush()
 
     def set_timer(self, timer: Timer, delay_ns: Nanoseconds) -> None:
         if self.on_timer is not None:
@@ -193,7 +204,7 @@ class Host(Port):
             self._arm(timer, alarm.due, max(left, MILLISECOND))
             return
         self.node.timeout(timer)
-        self.events.flush()
+        self.flush()
 
     def append(self, records: list[bytes], done: Callable[[], None]) -> None:
         if self._usual_ns > FAST_SYNC_NS:
@@ -220,7 +231,7 @@ class Host(Port):
             self.on_error("journal", error)
         else:
             self._kept(time.monotonic_ns() - began, done)
-            self.events.flush()
+            self.flush()
 
     def _has_calls(self) -> bool:
         """Whether calls wait that the loop would make."""
@@ -251,7 +262,7 @@ class Host(Port):
             self.on_error("journal", failure)
         else:
             self._kept(spent, done)
-            self.events.flush()
+            self.flush()
 
     def _kept(self, spent: Nanoseconds, done: Callable[[], None]) -> None:
         self._count_sync(spent)
@@ -330,6 +341,10 @@ class Host(Port):
             ended &= not self._syncing.under_way
             self._syncing.close()
         return ended
+
+
+def make(call: Callable[[], None], _: None) -> None:
+    call()
 
 
 def measure(call: Callable[[], None]) -> Nanoseconds:

@@ -172,12 +172,13 @@ class Validator:
             hashes_per_second=network.mining.hashes_per_second,
         )
         engine = get_engine(network)
+        self.proves = engine.proves
         self.doorway = Doorway(folder.path / PEER_FILE, log) if engine.open else None
         self.names = get_names(network, engine)
         self.node = make_node(plan, engine, self.host, keys, self.opened, self.make_open(identity))
         self.node.on_block = self.on_block
-        self.host.attach(self.node)
         self.transport = self.make_transport(identity)
+        self.host.attach(self.node, self.transport.send, self.transport.outbox.flush)
         self.metrics = Metrics(self)
         self.host.on_timer = self.on_timer
         self.ipc = IpcServer(
@@ -366,12 +367,6 @@ class Validator:
 
     # ---- what the node tells (HostEvents)
 
-    def send(self, peer: Address, frame: bytes) -> None:
-        self.transport.send(peer, frame)
-
-    def flush(self) -> None:
-        self.transport.outbox.flush()
-
     def committed(self, height: Height) -> None:
         self.ipc.tell_committed(height)
 
@@ -454,7 +449,7 @@ class Validator:
 
         A certificate that proves nothing names whom its writer knew of at that moment.
         """
-        if not ENGINES[self.plan.network.engine].proves:
+        if not self.proves:
             return True
         return self.me not in self.node.members or self.me in self.get_signers()
 
