@@ -305,8 +305,9 @@ def test_last_height_reaches_the_store_though_none_follows() -> None:
     assert execution.durable == execution.final.height
 
 
-def test_store_that_is_stuck_holds_agreement_back() -> None:
-    world = World(make_lone, count=1, settings=Settings(block_time_ms=10, max_uncommitted=5))
+@pytest.mark.parametrize("bound", [{"max_uncommitted": 5}, {"max_uncommitted_bytes": 350}])
+def test_store_that_is_stuck_holds_agreement_back(bound: dict[str, int]) -> None:
+    world = World(make_lone, count=1, settings=Settings(block_time_ms=10, **bound))
     world.start()
     world.run(100)
     machine = world.get_machine(0)

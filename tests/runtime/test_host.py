@@ -58,9 +58,13 @@ class FakeJournal:
         self.kept += records
 
     def write(self, records: list[bytes]) -> None:
-        self.append(records)
+        if self.error is not None:
+            raise self.error
+        self.kept += records
 
-    def sync(self) -> None: ...
+    def sync(self) -> None:
+        self.append([])
+
     def get_unsynced(self) -> str:
         return ""
 

@@ -61,6 +61,7 @@ ENVELOPE: Final = Struct(">16sQQ20s32s32s32s32s")
 STATEMENT: Final = Struct(">8s32sBQQ32sI")
 """The layouts above."""
 _pack_envelope: Final = ENVELOPE.pack
+_pack_beginning: Final = Struct(">16sQQ").pack
 _pack_statement: Final = STATEMENT.pack
 ENGINE_LETTERS: Final = b"abcdefghijklmnopqrstuvwxyz0123456789-"
 ENVELOPE_BYTES: Final = 180
@@ -98,6 +99,17 @@ def decode_envelope(data: bytes) -> Envelope:
         raise Invalid(f"envelope: height {height} and round {round}, expected at most 2**62, 2**31")
     return Envelope(
         name.decode("ascii"), height, round, proposer, parent, members, next_members, payload
+    )
+
+
+def names(envelope: bytes, engine: bytes, height: Height, round: int, payload: Hash) -> bool:
+    """Whether an encoded envelope names this engine (16 bytes, padded), height, round and payload,
+    none of them above its bounds.
+    """
+    return (
+        len(envelope) == ENVELOPE_BYTES
+        and envelope[:32] == _pack_beginning(engine, height, round)
+        and envelope[148:] == payload
     )
 
 

@@ -3,13 +3,15 @@
 Sections as in `quorate.consensus.raft`.
 """
 
+from typing import Final
+
 from quorate.base.errors import Invalid
 from quorate.base.native import mypyc_attr
 from quorate.base.types import Address, Hash, Height, Nanoseconds
 from quorate.consensus.certificate import (
-    decode_envelope,
     encode_envelope,
     get_parent,
+    names,
     verify_payloads,
 )
 from quorate.consensus.raft_certificate import compose_certificate, decode_certificate
@@ -26,6 +28,9 @@ from quorate.consensus.raft_types import (
 )
 from quorate.consensus.replica import Decision, Deliver, Head, Persist, Send
 from quorate.crypto.hashes import hash_payload, keccak256
+
+ENGINE_NAME: Final = ENGINE.encode().ljust(16, b"\0")
+"""As envelopes have it."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -179,13 +184,8 @@ def are_sound(entries: list[Entry], height: Height) -> bool:
         height += bool(entry.envelope)
         if entry.height != height or (entry.payload and not entry.envelope):
             return False
-        if not entry.envelope:
-            continue
-        try:
-            envelope = decode_envelope(entry.envelope)
-        except Invalid:
-            return False
-        found = (envelope.engine, envelope.height, envelope.round, envelope.payload)
-        if found != (ENGINE, height, entry.term, hash_payload(entry.payload)):
+        if entry.envelope and not names(
+            entry.envelope, ENGINE_NAME, height, entry.term, hash_payload(entry.payload)
+        ):
             return False
     return True

@@ -107,6 +107,8 @@ class Execution:
         "settling",
         "speculating",
         "unapplied",
+        "uncommitted",
+        "uncommitted_bytes",
         "verdicts",
         "want",
     )
@@ -126,8 +128,8 @@ class Execution:
         self.counters = counters
         self.on_final, self.on_durable, self.fail = on_final, on_durable, fail
         self.on_answers: Callable[[Executed], None] | None = None
-        """Told of a final height before anything else is done with it: clients wait for it. Also
-        of one that the node jumped to.
+        """Told of a height that was decided and executed before anything else is done with it, as
+        by the application: clients wait for it. Also of one that the node jumped to.
         """
         self.interpreter: Interpreter
         """Set by the node before anything else is called."""
@@ -169,6 +171,9 @@ class Execution:
         self.committing = False
         self.commit_set = False
         """Whether heights wait for others to be committed with."""
+        self.uncommitted: deque[tuple[Height, int]] = deque()
+        """Heights whose commit is not done, with the size of their payloads."""
+        self.uncommitted_bytes = 0
         self.unapplied: deque[Executed] = deque()
         """Final, and held back from the engine until the store catches up."""
         self.ready = False
@@ -440,9 +445,9 @@ class Execution:
         """An executed height becomes final."""
         # An acknowledgement of the next height often stands before it, and others wait for that.
         self.port.hurry()
-        self.application.finalize(executed, effect.envelope, effect.certificate, effect.payloads)
         if self.on_answers is not None:
             self.on_answers(executed)
+        self.application.finalize(executed, effect.envelope, effect.certificate, effect.payloads)
         self.final = self.latest = executed
         self.latest_at = self.port.now()
         self.envelope, self.certificate = effect.envelope, effect.certificate
@@ -451,6 +456,9 @@ class Execution:
         self.count("items", executed.items)
         if executed.skipped:
             self.report_skipped(executed)
+        size = sum(map(len, effect.payloads))
+        self.uncommitted.append((executed.height, size))
+        self.uncommitted_bytes += size
         self.unapplied.append(executed)
         self.apply()
         # The engine is told first; what follows here is off the path of its next round.
@@ -462,7 +470,10 @@ class Execution:
 
     def apply(self) -> None:
         """Tell the engine of final heights, as long as the store keeps up."""
-        limit = self.durable + self.settings.max_uncommitted
+        settings = self.settings
+        limit = self.durable + settings.max_uncommitted
+        if self.uncommitted_bytes > settings.max_uncommitted_bytes:
+            limit = self.durable
         while self.unapplied and self.unapplied[0].height <= limit:
             executed = self.unapplied.popleft()
             self.applied = executed.height
@@ -530,7 +541,8 @@ class Execution:
             return
         settings = self.settings
         most = min(settings.commit_heights, settings.max_uncommitted)
-        if not settings.commit_ms or waiting >= most:
+        is_much = self.uncommitted_bytes > settings.max_uncommitted_bytes // 2
+        if not settings.commit_ms or waiting >= most or is_much:
             self.start_commit()
         elif not self.commit_set:
             self.commit_set = True
@@ -556,6 +568,8 @@ class Execution:
             return
         if outcome.value > self.durable:
             self.durable = outcome.value
+            while self.uncommitted and self.uncommitted[0][0] <= self.durable:
+                self.uncommitted_bytes -= self.uncommitted.popleft()[1]
             self.port.committed(self.durable)
             self.apply()
             self.on_durable(self.durable)
@@ -603,6 +617,8 @@ class Execution:
         self.executed, self.want = None, None
         self.verdicts, self.results, self.speculating = {}, {}, {}
         self.unapplied.clear()
+        self.uncommitted.clear()
+        self.uncommitted_bytes = 0
 
     def prune(self) -> None:
         """Let the store forget a little, if it is time.

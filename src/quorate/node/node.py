@@ -385,7 +385,7 @@ class Node:
             final=execution.final.height,
             durable=execution.durable,
             has_work=execution.compute_wait_ms() is not None,
-            max_uncommitted=self.settings.max_uncommitted,
+            held_back=bool(execution.unapplied),
             lack=self.sync.get_lack(),
         )
 

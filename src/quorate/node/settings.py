@@ -107,7 +107,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     all. The journal holds it until then. Suits applications whose readers do not look at the store.
     """
     commit_heights: int = 16
-    """So many do not wait any longer."""
+    """So many do not wait any longer, nor does half of `max_uncommitted_bytes`."""
 
     state_history: int = 0
     """Heights below the durable one whose state is kept; 0: all."""
@@ -118,5 +118,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     max_uncommitted: int = 128
     """Heights that may be final and not yet durable; beyond it agreement waits for the store."""
+    max_uncommitted_bytes: int = 1 << 30
+    """Of their payloads."""
     max_waiting_effects: int = 1 << 16
     """Effects that wait for the disk; beyond it frames of peers are dropped."""

@@ -59,7 +59,7 @@ def explain(
     final: Height,
     durable: Height,
     has_work: bool,
-    max_uncommitted: int,
+    held_back: bool,
     lack: Height | None = None,
 ) -> str:
     """Return one line that says what this node waits for; the first cause that applies."""
@@ -74,7 +74,7 @@ def explain(
         return f"catching up: {final} of {syncing_to}"
     if delivered > final:
         return f"height {delivered}: decided, executing; final here: {final}"
-    if final - durable >= max_uncommitted:
+    if held_back:
         return (
             f"height {final}: the store is {final - durable} heights behind; agreement waits for it"
         )

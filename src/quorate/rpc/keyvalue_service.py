@@ -312,8 +312,9 @@ class Service:
         return bool(askers)
 
     def on_final(self, executed: Executed) -> None:
-        """A height is final, by its block or as part of a state that came whole: answer
-        operations, and tell of changes.
+        """A height was decided and executed, or came as part of a whole state: answer operations.
+
+        The ledger may not call it final yet, since those who wait come first.
         """
         self.height = executed.height
         if self.ledger.fates:
@@ -326,6 +327,12 @@ class Service:
                     client.give(data, count)
             for number, outcome, revision, detail in results:
                 self.dones.pop(number)((outcome, revision, detail))
+        if executed.skipped or self.watches:
+            self.call_soon(lambda: self.follow_up(executed))
+        self.turn()
+
+    def follow_up(self, executed: Executed) -> None:
+        """The ledger holds the height by now: answer what it left out, and tell of changes."""
         for identity, reason in executed.skipped:
             self.refuse(identity, reason)
         for watch in list(self.watches):
@@ -369,8 +376,8 @@ class Service:
         def on_readable(height: Height) -> None:
             if height < 0:
                 # This engine, or this node just now, cannot tell: something that is agreed on
-                # after the question can.
-                self.do(NOTHING, lambda result: self.on_read(reads, result))
+                # after the question can, once the ledger holds it.
+                self.do(NOTHING, lambda result: self.call_soon(lambda: self.on_read(reads, result)))
             else:
                 self.on_read(reads, None)
 

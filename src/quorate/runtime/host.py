@@ -3,8 +3,8 @@
 The journal. A sync of a good disk takes little more time than handing it to a thread and waiting to
 be woken, so syncs are made on the loop while recent ones were fast on average and nothing else
 waits for its turn, and on a thread otherwise: a leader executes what it proposed meanwhile. Either
-way `done` comes in a later turn of the loop, as the port promises. On the loop a sync begins in a
-later turn too, so that what was sent before it is under way meanwhile.
+way a sync begins in a later turn of the loop, so that what was sent before it is under way, and
+`done` comes later, as the port promises.
 """
 
 import asyncio
@@ -36,8 +36,10 @@ T = TypeVar("T")
 LANES = ("execute", "commit", "pool", "read")
 SHORT_LANES = ("execute", "pool")
 """Lanes whose calls read and write no file, and may be short."""
-FAST_SYNC_NS = 300_000
-"""Syncs that take up to this long on average are made on the loop."""
+FAST_SYNC_NS = 1_000_000
+"""Syncs that take up to this long on average are made on the loop, if nothing else waits for it."""
+SHORT_WRITE_BYTES = 256 << 10
+"""What the loop copies for a slow disk; it waits for that disk elsewhere."""
 SYNC_WEIGHT = 16
 """How many recent syncs the average is about."""
 NEVER: Final = -1
@@ -129,6 +131,8 @@ class Host(Port):
         """Syncs beside the loop, from the first one on."""
         self._then: Callable[[], None] | None = None
         """What follows the sync that is under way there."""
+        # Bound once, since that costs as much as a call.
+        self._append_bound: Callable[[list[bytes], Callable[[], None]], None] = self._append_here
         self._usual_ns = 0.0
         """How long recent syncs took, a moving average."""
         self._closed = False
@@ -207,10 +211,7 @@ class Host(Port):
         self.flush()
 
     def append(self, records: list[bytes], done: Callable[[], None]) -> None:
-        if self._usual_ns > FAST_SYNC_NS:
-            self._put(lambda: self.journal.append(records), done)
-        else:
-            self._soon.put(self._append_here, records, done)
+        self._soon.put(self._append_bound, records, done)
 
     def cut(self, records: list[bytes], done: Callable[[], None]) -> None:
         # Never on the loop: a cut writes a whole new file, so its time says nothing of a sync's.
@@ -220,11 +221,17 @@ class Host(Port):
         self._journal_lane.put(lambda: measure(call), lambda spent: self._kept(spent, done))
 
     def _append_here(self, records: list[bytes], done: Callable[[], None]) -> None:
-        journal = self.journal
+        journal, is_slow = self.journal, self._usual_ns > FAST_SYNC_NS
         began = time.monotonic_ns()
         try:
+            if is_slow and sum(map(len, records)) > SHORT_WRITE_BYTES:
+                self._put(lambda: journal.append(records), done)
+                return
             journal.write(records)
-            if self._has_calls() and self._sync_beside(done):
+            if (is_slow or self._has_calls()) and self._sync_beside(done):
+                return
+            if is_slow:
+                self._put(journal.sync, done)
                 return
             journal.sync()
         except Exception as error:

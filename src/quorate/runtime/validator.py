@@ -59,11 +59,19 @@ HAND_OVER_POLL_S = 0.005
 DRAIN_PATIENCE_S = 30.0
 SWITCH_INTERVAL_S = 0.0005
 """How long a thread may keep the interpreter while the loop wants it; the default is 5 ms."""
-COMMIT_MS = 200
-COMMIT_HEIGHTS = 64
-"""How long, and how many, heights may wait to be written to the store together, where nobody reads
-it. Each write syncs the disk that the journal is on.
-"""
+KEYVALUE_SETTINGS: dict[str, Any] = {
+    # Its clients are answered when an operation is final, and send it again until then.
+    "forward": True,
+    # What is told to one member alone comes to it but once, and its pool knows what is sent again.
+    "seen_transactions": 0,
+    # Readers look at what is in memory, so that nobody waits for the store, each write to which
+    # syncs the disk that the journal is on.
+    "commit_ms": 200,
+    "commit_heights": 256,
+    "max_uncommitted": 1024,
+    "max_uncommitted_bytes": 256 << 20,
+}
+"""Of a node whose application is the key-value one."""
 KEPT_POOL = "pool.waiting"
 MAX_KEPT_ITEMS = 100_000
 
@@ -92,7 +100,7 @@ class ClientPort(Protocol):
 
     async def stop(self) -> None: ...
     def on_final(self, executed: Executed) -> None:
-        """A height is final: told before anything else is done with it."""
+        """A height was decided and executed: told before anything else is done with it."""
         ...
 
 
@@ -550,38 +558,33 @@ def make_node(
     """Return the node with its engine. Raises Invalid for wrong settings of the engine."""
     network = plan.network
     settings = read_engine_settings(network, engine, plan.read_genesis() if engine.open else b"")
-    application, is_dev, defaults = opened.application, opened.is_dev, NodeSettings()
+    application, is_dev = opened.application, opened.is_dev
     # A revert may bring back any state, and nodes that only an old one had.
     keeps_all = network.store.archive or is_dev
     rng = Rng(int.from_bytes(os.urandom(8), "big"))
+    node_settings = NodeSettings(
+        # An open engine has its own clock: the difficulty of its blocks.
+        block_time_ms=0 if engine.open else network.blocks.block_time_ms,
+        heartbeat_ms=network.blocks.heartbeat_ms,
+        certify_ms=network.blocks.certify_ms,
+        max_payload_bytes=network.blocks.max_bytes,
+        max_frame_bytes=network.peers.max_frame_bytes,
+        state_history=0 if keeps_all else network.store.state_history,
+        block_history=0 if keeps_all else network.store.block_history,
+        state_gap=network.store.state_gap,
+        state_kept_ms=network.store.state_kept_s * 1000,
+        # Whoever lacks what an older state had cannot follow a revert.
+        state_interval=0 if is_dev else network.store.state_interval,
+        # After a revert the same transaction may come again.
+        seen_transactions=0 if is_dev else NodeSettings().seen_transactions,
+    )
+    if network.application == "keyvalue":
+        node_settings = msgspec.structs.replace(node_settings, **KEYVALUE_SETTINGS)
     return ObservedNode(
         host,
         engine.replica(keys, application.genesis, rng, settings),
         application,
-        NodeSettings(
-            # An open engine has its own clock: the difficulty of its blocks.
-            block_time_ms=0 if engine.open else network.blocks.block_time_ms,
-            heartbeat_ms=network.blocks.heartbeat_ms,
-            certify_ms=network.blocks.certify_ms,
-            max_payload_bytes=network.blocks.max_bytes,
-            max_frame_bytes=network.peers.max_frame_bytes,
-            state_history=0 if keeps_all else network.store.state_history,
-            block_history=0 if keeps_all else network.store.block_history,
-            state_gap=network.store.state_gap,
-            state_kept_ms=network.store.state_kept_s * 1000,
-            # Whoever lacks what an older state had cannot follow a revert.
-            state_interval=0 if is_dev else network.store.state_interval,
-            # Its clients are answered when an operation is final, and send it again until then.
-            forward=network.application == "keyvalue",
-            # After a revert the same transaction may come again. What is told to one member alone
-            # comes to it but once, and its pool knows what is sent again.
-            seen_transactions=0
-            if is_dev or network.application == "keyvalue"
-            else defaults.seen_transactions,
-            # They read what is in memory, so nobody waits for the store.
-            commit_ms=COMMIT_MS if network.application == "keyvalue" else 0,
-            commit_heights=COMMIT_HEIGHTS,
-        ),
+        node_settings,
         engine=network.engine,
         peers=[] if engine.open else [v.identity for v in network.validators],
         software=get_software(),
