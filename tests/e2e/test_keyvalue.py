@@ -8,6 +8,7 @@ import sys
 import threading
 import urllib.error
 import urllib.request
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,17 @@ def test_both_ports_tell_the_same_and_survive_a_dead_leader(three: Stage) -> Non
     ):
         status, body = ask(three, 0, method, path, b"" if method != "GET" else None)
         assert (status, list(body)) == (code, ["error"]), path
+    for method, path, code, allowed in (
+        ("HEAD", "status", 200, None),
+        ("HEAD", "kv/greeting", 200, None),
+        ("POST", "kv/none", 405, "PUT, GET, HEAD, DELETE"),
+        ("GET", "cas", 405, "POST"),
+    ):
+        connection = HTTPConnection("127.0.0.1", three.rpc, timeout=30)
+        connection.request(method, f"/v1/{path}")
+        answer = connection.getresponse()
+        assert (answer.status, answer.headers["allow"]) == (code, allowed), path
+        connection.close()
     asyncio.run(kill_the_leader(three))
     three.do("down")
     three.up()

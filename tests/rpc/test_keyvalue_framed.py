@@ -78,9 +78,10 @@ class OneNode:
         self.now_ms += 1
         payload = self.ledger.build(parent.hash, self.now_ms, 4 << 20)
         executed = self.ledger.execute(parent.hash, [payload], bytes(32))
-        self.ledger.finalize(executed, bytes(32), b"", [payload])
+        # As a node does: those who wait come first.
         if self.server is not None:
             self.server.on_final(executed)
+        self.ledger.finalize(executed, bytes(32), b"", [payload])
 
 
 class Client:

@@ -3,6 +3,7 @@
 import json
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -32,8 +33,10 @@ def verify_key(genesis: Path, url: str, key: bytes) -> tuple[Proved, str]:
         raise Unavailable(f"{url}: {error.read(1000).decode(errors='replace')}") from None
     except OSError as error:
         raise Unavailable(f"{url}: {error}; is the node up? (quorate status)") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Invalid(f"{url}: its answer is not JSON") from None
+    except HTTPException as error:
+        raise Invalid(f"{url}: its answer is not HTTP: {error!r}") from None
     proved = verify_entry(content, engine, key, proof, trusting=not known.proves)
     caveat = "" if known.proves else f"{engine}: which block is final is this node's word alone"
     return proved, caveat

@@ -206,7 +206,7 @@ class HttpConnection(HttpProtocol):
                 expect_of(query, "if_revision")
                 self.change(slot, make_conditional(key, None, query), show_revision)
             else:
-                raise wrong_method(method, "PUT, GET or DELETE")
+                raise wrong_method(method, b"PUT", b"GET", b"HEAD", b"DELETE")
             return
         if path != b"/v1/watch":
             expect_of(query)
@@ -220,11 +220,11 @@ class HttpConnection(HttpProtocol):
             expect(method, b"GET")
             self.watch(slot, query)
         elif path.startswith(b"/v1/proof/"):
-            expect(method, b"GET")
+            expect(method, b"GET", b"HEAD")
             key = check_key(unquote_to_bytes(path[10:]))
             self.settle(slot, as_json(to_text(make_proof(self.service.ledger, key))))
         elif path == b"/v1/status":
-            expect(method, b"GET")
+            expect(method, b"GET", b"HEAD")
             self.settle(slot, as_json(self.server.get_status()))
         else:
             raise NO_PATH
@@ -423,13 +423,23 @@ def read_number(header: bytes, action: Action) -> bytes:
 EXPECTED = "CLIENT-SEQUENCE[-ACKNOWLEDGED], 32 hexadecimal digits and numbers that grow"
 
 
-def expect(method: bytes, wanted: bytes) -> None:
-    if method != wanted:
-        raise wrong_method(method, wanted.decode())
+class WrongMethod(Failure):
+    """A method that a path does not have, and those that it has."""
+
+    def __init__(self, message: str, allowed: bytes) -> None:
+        super().__init__(405, message)
+        self.allowed = allowed
 
 
-def wrong_method(method: bytes, wanted: str) -> Failure:
-    return Failure(405, f"method {method[:16].decode('ascii', 'replace')}, expected {wanted}")
+def expect(method: bytes, *wanted: bytes) -> None:
+    if method not in wanted:
+        raise wrong_method(method, *wanted)
+
+
+def wrong_method(method: bytes, *wanted: bytes) -> WrongMethod:
+    allowed = b", ".join(wanted)
+    found = method[:16].decode("ascii", "replace")
+    return WrongMethod(f"method {found}, expected {allowed.decode()}", allowed)
 
 
 # ---- writing answers
@@ -473,7 +483,9 @@ def as_error(failure: Failure) -> dict[str, Any]:
 
 
 def as_response(failure: Failure, *, close: bool = False) -> Response:
-    return Response(failure.status, msgspec.json.encode(as_error(failure)), close=close)
+    headers = [(b"allow", failure.allowed)] if isinstance(failure, WrongMethod) else []
+    body = msgspec.json.encode(as_error(failure))
+    return Response(failure.status, body, headers=headers, close=close)
 
 
 def as_json(fields: dict[str, Any]) -> bytes:
