@@ -423,23 +423,15 @@ def read_number(header: bytes, action: Action) -> bytes:
 EXPECTED = "CLIENT-SEQUENCE[-ACKNOWLEDGED], 32 hexadecimal digits and numbers that grow"
 
 
-class WrongMethod(Failure):
-    """A method that a path does not have, and those that it has."""
-
-    def __init__(self, message: str, allowed: bytes) -> None:
-        super().__init__(405, message)
-        self.allowed = allowed
-
-
 def expect(method: bytes, *wanted: bytes) -> None:
     if method not in wanted:
         raise wrong_method(method, *wanted)
 
 
-def wrong_method(method: bytes, *wanted: bytes) -> WrongMethod:
+def wrong_method(method: bytes, *wanted: bytes) -> Failure:
     allowed = b", ".join(wanted)
     found = method[:16].decode("ascii", "replace")
-    return WrongMethod(f"method {found}, expected {allowed.decode()}", allowed)
+    return Failure(405, f"method {found}, expected {allowed.decode()}", allowed)
 
 
 # ---- writing answers
@@ -483,7 +475,7 @@ def as_error(failure: Failure) -> dict[str, Any]:
 
 
 def as_response(failure: Failure, *, close: bool = False) -> Response:
-    headers = [(b"allow", failure.allowed)] if isinstance(failure, WrongMethod) else []
+    headers = [(b"allow", failure.allowed)] if failure.allowed else []
     body = msgspec.json.encode(as_error(failure))
     return Response(failure.status, body, headers=headers, close=close)
 

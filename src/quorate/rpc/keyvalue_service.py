@@ -43,11 +43,14 @@ FULL = "txpool is full"
 
 
 class Failure(Exception):
-    """Why a request has no result: an HTTP status and one line."""
+    """Why a request has no result: an HTTP status and one line.
 
-    def __init__(self, status: int, message: str) -> None:
+    `allowed` are the methods of HTTP that a path has, where it has not the one that was asked for.
+    """
+
+    def __init__(self, status: int, message: str, allowed: bytes = b"") -> None:
         super().__init__(message)
-        self.status, self.message = status, message
+        self.status, self.message, self.allowed = status, message, allowed
 
 
 Result: TypeAlias = tuple[int, int, bytes]
