@@ -506,8 +506,9 @@ class Execution:
 
     def settle(self) -> None:
         """Let the pool follow the latest block, if that can change anything in it."""
-        # Blocks that were ordered to be made may be empty, and the pool knows how many are left.
-        if self.latest.items or self.has_items or self.ready:
+        # Blocks that were ordered to be made may be empty, and the pool knows how many are left, if
+        # it is not just about to say so of an older block.
+        if self.latest.items or self.has_items or self.ready or self.settling:
             self.start_settling()
 
     def start_settling(self) -> None:
