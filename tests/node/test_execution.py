@@ -1,87 +1,44 @@
-"""What is asked of the pool, and when, while heights become final."""
+"""What a node does first: say, execute, complete."""
 
-from collections.abc import Callable
 from typing import Any
 
-import msgspec
+import pytest
 
-from node.stage import ALICE, GENESIS, StubPort
-from quorate.base.types import Hash, Height, Member
-from quorate.consensus.replica import Deliver, Want
-from quorate.ledger.opaque import OpaqueLedger, OpaqueStore
-from quorate.ledger.payload import compose
-from quorate.node.execution import Execution
-from quorate.node.settings import Settings
+from node.lone import make_lone
+from node.world import World
+from quorate.consensus.replica import Decision
+from quorate.node.execution import AHEAD_BYTES
+from quorate.node.wire import encode
 
 
-class Ordered(OpaqueLedger):
-    """As a chain for development whose blocks were ordered: some are left to be made, empty."""
-
-    __slots__ = ("left",)
-
-    left: int
-
-    def has_work(self, max_bytes: int) -> bool:
-        return self.left > 0
-
-
-class Engine:
-    """Stands where the interpreter does."""
-
-    def __init__(self) -> None:
-        self.payloads: list[Height] = []
-
-    def submit(self, height: Height, payload: bytes) -> None:
-        self.payloads.append(height)
-
-    def applied(self, height: Height, members: list[Member]) -> None: ...
+def test_what_was_said_leaves_before_a_height_is_completed() -> None:
+    world = World(make_lone)
+    world.start()
+    world.run(100)
+    leader = world.get_machine(0)
+    world.submit(0, b"one")
+    world.run(20_000)
+    assert [height for _, height in leader.hurried] == [0, 1]
+    for said, height in leader.hurried:
+        final = leader.store.final[height + 1]
+        decision = Decision(height + 1, final.payloads, final.certificate)
+        assert said == encode(decision)
 
 
-def test_what_the_pool_says_of_an_older_block_makes_no_block() -> None:
-    ledger, port, engine = Ordered(OpaqueStore(GENESIS), ALICE), StubPort(), Engine()
-    ledger.left = 2
-    world: Any = port
-    execution = Execution(
-        world,
-        ledger,
-        Settings(certify_ms=1000, heartbeat_ms=0),
-        {},
-        on_final=lambda executed: None,
-        on_durable=lambda height: None,
-        fail=lambda reason: None,
-    )
-    execution.interpreter = engine  # type: ignore[assignment]
+@pytest.mark.parametrize("size", [100, AHEAD_BYTES])
+def test_small_payload_goes_out_before_it_is_executed(size: int) -> None:
+    world = World(make_lone)
+    world.start()
+    node: Any = world.get_node(0)
+    submit, executed_first = node.replica.submit, []
 
-    def decide(height: Height, *items: bytes) -> None:
-        above = execution.final
-        payload = compose(
-            above.block, above.timestamp_ms + 10, ALICE, msgspec.msgpack.encode(list(items))
-        )
-        envelope: Hash = bytes([height]) * 32
-        ledger.left -= 1
-        execution.on_deliver(Deliver(height, [payload], envelope, b"proof"))
-        run("execute")
-        assert execution.final.height == height
+    def spy(now: int, height: int, payload: bytes) -> None:
+        execution = node.execution
+        executed_first.append(payload in execution.results or payload in execution.speculating)
+        submit(now, height, payload)
 
-    def take(lane: str) -> list[tuple[Callable[[], Any], Callable[[Any], None]]]:
-        found = [(call, done) for name, call, done in port.jobs if name == lane]
-        port.jobs = [job for job in port.jobs if job[0] != lane]
-        return found
-
-    def run(lane: str) -> None:
-        for call, done in take(lane):
-            done(call())
-
-    decide(1, b"order")
-    ((call, done),) = take("pool")
-    late = call()  # the pool says that one block is left,
-    decide(2)  # which becomes final,
-    done(late)  # before this node hears of it
-    execution.on_want(Want(3, execution.envelope))
-    assert take("execute") == []
-    run("pool")
-    assert (take("execute"), engine.payloads) == ([], [])
-    ledger.left = 1
-    execution.on_work(True, False)
-    run("execute")
-    assert engine.payloads == [3]
+    node.replica.submit = spy
+    world.submit(0, bytes(size))
+    assert world.run(500, lambda: len(world.get_machine(0).store.final) > 1)
+    assert executed_first[0] is (size >= AHEAD_BYTES)
+    world.check_agreement()

@@ -340,6 +340,25 @@ def test_sync_is_made_beside_calls_that_wait_and_never_without_end(tmp_path: Pat
     drive(run())
 
 
+def test_last_append_to_a_slow_disk_is_not_lost_at_the_end() -> None:
+    async def run() -> None:
+        journal = FakeJournal()
+        host = Host(journal, Events())
+        done: list[int] = []
+        journal.delay_ns = 10 * FAST_SYNC_NS
+        count = 0
+        while not journal.threads or journal.threads[-1] != "quorate-journal":
+            host.append([b"a"], lambda i=count: done.append(i))
+            await until(lambda i=count: done and done[-1] == i, "the next")
+            count += 1
+        host.append([b"last"], lambda: done.append(-1))
+        assert await host.close(60)
+        await until(lambda: done[-1] == -1, "the last")
+        assert journal.kept[-1] == b"last"
+
+    drive(run())
+
+
 def test_disk_that_fails_beside_the_loop_stops_the_node(tmp_path: Path) -> None:
     async def run() -> None:
         disk = FileDisk(tmp_path / "journal")

@@ -46,6 +46,10 @@ class Soon:
         # Bound once, since that costs as much as a call.
         self._run_bound: Callable[[], None] = self._run
 
+    def has_calls(self) -> bool:
+        """Whether calls wait for their turn."""
+        return self._scheduled
+
     def put(self, call: Callable[[Any, Any], None], first: Any, second: Any) -> None:
         """Make a call with two arguments, when those before it are done."""
         self._calls.append((call, first, second))
